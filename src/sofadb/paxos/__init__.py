@@ -1,0 +1,73 @@
+"""*Paxos Made Simple*, by Leslie Lamport, as a library.
+
+Read it beside the paper. Section 2, which chooses one value, is three roles and what they say:
+
+- `acceptor`: what may be promised and what may be accepted. The part that must never forget.
+- `proposer`: which value must be proposed.
+- `learner`: when a value is chosen.
+- `messages`, `records`: what is said, and what is on disk before it is said.
+
+Section 3, which chooses a sequence of values, is a replica that plays all the roles at once:
+
+- `replica`: `step(event, moment) -> effects`. Routes what happens, and does what every replica does.
+- `following`, `campaigning`, `leading`: the phases of the paper's distinguished proposer.
+- `sequence`, `membership`, `sessions`: what is chosen, who chooses it, and that each command counts once.
+- `confirming`, `reading`: reads that see everything acknowledged before them, without writing.
+- `outbox`, `clocks`, `settings`, `codec`: proposals not yet chosen, time stamps, numbers, bytes.
+
+Choosing a single value is the sequence's first instance; there is no second implementation.
+
+Nothing in this package reads a clock, rolls dice, touches a file or a socket, or starts a thread, and it needs nothing but the
+standard library. To use it, a program feeds a `Replica` with events and performs the effects it returns:
+"""
+
+from .acceptor import Acceptor, Answer
+from .ballot import NO_BALLOT, NO_INSTANCE, Ballot, Instance, NodeId
+from .effects import Abandon, Deliver, Effect, Save, Send, Serve, Teach, WakeAt
+from .events import Event, Moment, MoveTime, Read, Received, Recovered, Started, Submit, Tick
+from .learner import Learner
+from .membership import Membership
+from .messages import Message
+from .proposer import Proposer
+from .records import Record
+from .replica import Replica
+from .settings import Settings
+from .values import NO_OP, Configuration, Entry, Value
+
+__all__ = [
+    "NO_BALLOT",
+    "NO_INSTANCE",
+    "NO_OP",
+    "Abandon",
+    "Acceptor",
+    "Answer",
+    "Ballot",
+    "Configuration",
+    "Deliver",
+    "Effect",
+    "Entry",
+    "Event",
+    "Instance",
+    "Learner",
+    "Membership",
+    "Message",
+    "Moment",
+    "MoveTime",
+    "NodeId",
+    "Proposer",
+    "Read",
+    "Received",
+    "Record",
+    "Recovered",
+    "Replica",
+    "Save",
+    "Send",
+    "Serve",
+    "Settings",
+    "Started",
+    "Submit",
+    "Teach",
+    "Tick",
+    "Value",
+    "WakeAt",
+]

@@ -1,0 +1,100 @@
+"""Campaigning: phase 1 for all instances at once (section 3; rules P2 to P4).
+
+The ballot is higher than any heard of, and our own acceptor promises it, durably, before the first prepare request leaves: so
+that no other life of this node ever uses the ballot again (section 2.5). When a quorum of every configuration in the window has
+promised with complete reports, one thing may be missing: what somebody knows to be chosen beyond our own watermark. That is
+learned first, because it may hold a change of configuration, and with that the question whose promises are
+needed. Then we lead.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .acceptor import Answer
+from .ballot import Ballot, Instance, NodeId
+from .effects import Send
+from .messages import Prepare, Promise
+from .proposer import Proposer
+
+if TYPE_CHECKING:
+    from .replica import Replica
+
+
+class Campaigning:
+    """Collects promises for `ballot`; dies when it leads, is outbid, or takes too long."""
+
+    name = "campaigning"
+
+    def __init__(self, replica: Replica, ballot: Ballot) -> None:
+        self.replica = replica
+        self.ballot = ballot
+        self.proposer = Proposer(ballot, Instance(replica.sequence.watermark + 1))
+        now = replica.moment.now
+        self.deadline = now + replica.settings.election_timeout_ms * (1 + replica.moment.chance)
+        self.resend_at = now + replica.settings.heartbeat_ms
+        self.learned_upto = replica.sequence.watermark
+
+    def start(self) -> None:
+        """Promise it to ourselves; with that on disk, ask everybody (and tell ourselves)."""
+        replica = self.replica
+        prepare = Prepare(self.ballot, self.proposer.first)
+        answer = replica.acceptor.on_prepare(prepare, replica.moment.clock)
+        assert isinstance(answer, Answer), "a candidate's ballot is higher than any it has promised"
+        requests = tuple(Send(node, prepare) for node in replica.others())
+        assert answer.record is not None
+        replica.save((answer.record,), (*requests, Send(replica.me, answer.message)))
+
+    def on_promise(self, sender: NodeId, promise: Promise) -> None:
+        """Phase 1b arrives: perhaps there is more to ask, perhaps it is enough."""
+        if promise.ballot != self.ballot:
+            return
+        replica = self.replica
+        replica.clocks.heard(sender, promise.clock)
+        self.proposer.on_promise(sender, promise)
+        self._ask_on(sender)
+        self.maybe_lead()
+
+    def maybe_lead(self) -> None:
+        """Lead if nothing is missing any more."""
+        replica = self.replica
+        if not self.proposer.is_prepared(replica.window()):
+            return
+        if self.proposer.chosen > replica.sequence.watermark:
+            replica.lacks(self.proposer.chosen, self.proposer.chosen_at)
+            return
+        replica.become_leading(self.proposer)
+
+    def on_tick(self) -> None:
+        """Ask again where no complete answer came; give up after a while."""
+        replica = self.replica
+        now = replica.moment.now
+        if now >= self.deadline and self.learned_upto < replica.sequence.watermark:
+            # Still learning what was chosen before us, and getting on with it.
+            self.learned_upto = replica.sequence.watermark
+            self.deadline = now + replica.settings.election_timeout_ms
+        if now >= self.deadline:
+            replica.become_following(None)
+        elif now >= self.resend_at:
+            self.resend_at = now + replica.settings.heartbeat_ms
+            for node in replica.others():
+                self._ask_on(node)
+            if self.proposer.chosen > replica.sequence.watermark:
+                replica.lacks(self.proposer.chosen, self.proposer.chosen_at)
+
+    def _ask_on(self, node: NodeId) -> None:
+        """Ask `node` for (the rest of) its report; our own acceptor's comes through the same door."""
+        replica = self.replica
+        prepare = self.proposer.next_prepare(node)
+        if prepare is None:
+            return
+        if node != replica.me:
+            # By then our own promise is durable: it is what let the first request leave.
+            if self.proposer.heard_from(replica.me):
+                replica.emit(Send(node, prepare))
+        elif prepare.first > self.proposer.first:
+            replica.prepare_myself(prepare)
+
+    def wake_at(self) -> float:
+        """When to look at the clock next (monotonic milliseconds)."""
+        return min(self.deadline, self.resend_at)

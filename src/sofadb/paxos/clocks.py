@@ -1,0 +1,41 @@
+"""The leader's time stamp (rule P5).
+
+Time is a value like any other: the leader stamps each batch, and what is chosen is the time. Two things keep one bad clock
+from doing harm. A stamp is never lower than one before it. And it keeps within a stated bound of the median clock of a
+quorum: a leader whose clock is a day ahead cannot expire the data, and one whose clock is a day behind cannot stop
+time. On a single replica its own clock decides.
+"""
+
+from __future__ import annotations
+
+from .ballot import NodeId
+from .events import Moment
+
+
+class Clocks:
+    """What this node knows of the others' clocks, each as its distance from our own monotonic time."""
+
+    __slots__ = ("bound_ms", "distance", "me", "moment")
+
+    def __init__(self, me: NodeId, bound_ms: int) -> None:
+        self.me = me
+        self.bound_ms = bound_ms
+        self.moment = Moment(0.0, 0, 0.0)
+        self.distance: dict[NodeId, float] = {}
+
+    def heard(self, node: NodeId, clock: int) -> None:
+        """`node` told its clock (milliseconds), just now."""
+        self.distance[node] = clock - self.moment.now
+
+    def bounded(self, acceptors: tuple[NodeId, ...]) -> int:
+        """Return our own clock, brought within the bound of the median of those acceptors that told theirs.
+
+        Of an even number of clocks the lower one of the two in the middle counts: data is rather kept than expired.
+        """
+        moment = self.moment
+        self.distance[self.me] = moment.clock - moment.now
+        distances = sorted(self.distance[node] for node in acceptors if node in self.distance)
+        if len(distances) < 2:
+            return moment.clock
+        median = int(distances[(len(distances) - 1) // 2] + moment.now)
+        return min(max(moment.clock, median - self.bound_ms), median + self.bound_ms)

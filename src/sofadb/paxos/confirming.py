@@ -1,0 +1,73 @@
+"""Linearizable reads without writing (rule P7): the side of the leader.
+
+Why one round of confirmation is enough. A leader with ballot b notes its watermark, then asks the acceptors whether they
+have promised anything above b. Had another leader begun before the question was asked, a quorum would
+have promised its higher ballot, and that quorum shares an acceptor with every quorum that answers here. So
+when a quorum says no, nobody else had anything newly chosen at the time of the note, and everything acknowledged
+until then lies at or below the watermark, provided that this leader has first got something of its own ballot chosen:
+only then does its watermark cover all that earlier leaders chose.
+
+The rounds are numbered, and never with the same number twice within a ballot. An answer counts for its round and for
+those before it. Reads join the next round to *start*, never one that is under way.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .ballot import Instance, NodeId
+from .messages import AskRead
+from .values import Configuration
+
+
+class Reader(NamedTuple):
+    """A follower's (or our own) readers, who wait for a grant."""
+
+    node: NodeId
+    ask: AskRead
+
+
+class _Round(NamedTuple):
+    number: int
+    watermark: Instance
+    readers: list[Reader]
+
+
+class Confirming:
+    """The rounds of confirmation of one leadership; they die with it."""
+
+    __slots__ = ("answered", "next_readers", "number", "rounds")
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.answered: dict[NodeId, int] = {}
+        """The latest round that each acceptor has answered."""
+        self.next_readers: list[Reader] = []
+        self.rounds: list[_Round] = []
+        """Rounds with readers, not yet confirmed, oldest first."""
+
+    def start(self, watermark: Instance, with_readers: bool) -> int:
+        """Begin a round, with the readers that wait (`with_readers`: the watermark covers earlier leaders' work)."""
+        self.number += 1
+        if with_readers and self.next_readers:
+            self.rounds.append(_Round(self.number, watermark, self.next_readers))
+            self.next_readers = []
+        return self.number
+
+    def on_confirmed(self, node: NodeId, number: int) -> None:
+        """`node` had promised nothing higher when round `number` reached it."""
+        if number <= self.number:
+            self.answered[node] = max(number, self.answered.get(node, 0))
+
+    def confirmed(self, configurations: tuple[Configuration, ...]) -> int:
+        """The latest round that a quorum of every configuration has answered, or 0."""
+        return min(
+            sorted((self.answered.get(node, 0) for node in each.acceptors), reverse=True)[each.quorum - 1]
+            for each in configurations
+        )
+
+    def take(self, confirmed: int) -> list[tuple[Instance, list[Reader]]]:
+        """The readers of all rounds up to `confirmed`, with their watermarks."""
+        ready = [(each.watermark, each.readers) for each in self.rounds if each.number <= confirmed]
+        self.rounds = self.rounds[len(ready) :]
+        return ready

@@ -1,0 +1,69 @@
+"""All that can happen to a replica. Time and chance are told along with every event, as a `Moment`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .ballot import NodeId
+from .messages import Message
+from .records import Record
+
+
+class Moment(NamedTuple):
+    """What the world shows when an event happens."""
+
+    now: float
+    """Milliseconds on a clock that never runs backwards and counts from anywhere."""
+    clock: int
+    """Milliseconds since 1970, as this node's clock says; it may be wrong, and may jump."""
+    chance: float
+    """A fresh random number in [0, 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A record of an earlier life, read from stable storage. All of them come first, in the order of writing."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Everything is read back: take part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """`message` came from `sender`. (Also from ourselves, once what it depends on is stable.)"""
+
+    sender: NodeId
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The time asked for by `WakeAt` has come, or any other reason to look at the clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """A client's proposal. Answered by `Deliver` with this token, or by `Abandon`."""
+
+    token: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Somebody wants to read. Answered by `Serve`, or by `Abandon`, with this token."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class MoveTime:
+    """Something falls due by the clock: if we lead, let the time be chosen anew, though nobody asks for anything."""
+
+
+Event = Recovered | Started | Received | Tick | Submit | Read | MoveTime

@@ -1,0 +1,95 @@
+"""Following: the phase of a replica that does not lead and does not try to.
+
+It hears the leader, or waits for one. When it has heard none for its election timeout it does not raise its ballot at
+once: first it asks the others whether they too have lost the leader, and only with a quorum of them behind it does it
+campaign (rule P6). A node that comes back from a pause, or whose link to the leader alone is cut, finds no support and
+disturbs nobody. Asking changes nothing durable anywhere. Section 2.4 leaves the election to timeouts and chance:
+safety does not depend on it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .ballot import NO_BALLOT, Ballot, NodeId
+from .effects import Send
+from .messages import Canvass, Support
+
+if TYPE_CHECKING:
+    from .replica import Replica
+
+
+class Following:
+    """Hears a leader, or waits for one. `seen` is the highest ballot heard of: what a candidate has to beat."""
+
+    name = "following"
+
+    def __init__(
+        self, replica: Replica, leader: Ballot | None, seen: Ballot = NO_BALLOT, heard: bool = True
+    ) -> None:
+        self.replica = replica
+        self.leader = leader
+        """The ballot under which somebody is known to lead."""
+        self.seen = seen
+        timeout = replica.settings.election_timeout_ms
+        self.heard_at = replica.moment.now if heard else replica.moment.now - timeout
+        self.deadline = 0.0
+        self.supporters: set[NodeId] = set()
+        self.attempt = 0
+        """The canvass that runs, or 0."""
+        self._wait()
+
+    def _wait(self) -> None:
+        """Wait for a leader again, for a time that chance makes different on each node."""
+        timeout = self.replica.settings.election_timeout_ms
+        self.deadline = self.heard_at + timeout * (1 + self.replica.moment.chance)
+        self.attempt = 0
+        self.supporters = set()
+
+    def hear(self) -> None:
+        """The leader (or a candidate that we promised) has just been heard."""
+        self.heard_at = self.replica.moment.now
+
+    def on_tick(self) -> None:
+        """Ask around if the leader has been silent for too long."""
+        replica = self.replica
+        now = replica.moment.now
+        if now < self.deadline:
+            return
+        silence = now - self.heard_at
+        if silence < replica.settings.election_timeout_ms:
+            self._wait()
+            return
+        if not any(replica.me in each.acceptors for each in replica.window()):
+            self.deadline = now + replica.settings.election_timeout_ms
+            return
+        self.leader = None
+        self.attempt = replica.new_attempt()
+        self.supporters = {replica.me}
+        self.deadline = now + replica.settings.election_timeout_ms * (1 + replica.moment.chance) / 2
+        for node in replica.others():
+            replica.emit(Send(node, Canvass(self.attempt)))
+        self._maybe_campaign()
+
+    def on_canvass(self, sender: NodeId, canvass: Canvass) -> None:
+        """Support whoever asks, unless we still hear a leader ourselves. Nothing durable changes."""
+        replica = self.replica
+        if replica.moment.now - self.heard_at >= replica.settings.election_timeout_ms:
+            replica.emit(Send(sender, Support(canvass.attempt, max(self.seen, replica.acceptor.promised))))
+
+    def on_support(self, sender: NodeId, support: Support) -> None:
+        """One more has lost the leader."""
+        if support.attempt != self.attempt:
+            return
+        self.seen = max(self.seen, support.promised)
+        self.supporters.add(sender)
+        self._maybe_campaign()
+
+    def _maybe_campaign(self) -> None:
+        replica = self.replica
+        if all(each.is_quorum(self.supporters) for each in replica.window()):
+            replica.become_campaigning(self.seen)
+
+    def wake_at(self) -> float:
+        """When to look at the clock next (monotonic milliseconds)."""
+        return self.deadline

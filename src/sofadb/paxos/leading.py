@@ -1,0 +1,293 @@
+"""Leading: the distinguished proposer (sections 2.4 and 3).
+
+Phase 1 is done for every instance from the watermark on. What is left is the paper's walk-through, in this order:
+for each instance in which somebody reported an acceptance, propose the value of the highest-numbered one; fill the gaps
+between them with no-ops; then a value of our own ballot, so that our watermark covers everything chosen before us; and only
+then what clients ask for now. Each value costs one round of phase 2: the accept requests leave while our own acceptance is
+still on its way to our disk, and our own vote counts when it is there, like everybody else's (rule P2).
+
+A batch is what arrived while the last ones were on their way (rule P5). Instances are proposed at most alpha beyond the
+watermark, since further on it is not known who the acceptors are (rule P4).
+
+A leader that cannot reach a quorum, or whose own disk hangs, gives up (rule P6). Everything kept here dies with the
+leadership: that is why it is kept here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .acceptor import Answer
+from .ballot import NO_BALLOT, Ballot, Instance, NodeId
+from .confirming import Confirming, Reader
+from .effects import Send
+from .learner import Learner
+from .messages import Accept, Accepted, AskRead, Chosen, Confirm, Confirmed, GrantRead
+from .proposer import Proposer
+from .values import NO_OP, Entry, Value
+
+if TYPE_CHECKING:
+    from .replica import Replica
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A proposal on its way."""
+
+    accept: Accept
+    started_at: float
+    resend_at: float
+
+
+class Leading:
+    """Proposes under `ballot`, which nobody else ever does."""
+
+    name = "leading"
+
+    def __init__(self, replica: Replica, proposer: Proposer) -> None:
+        self.replica = replica
+        self.proposer = proposer
+        self.ballot = proposer.ballot
+        self.learner = Learner()
+        self.flights: dict[Instance, _Flight] = {}
+        self.unsaved: dict[Instance, float] = {}
+        """Where our own vote is not on our disk yet, and since when."""
+        self.next = Instance(replica.sequence.watermark + 1)
+        """The first instance in which nothing was proposed yet."""
+        self.own_first: Instance | None = None
+        """The first value of our own: once it is chosen, the watermark covers everything before us (rule P7)."""
+        self.queue: deque[Entry] = deque()
+        self.queue_bytes = 0
+        self.taken = replica.sessions.copy()
+        """The sessions as they will be when all that is queued or proposed has taken effect."""
+        self.stamp = replica.time
+        self.confirming = Confirming()
+        self.heard_at = dict.fromkeys(proposer.promised_by, replica.moment.now)
+        self.heartbeat_at = replica.moment.now
+        self.announced = Instance(0)
+        """The watermark that the others have been told."""
+        self.challenger: tuple[Ballot, int] = (NO_BALLOT, 0)
+        """A higher ballot that somebody promised, and the first round of confirmation begun after we heard of it."""
+
+    def start(self) -> None:
+        """Finish what others began, then make a beginning of our own (rule P3)."""
+        sequence = self.replica.sequence
+        for instance in range(self.next, self.proposer.last_reported + 1):
+            known = sequence.ahead.get(Instance(instance))
+            if known is not None:  # Chosen already, beyond a gap: not proposed again.
+                self.next = Instance(instance + 1)
+            value = known or self._propose(NO_OP)
+            self.stamp = max(self.stamp, value.stamp)
+            for entry in value.entries:
+                self.taken.admit(entry)
+        for part in self.replica.outbox.resend(self.replica.settings.queue_bytes_max):
+            for entry in part:
+                self._enqueue(entry)
+        self.pump()
+        self._heartbeat()
+
+    @property
+    def is_established(self) -> bool:
+        """Whether something of our own is chosen, and with it everything that was chosen before us."""
+        return self.own_first is not None and self.own_first <= self.replica.sequence.watermark
+
+    # Proposing
+
+    def on_forward(self, sender: NodeId, entries: tuple[Entry, ...]) -> None:
+        """Another node's clients ask. What we have already, or what comes out of turn, is passed over."""
+        for entry in entries:
+            if entry.node == sender and self.queue_bytes < self.replica.settings.queue_bytes_max:
+                self._enqueue(entry)
+        self.pump()
+
+    def move_time(self) -> None:
+        """Something falls due: unless a batch is on its way anyway, let one without entries carry the time."""
+        if not self.flights and not self.queue:
+            self._propose(Value(self._now()))
+
+    def pump(self) -> None:
+        """Propose what waits, as far as the window and the number of batches in flight allow."""
+        settings = self.replica.settings
+        for entry in self.replica.outbox.number(settings.queue_bytes_max):
+            self._enqueue(entry)
+        limit = self.replica.sequence.watermark + settings.alpha
+        if self.own_first is None and self.next <= limit:
+            self.own_first = self.next
+            self._propose(Value(self._now()))
+        while self.queue and len(self.flights) < settings.in_flight_max and self.next <= limit:
+            self._propose(Value(self._now(), self._batch()))
+
+    def _batch(self) -> tuple[Entry, ...]:
+        """Take what waits, up to the size of a batch, but at least one entry."""
+        room = self.replica.settings.batch_bytes_max
+        batch: list[Entry] = []
+        while self.queue and (not batch or len(self.queue[0].payload) <= room):
+            entry = self.queue.popleft()
+            room -= len(entry.payload)
+            batch.append(entry)
+        self.queue_bytes -= sum(len(entry.payload) for entry in batch)
+        return tuple(batch)
+
+    def _propose(self, wanted: Value) -> Value:
+        """Phase 2a for the next instance; returns what had to be proposed there."""
+        replica = self.replica
+        value = self.proposer.value_for(self.next, wanted)
+        accept = Accept(self.ballot, self.next, value, replica.sequence.watermark)
+        configuration = replica.membership.at(self.next)
+        now = replica.moment.now
+        self.flights[self.next] = _Flight(accept, now, now + replica.settings.resend_ms)
+        self.next = Instance(self.next + 1)
+        self.announced = replica.sequence.watermark
+        for node in configuration.members:
+            if node != replica.me:
+                replica.emit(Send(node, accept))
+        if replica.me in configuration.acceptors:
+            self.unsaved[accept.instance] = now
+            answer = replica.acceptor.on_accept(accept)
+            assert isinstance(answer, Answer), "nothing higher was promised here, or we would not lead"
+            replica.answer(replica.me, answer)
+        return value
+
+    def _now(self) -> int:
+        """The time stamp of a new value: bounded by the others' clocks, never lower than the one before."""
+        replica = self.replica
+        self.stamp = max(
+            self.stamp, replica.time, replica.clocks.bounded(replica.membership.at(self.next).acceptors)
+        )
+        return self.stamp
+
+    def _enqueue(self, entry: Entry) -> None:
+        if self.taken.admit(entry):
+            self.queue.append(entry)
+            self.queue_bytes += len(entry.payload)
+
+    # Learning
+
+    def on_accepted(self, sender: NodeId, accepted: Accepted) -> None:
+        """Phase 2b arrives. A quorum of the instance's own configuration makes the value chosen (section 2.3)."""
+        if accepted.ballot != self.ballot:
+            return
+        if sender == self.replica.me:
+            self.unsaved.pop(accepted.instance, None)
+        flight = self.flights.get(accepted.instance)
+        if flight is None:
+            return
+        configuration = self.replica.membership.at(accepted.instance)
+        if self.learner.on_accepted(sender, self.ballot, accepted.instance, configuration):
+            self.replica.sequence.learn(accepted.instance, flight.accept.value)
+            del self.flights[accepted.instance]
+            self.replica.settle()
+
+    def on_advance(self) -> None:
+        """The watermark rose: room for more, and readers may have become answerable."""
+        watermark = self.replica.sequence.watermark
+        for instance in [instance for instance in self.flights if instance <= watermark]:
+            del self.flights[instance]
+        self.next = max(self.next, Instance(watermark + 1))
+        self.learner.forget(watermark)
+        self.proposer.forget(watermark)
+        self.pump()
+        if self.announced < watermark:
+            self.announced = watermark
+            for node in self.replica.others():
+                self.replica.emit(Send(node, Chosen(self.ballot, watermark)))
+        self._maybe_start_round()
+
+    # Confirming
+
+    def on_ask_read(self, sender: NodeId, ask: AskRead) -> None:
+        """Readers wait. They join the next round, which begins now if none with readers is under way."""
+        if len(self.confirming.next_readers) >= self.replica.settings.reads_max:
+            return
+        self.confirming.next_readers.append(Reader(sender, ask))
+        self._maybe_start_round()
+
+    def on_confirmed(self, sender: NodeId, confirmed: Confirmed) -> None:
+        """An acceptor still follows us."""
+        if confirmed.ballot != self.ballot:
+            return
+        replica = self.replica
+        replica.clocks.heard(sender, confirmed.clock)
+        self.heard_at[sender] = replica.moment.now
+        if confirmed.chosen > replica.sequence.watermark:
+            replica.lacks(confirmed.chosen, sender)
+        self.confirming.on_confirmed(sender, confirmed.round)
+        self._grant()
+
+    def on_refused(self, promised: Ballot) -> None:
+        """Somebody promised a higher ballot. That ends us only if we cannot confirm ourselves any more.
+
+        Most often it is a node that campaigned and died, or fell silent, before a quorum heard it. If a
+        round begun from now on is still confirmed by a quorum, its ballot has no quorum: we go on above it,
+        so that its acceptor can take part again.
+        """
+        if promised > self.challenger[0]:
+            self.challenger = (promised, self.confirming.number + 1)
+            self._start_round()
+
+    def _maybe_start_round(self) -> None:
+        """Begin a round for the readers who wait, unless one with readers is under way or it is too early."""
+        if self.confirming.next_readers and not self.confirming.rounds and self.is_established:
+            self._start_round()
+
+    def _start_round(self) -> None:
+        replica = self.replica
+        watermark = replica.sequence.watermark
+        number = self.confirming.start(watermark, self.is_established)
+        self.announced = watermark
+        for node in replica.others():
+            replica.emit(Send(node, Confirm(self.ballot, number, watermark)))
+        self.heard_at[replica.me] = replica.moment.now
+        self.confirming.on_confirmed(replica.me, number)
+        self._grant()
+
+    def _grant(self) -> None:
+        """Let the readers go whose round is confirmed; start the next round if more wait."""
+        replica = self.replica
+        confirmed = self.confirming.confirmed(replica.window())
+        for watermark, readers in self.confirming.take(confirmed):
+            stamp = max(replica.time, replica.clocks.bounded(replica.membership.at(self.next).acceptors))
+            for node, ask in readers:
+                replica.grant(node, GrantRead(ask.attempt, ask.incarnation, watermark, stamp))
+        promised, since = self.challenger
+        if promised > self.ballot and confirmed >= since:
+            replica.become_campaigning(promised)
+        else:
+            self._maybe_start_round()
+
+    # Time
+
+    def on_tick(self) -> None:
+        """Confirm, send again what was not answered, and give up if nobody follows or our disk hangs."""
+        replica = self.replica
+        now = replica.moment.now
+        timeout = replica.settings.election_timeout_ms
+        heard = {node for node, at in self.heard_at.items() if now - at < timeout or node == replica.me}
+        followed = all(each.is_quorum(heard) for each in replica.window())
+        disk_hangs = any(now - since > 2 * timeout for since in self.unsaved.values())
+        if not followed or disk_hangs:
+            replica.become_following(None)
+        elif now >= self.heartbeat_at:
+            self._heartbeat()
+
+    def _heartbeat(self) -> None:
+        replica = self.replica
+        now = replica.moment.now
+        self.heartbeat_at = now + replica.settings.heartbeat_ms
+        room = replica.settings.message_bytes_max
+        for flight in self.flights.values():
+            if now < flight.resend_at or room <= 0:
+                continue
+            flight.resend_at = now + 2 * (now - flight.started_at)
+            accept = flight.accept
+            for node in replica.membership.at(accept.instance).members:
+                if node != replica.me and not self.learner.has_accepted(node, self.ballot, accept.instance):
+                    room -= accept.value.size
+                    replica.emit(Send(node, accept))
+        self._start_round()
+
+    def wake_at(self) -> float:
+        """When to look at the clock next (monotonic milliseconds)."""
+        return self.heartbeat_at

@@ -1,0 +1,53 @@
+"""Who the acceptors of each instance are (section 3, last paragraph; rule P4).
+
+The paper lets the set of servers be part of the state: who executes instance i + alpha is said by the state after
+instance i. So the configuration of an instance is known as soon as everything up to alpha before it is chosen, which is
+also how far ahead a leader may propose.
+"""
+
+from __future__ import annotations
+
+from .ballot import Instance, NodeId
+from .values import Configuration
+
+
+class Membership:
+    """A configuration for each instance: a short list of (first instance, configuration), in order."""
+
+    __slots__ = ("alpha", "table")
+
+    def __init__(self, initial: Configuration, alpha: int) -> None:
+        assert alpha >= 1
+        self.alpha = alpha
+        self.table: list[tuple[Instance, Configuration]] = [(Instance(1), initial)]
+
+    def at(self, instance: Instance) -> Configuration:
+        """The configuration of `instance`. The caller knows everything up to `instance` - alpha."""
+        for first, configuration in reversed(self.table):
+            if instance >= first:
+                return configuration
+        raise AssertionError(f"no configuration is known for instance {instance}: it lies behind the cut")
+
+    def between(self, first: Instance, last: Instance) -> tuple[Configuration, ...]:
+        """Every configuration that holds for an instance in `first..last`."""
+        later = tuple(configuration for start, configuration in self.table if first < start <= last)
+        return (self.at(first), *later)
+
+    def change(self, chosen_at: Instance, configuration: Configuration) -> None:
+        """A change was chosen as instance `chosen_at`: it holds from alpha instances on."""
+        start = Instance(chosen_at + self.alpha)
+        assert start > self.table[-1][0], "changes are applied in order, each once"
+        self.table.append((start, configuration))
+
+    def forget(self, chosen: Instance) -> None:
+        """Everything up to `chosen` is settled: drop configurations that hold for nothing above."""
+        while len(self.table) > 1 and self.table[1][0] <= chosen + 1:
+            del self.table[0]
+
+    def window(self, chosen: Instance) -> tuple[Configuration, ...]:
+        """The configurations in which a leader that knows everything up to `chosen` may propose."""
+        return self.between(Instance(chosen + 1), Instance(chosen + self.alpha))
+
+    def members(self, chosen: Instance) -> tuple[NodeId, ...]:
+        """Everybody who has a part in the window above `chosen`."""
+        return tuple(sorted({node for each in self.window(chosen) for node in each.members}))

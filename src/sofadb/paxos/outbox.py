@@ -1,0 +1,117 @@
+"""What this node's own clients asked for and has not yet taken effect (rule P8).
+
+A submission waits here without a number until it is sent towards the leader; only then it gets the next number of the
+session. So what has no number was certainly never proposed and may be refused with certainty (rule D8); what has one stays until
+it comes up in the sequence, and is sent again to whoever leads.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from .values import Entry
+
+
+@dataclass(slots=True)
+class Submission:
+    """One submission on its way."""
+
+    token: int
+    """The caller's name for it."""
+    payload: bytes
+    since: float
+    """Monotonic milliseconds."""
+    entry: Entry | None = None
+    """Set once it has its number."""
+    abandoned: bool = False
+    """Its client was told that the outcome is not known."""
+
+
+class Outbox:
+    """Submissions in order: first those with a number, then those without."""
+
+    __slots__ = ("_unsent", "bytes", "bytes_max", "incarnation", "node", "sent", "sequence")
+
+    def __init__(self, node: str, incarnation: int, bytes_max: int) -> None:
+        self.node = node
+        self.incarnation = incarnation
+        self.bytes_max = bytes_max
+        self.bytes = 0
+        self.sequence = 0
+        self.sent: deque[Submission] = deque()
+        self._unsent: deque[Submission] = deque()
+
+    def add(self, token: int, payload: bytes, now: float) -> bool:
+        """Take a submission in; False if there is no room."""
+        if self.bytes and self.bytes + len(payload) > self.bytes_max:
+            return False
+        self.bytes += len(payload)
+        self._unsent.append(Submission(token, payload, now))
+        return True
+
+    @property
+    def has_unsent(self) -> bool:
+        return bool(self._unsent)
+
+    def number(self, bytes_max: int) -> list[Entry]:
+        """Give numbers to what waits, up to `bytes_max` (but at least to one), and return it for sending."""
+        entries: list[Entry] = []
+        while self._unsent:
+            bytes_max -= len(self._unsent[0].payload)
+            if bytes_max < 0 and entries:
+                break
+            submission = self._unsent.popleft()
+            self.sequence += 1
+            submission.entry = Entry(self.node, self.incarnation, self.sequence, submission.payload)
+            self.sent.append(submission)
+            entries.append(submission.entry)
+        return entries
+
+    def resend(self, bytes_max: int) -> list[list[Entry]]:
+        """All entries that have not taken effect, oldest first, in parts of `bytes_max` (but at least one entry)."""
+        parts: list[list[Entry]] = []
+        room = 0
+        for submission in self.sent:
+            assert submission.entry is not None
+            room -= len(submission.payload)
+            if room < 0 or not parts:
+                parts.append([])
+                room = bytes_max - len(submission.payload)
+            parts[-1].append(submission.entry)
+        return parts
+
+    def settle(self, entry: Entry) -> int | None:
+        """`entry` takes effect now: return its token, or None if nobody waits for it any more."""
+        submission = self.sent.popleft()
+        assert submission.entry is not None
+        assert submission.entry.sequence == entry.sequence, "entries of a session take effect in order"
+        self.bytes -= len(submission.payload)
+        return None if submission.abandoned else submission.token
+
+    def abandon(self, before: float) -> tuple[list[int], list[int]]:
+        """Give up waiting for what is older than `before`.
+
+        Returns the tokens that were certainly never proposed (and now never will be), and those of unknown outcome.
+        """
+        never: list[int] = []
+        unknown: list[int] = []
+        while self._unsent and self._unsent[0].since < before:
+            submission = self._unsent.popleft()
+            self.bytes -= len(submission.payload)
+            never.append(submission.token)
+        for submission in self.sent:
+            if submission.since >= before:
+                break
+            if not submission.abandoned:
+                submission.abandoned = True
+                unknown.append(submission.token)
+        return never, unknown
+
+    @property
+    def oldest(self) -> float | None:
+        """Since when the oldest waits whose client still waits (monotonic milliseconds)."""
+        for submission in self.sent:
+            if not submission.abandoned:
+                return submission.since
+        return self._unsent[0].since if self._unsent else None

@@ -1,0 +1,49 @@
+"""What an acceptor writes to stable storage (section 2.5: "intended to remember what it has promised and accepted").
+
+A record is written before the answer that depends on it leaves (rule P1). Read back in the order of writing, the
+records are the acceptor: nothing else needs to survive a crash.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .ballot import Ballot, Instance
+from .values import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Promised:
+    """Nothing below `ballot` will be accepted any more, in any instance."""
+
+    ballot: Ballot
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """`value` was accepted as proposal `ballot` of `instance`. It is a promise of `ballot`, too (one record, not two)."""
+
+    instance: Instance
+    ballot: Ballot
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """`value` was chosen for `instance`, as another replica told. Takes the place of any acceptance there."""
+
+    instance: Instance
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenUpTo:
+    """Every instance up to this one is chosen, and the latest record of each holds its value.
+
+    Only a help at restart, written along with the next record: what it says can always be learned again.
+    """
+
+    instance: Instance
+
+
+Record = Promised | Acceptance | Learned | ChosenUpTo

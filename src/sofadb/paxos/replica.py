@@ -1,0 +1,494 @@
+"""One replica: all the paper's roles in one process, as the paper has it (section 2.1, 3).
+
+`step(event, moment)` takes what happened and returns what is to be done about it, as data. It reads no clock, rolls no dice and
+calls nobody, so the same events give the same effects, anywhere. Here events are only routed; what is decided, is
+decided by the roles (`acceptor`, `proposer`, `learner`) and by the phase the replica is in (`following`, `campaigning`,
+`leading`). A phase is an object: its timers, counts and waiting readers die with it.
+
+What every replica does whatever its phase stands here: it answers as an acceptor, learns what is chosen, hands it on in
+order and once, passes it on to those who lack it, and keeps what its own clients asked for until that has
+taken effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .acceptor import Acceptor, Answer
+from .ballot import NO_BALLOT, Ballot, Instance, NodeId
+from .campaigning import Campaigning
+from .clocks import Clocks
+from .effects import Abandon, Deliver, Effect, Save, Send, Teach, WakeAt
+from .events import Event, Moment, MoveTime, Read, Received, Recovered, Started, Submit, Tick
+from .following import Following
+from .leading import Leading
+from .membership import Membership
+from .messages import (
+    Accept,
+    Accepted,
+    Ask,
+    AskRead,
+    Canvass,
+    Chosen,
+    Confirm,
+    Confirmed,
+    Forward,
+    GrantRead,
+    Learn,
+    Prepare,
+    Promise,
+    Refused,
+    Support,
+)
+from .outbox import Outbox
+from .proposer import Proposer
+from .reading import Reading
+from .records import Acceptance, ChosenUpTo, Learned, Promised, Record
+from .sequence import Sequence
+from .sessions import Sessions
+from .settings import Settings
+from .values import Configuration, Entry, Value
+
+Phase = Following | Campaigning | Leading
+
+
+class Replica:
+    """A deterministic machine: events in, effects out."""
+
+    def __init__(self, me: NodeId, incarnation: int, initial: Configuration, settings: Settings) -> None:
+        """`incarnation` is higher at each start of this node; `initial` is the first instance's configuration."""
+        self.me = me
+        self.settings = settings
+        self.acceptor = Acceptor(settings.alpha, settings.message_bytes_max)
+        self.sequence = Sequence(settings.tail_bytes_max)
+        self.membership = Membership(initial, settings.alpha)
+        self.sessions = Sessions()
+        self.outbox = Outbox(me, incarnation, settings.queue_bytes_max)
+        self.reading = Reading(incarnation, settings.reads_max)
+        self.moment = Moment(0.0, 0, 0.0)
+        self.clocks = Clocks(me, settings.clock_bound_ms)
+        self.time = 0
+        """The state machine's time in milliseconds: the highest stamp delivered."""
+        self.phase: Phase = Following(self, None, heard=False)
+
+        self._effects: list[Effect] = []
+        self._waking = float("inf")
+        self._saved_watermark = Instance(0)
+        self._attempts = 0
+        self._missing_upto = Instance(0)
+        self._asked: tuple[Instance, float] = (Instance(0), float("-inf"))
+        self._resend_at = float("inf")
+        self._resend_pause = settings.resend_ms
+        self._on_event: dict[type, Callable[[Any], None]] = {
+            Recovered: self._on_recovered,
+            Started: self._on_started,
+            Received: self._on_received,
+            Tick: self._on_tick,
+            Submit: self._on_submit,
+            Read: self._on_read,
+            MoveTime: self._on_move_time,
+        }
+        self._on_message: dict[type, Callable[[NodeId, Any], None]] = {
+            Prepare: self._on_prepare,
+            Promise: self._on_promise,
+            Accept: self._on_accept,
+            Accepted: self._on_accepted,
+            Refused: self._on_refused,
+            Canvass: self._on_canvass,
+            Support: self._on_support,
+            Confirm: self._on_confirm,
+            Confirmed: self._on_confirmed,
+            Chosen: self._on_chosen,
+            Ask: self._on_ask,
+            Learn: self._on_learn,
+            Forward: self._on_forward,
+            AskRead: self._on_ask_read,
+            GrantRead: self._on_grant_read,
+        }
+
+    def step(self, event: Event, moment: Moment) -> list[Effect]:
+        """Take one event; return its effects, to be performed in this order."""
+        assert moment.now >= self.moment.now, "the monotonic clock ran backwards"
+        self.moment = moment
+        self.clocks.moment = moment
+        self._effects = []
+        self._on_event[type(event)](event)
+        wake_at = self._wake_at()
+        if wake_at < self._waking:
+            self._waking = wake_at
+            self.emit(WakeAt(wake_at))
+        return self._effects
+
+    @property
+    def leader(self) -> NodeId | None:
+        """Who leads, as far as this replica knows."""
+        if isinstance(self.phase, Leading):
+            return self.me
+        if isinstance(self.phase, Following) and self.phase.leader is not None:
+            return self.phase.leader.node
+        return None
+
+    @property
+    def ballot(self) -> Ballot:
+        """The ballot under which this replica leads, campaigns or follows."""
+        if isinstance(self.phase, Following):
+            return self.phase.leader or self.acceptor.promised
+        return self.phase.ballot
+
+    # What the phases use
+
+    def emit(self, effect: Effect) -> None:
+        """Add an effect to those of this step."""
+        self._effects.append(effect)
+
+    def window(self) -> tuple[Configuration, ...]:
+        """The configurations of the instances in which may be proposed now."""
+        return self.membership.window(self.sequence.watermark)
+
+    def others(self) -> list[NodeId]:
+        """All members but ourselves."""
+        return [node for node in self.membership.members(self.sequence.watermark) if node != self.me]
+
+    def new_attempt(self) -> int:
+        """A number for a canvass, never used before in this incarnation."""
+        self._attempts += 1
+        return self.outbox.incarnation << 32 | self._attempts
+
+    def save(self, records: tuple[Record, ...], then: tuple[Send, ...]) -> None:
+        """Make records stable, and with them, in passing, how far everything is chosen."""
+        if records and self.sequence.watermark > self._saved_watermark:
+            self._saved_watermark = self.sequence.watermark
+            records = (*records, ChosenUpTo(self._saved_watermark))
+        self.emit(Save(records, then))
+
+    def answer(self, to: NodeId, answer: Answer) -> None:
+        """Rule P1: the answer leaves when what it tells of is stable. The only way an acceptor's word gets out."""
+        self.save(() if answer.record is None else (answer.record,), (Send(to, answer.message),))
+
+    def prepare_myself(self, prepare: Prepare) -> None:
+        """Ask our own acceptor for the rest of a long report."""
+        answer = self.acceptor.on_prepare(prepare, self.moment.clock)
+        if isinstance(answer, Answer):
+            self.answer(self.me, answer)
+
+    def become_following(self, leader: Ballot | None, seen: Ballot = NO_BALLOT, heard: bool = False) -> None:
+        """Follow `leader`, or nobody yet. What the old phase kept is gone."""
+        self.phase = Following(self, leader, max(seen, self.acceptor.promised), heard)
+        self._resend_in(self.settings.resend_ms)
+        if leader is not None:
+            self._send_again()
+
+    def become_campaigning(self, seen: Ballot) -> None:
+        """Raise the ballot above everything seen and begin phase 1."""
+        campaign = Campaigning(self, max(seen, self.acceptor.promised).above(self.me))
+        self.phase = campaign
+        campaign.start()
+
+    def become_leading(self, proposer: Proposer) -> None:
+        """Phase 1 is done."""
+        lead = Leading(self, proposer)
+        self.phase = lead
+        lead.start()
+        self._resend_in(self.settings.resend_ms)
+        self._ask_read(again=True)
+
+    def settle(self) -> None:
+        """Hand on, in order, whatever has become part of the unbroken run (rule P8)."""
+        before = self.sequence.watermark
+        while (taken := self.sequence.take()) is not None:
+            self._deliver(*taken)
+        watermark = self.sequence.watermark
+        if watermark == before:
+            return
+        self.acceptor.forget(watermark)
+        self.membership.forget(watermark)
+        if isinstance(self.phase, Leading):
+            self.phase.on_advance()
+        elif isinstance(self.phase, Campaigning):
+            self.phase.maybe_lead()
+        self._answer_reads()
+
+    def lacks(self, upto: Instance, teacher: NodeId) -> None:
+        """Everything up to `upto` is chosen, as `teacher` knows: learn what is missing from there."""
+        self._missing_upto = max(self._missing_upto, upto)
+        first = Instance(self.sequence.watermark + 1)
+        asked, at = self._asked
+        if first <= upto and (first != asked or self.moment.now - at >= self.settings.resend_ms):
+            self._asked = (first, self.moment.now)
+            self.emit(Send(teacher, Ask(first)))
+
+    def grant(self, to: NodeId, grant: GrantRead) -> None:
+        """The leader is confirmed: tell the readers who waited for it."""
+        if to == self.me:
+            self._on_grant_read(self.me, grant)
+        else:
+            self.emit(Send(to, grant))
+
+    # Events
+
+    def _on_recovered(self, event: Recovered) -> None:
+        record = event.record
+        if isinstance(record, Promised | Acceptance):
+            self.acceptor.restore(record)
+        elif isinstance(record, Learned):
+            self.sequence.learn(record.instance, record.value)
+        else:
+            for number in range(self.sequence.watermark + 1, record.instance + 1):
+                instance = Instance(number)
+                if not self.sequence.knows(instance):
+                    self.sequence.learn(instance, self.acceptor.accepted[instance].value)
+            self._saved_watermark = record.instance
+        self.settle()
+
+    def _on_started(self, event: Started) -> None:
+        self.phase = Following(self, None, self.acceptor.promised, heard=False)
+        self._on_tick(Tick())
+
+    def _on_received(self, event: Received) -> None:
+        self._on_message[type(event.message)](event.sender, event.message)
+
+    def _on_tick(self, event: Tick) -> None:
+        self._waking = float("inf")
+        self.phase.on_tick()
+        now = self.moment.now
+        if now >= self._resend_at:
+            self._send_again()
+            self._resend_in(2 * self._resend_pause)
+        if self.reading.asked_before(now - self.settings.resend_ms):
+            self._ask_read(again=True)
+        patience = now - self.settings.patience_ms
+        never, unknown = self.outbox.abandon(patience)
+        never += self.reading.abandon(patience)
+        if never:
+            self.emit(Abandon(tuple(never), certain=True))
+        if unknown:
+            self.emit(Abandon(tuple(unknown), certain=False))
+
+    def _on_submit(self, event: Submit) -> None:
+        if not self.outbox.add(event.token, event.payload, self.moment.now):
+            self.emit(Abandon((event.token,), certain=True))
+        elif isinstance(self.phase, Leading):
+            self.phase.pump()
+        else:
+            self._forward()
+
+    def _on_read(self, event: Read) -> None:
+        if not self.reading.add(event.token, self.moment.now):
+            self.emit(Abandon((event.token,), certain=True))
+        else:
+            self._ask_read(again=False)
+
+    def _on_move_time(self, event: MoveTime) -> None:
+        if isinstance(self.phase, Leading):
+            self.phase.move_time()
+
+    # The acceptor's messages
+
+    def _on_prepare(self, sender: NodeId, prepare: Prepare) -> None:
+        if prepare.ballot.node != sender:
+            return
+        answer = self.acceptor.on_prepare(prepare, self.moment.clock)
+        if isinstance(answer, Refused):
+            self.emit(Send(sender, answer))
+            return
+        if isinstance(self.phase, Following) and self.phase.leader in (None, prepare.ballot):
+            self.phase.hear()
+        else:
+            self.become_following(None, heard=True)
+        self.answer(sender, answer)
+
+    def _on_accept(self, sender: NodeId, accept: Accept) -> None:
+        if accept.ballot.node != sender:
+            return
+        answer = self.acceptor.on_accept(accept)
+        if isinstance(answer, Refused):
+            self.emit(Send(sender, answer))
+            return
+        self._hear(accept.ballot)
+        if answer is not None:
+            self.answer(sender, answer)
+        self._on_watermark(sender, accept.ballot, accept.chosen)
+
+    def _on_confirm(self, sender: NodeId, confirm: Confirm) -> None:
+        if confirm.ballot.node != sender:
+            return
+        if confirm.ballot < self.acceptor.promised:
+            self.emit(Send(sender, Refused(confirm.ballot, self.acceptor.promised)))
+            return
+        self._hear(confirm.ballot)
+        self._on_watermark(sender, confirm.ballot, confirm.chosen)
+        watermark = self.sequence.watermark
+        self.emit(Send(sender, Confirmed(confirm.ballot, confirm.round, watermark, self.moment.clock)))
+
+    def _on_chosen(self, sender: NodeId, chosen: Chosen) -> None:
+        if chosen.ballot.node == sender and chosen.ballot >= self.acceptor.promised:
+            self._hear(chosen.ballot)
+            self._on_watermark(sender, chosen.ballot, chosen.chosen)
+
+    def _hear(self, ballot: Ballot) -> None:
+        """Whoever owns `ballot` leads, and nothing higher is promised here."""
+        if isinstance(self.phase, Following) and self.phase.leader == ballot:
+            self.phase.hear()
+        else:
+            self.become_following(ballot, heard=True)
+
+    def _on_watermark(self, leader: NodeId, ballot: Ballot, chosen: Instance) -> None:
+        """The leader of `ballot` says that everything up to `chosen` is chosen.
+
+        Where we accepted its own proposal, that is the chosen value: under one ballot there is one value for each
+        instance. An acceptance of any other ballot proves nothing; that instance has to be learned.
+        """
+        for number in range(self.sequence.watermark + 1, chosen + 1):
+            instance = Instance(number)
+            if self.sequence.knows(instance):
+                continue
+            value = self.acceptor.value_accepted(instance, ballot)
+            if value is None:
+                break
+            self.sequence.learn(instance, value)
+        self.settle()
+        if self.sequence.watermark < chosen:
+            self.lacks(chosen, leader)
+
+    # The proposer's and learner's messages: for the phase that waits for them
+
+    def _on_promise(self, sender: NodeId, promise: Promise) -> None:
+        if isinstance(self.phase, Campaigning):
+            self.phase.on_promise(sender, promise)
+
+    def _on_accepted(self, sender: NodeId, accepted: Accepted) -> None:
+        if isinstance(self.phase, Leading):
+            self.phase.on_accepted(sender, accepted)
+
+    def _on_refused(self, sender: NodeId, refused: Refused) -> None:
+        phase = self.phase
+        if isinstance(phase, Following) or refused.ballot != phase.ballot or refused.promised <= phase.ballot:
+            return
+        if isinstance(phase, Leading):
+            phase.on_refused(refused.promised)
+        else:
+            self.become_following(None, seen=refused.promised)
+
+    def _on_canvass(self, sender: NodeId, canvass: Canvass) -> None:
+        if isinstance(self.phase, Following):
+            self.phase.on_canvass(sender, canvass)
+
+    def _on_support(self, sender: NodeId, support: Support) -> None:
+        if isinstance(self.phase, Following):
+            self.phase.on_support(sender, support)
+
+    def _on_confirmed(self, sender: NodeId, confirmed: Confirmed) -> None:
+        if isinstance(self.phase, Leading):
+            self.phase.on_confirmed(sender, confirmed)
+
+    def _on_ask(self, sender: NodeId, ask: Ask) -> None:
+        if not 1 <= ask.first <= self.sequence.watermark:
+            return
+        if ask.first < self.sequence.tail_first:
+            self.emit(Teach(sender, ask.first, Instance(self.sequence.tail_first - 1)))
+        else:
+            values = self.sequence.teach(ask.first, self.settings.message_bytes_max)
+            self.emit(Send(sender, Learn(ask.first, values)))
+
+    def _on_learn(self, sender: NodeId, learn: Learn) -> None:
+        records: list[Record] = []
+        for number, value in enumerate(learn.values, learn.first):
+            instance = Instance(number)
+            if instance > self.sequence.watermark + self.settings.alpha + len(learn.values):
+                break
+            if not self.sequence.knows(instance):
+                self.sequence.learn(instance, value)
+                records.append(Learned(instance, value))
+        if records:
+            # First the values, then what rests on them: the watermark is saved with a later record.
+            self.emit(Save(tuple(records), ()))
+            self.settle()
+            if self.sequence.watermark < self._missing_upto:
+                self.lacks(self._missing_upto, sender)
+
+    # Proposals and reads of our own clients
+
+    def _on_forward(self, sender: NodeId, forward: Forward) -> None:
+        if isinstance(self.phase, Leading):
+            self.phase.on_forward(sender, forward.entries)
+
+    def _forward(self) -> None:
+        """Send what waits to the leader, if somebody leads."""
+        leader = self.leader
+        while leader is not None and self.outbox.has_unsent:
+            self.emit(Send(leader, Forward(tuple(self.outbox.number(self.settings.message_bytes_max)))))
+            if self._resend_at == float("inf"):
+                self._resend_in(self.settings.resend_ms)
+
+    def _resend_in(self, milliseconds: float) -> None:
+        """Have what was sent sent again, unless something of it takes effect before (each time it waits longer)."""
+        self._resend_pause = milliseconds
+        waits = self.outbox.sent and not isinstance(self.phase, Leading)
+        self._resend_at = self.moment.now + milliseconds if waits else float("inf")
+
+    def _send_again(self) -> None:
+        """What has not taken effect goes to whoever leads now, in order, the oldest first."""
+        if isinstance(self.phase, Leading):
+            self.phase.pump()
+        elif self.leader is not None:
+            for part in self.outbox.resend(self.settings.message_bytes_max):
+                self.emit(Send(self.leader, Forward(tuple(part))))
+            self._forward()
+        self._ask_read(again=True)
+
+    def _on_ask_read(self, sender: NodeId, ask: AskRead) -> None:
+        if isinstance(self.phase, Leading):
+            self.phase.on_ask_read(sender, ask)
+
+    def _ask_read(self, again: bool) -> None:
+        leader = self.leader
+        if leader is None:
+            return
+        ask = self.reading.ask(self.moment.now, again)
+        if ask is None:
+            return
+        if leader == self.me:
+            self._on_ask_read(self.me, ask)
+        else:
+            self.emit(Send(leader, ask))
+
+    def _on_grant_read(self, sender: NodeId, grant: GrantRead) -> None:
+        self.reading.on_grant(grant)
+        if self.sequence.watermark < grant.watermark:
+            self.lacks(grant.watermark, sender)
+        self._answer_reads()
+
+    def _answer_reads(self) -> None:
+        for answer in self.reading.answers(self.sequence.watermark):
+            self.emit(answer)
+
+    # The sequence
+
+    def _deliver(self, instance: Instance, value: Value) -> None:
+        """It is `instance`'s turn. An entry takes effect only as the next of its session."""
+        self.time = max(self.time, value.stamp)
+        entries: list[tuple[int | None, Entry]] = []
+        for entry in value.entries:
+            if self.sessions.admit(entry):
+                ours = entry.node == self.me and entry.incarnation == self.outbox.incarnation
+                entries.append((self.outbox.settle(entry) if ours else None, entry))
+                if ours and self._resend_at != float("inf"):
+                    self._resend_in(self.settings.resend_ms)
+        if value.configuration is not None:
+            self.membership.change(instance, value.configuration)
+        self.emit(Deliver(instance, self.time, tuple(entries), value.configuration))
+
+    # Time
+
+    def _wake_at(self) -> float:
+        """When to look at the clock next, for whatever reason (monotonic milliseconds)."""
+        times = [self.phase.wake_at(), self._resend_at]
+        oldest_submission, oldest_read = self.outbox.oldest, self.reading.oldest
+        if oldest_submission is not None:
+            times.append(oldest_submission + self.settings.patience_ms)
+        if oldest_read is not None:
+            times.append(oldest_read + self.settings.patience_ms)
+            if self.leader is not None:
+                times.append(self.moment.now + self.settings.resend_ms)
+        return min(times)

@@ -1,0 +1,86 @@
+"""What is chosen.
+
+To the algorithm of section 2 a value is opaque. Section 3 gives it meaning: the i-th value chosen is the i-th command
+of the state machine. Ours is one of three things, told apart by what it carries:
+
+- a *batch*: everything that clients asked for while the last batch was on its way (rule P5), as entries;
+- a *no-op*: the paper's "special command that leaves the state unchanged", a value without entries;
+- a *change*: the configuration that holds from alpha instances on (section 3, last paragraph).
+
+Each carries the leader's time stamp in milliseconds; the time of the state machine is the highest stamp chosen so
+far, so it never runs backwards (rule P5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .ballot import NodeId
+
+
+class Entry(NamedTuple):
+    """What one node asked for in one go, under its own session (rule P8)."""
+
+    node: NodeId
+    """The node whose clients asked."""
+    incarnation: int
+    """Its start counter: a session ends when its node starts anew."""
+    sequence: int
+    """1, 2, 3, ... within the session. An entry takes effect only as the successor of the one before."""
+    payload: bytes | memoryview
+    """The command itself; what it means is the state machine's business."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Who the acceptors of an instance are, and who learns without a vote.
+
+    Both are sorted tuples: a set's order would differ from process to process.
+    """
+
+    acceptors: tuple[NodeId, ...]
+    learners: tuple[NodeId, ...] = ()
+
+    def __post_init__(self) -> None:
+        assert self.acceptors, "a configuration has at least one acceptor"
+        assert list(self.acceptors) == sorted(set(self.acceptors)), "acceptors are sorted and named once"
+        assert list(self.learners) == sorted(set(self.learners) - set(self.acceptors)), (
+            "learners have no vote"
+        )
+
+    @property
+    def members(self) -> tuple[NodeId, ...]:
+        return tuple(sorted((*self.acceptors, *self.learners)))
+
+    @property
+    def quorum(self) -> int:
+        """How many acceptors are a majority: any two majorities share one (section 2.2)."""
+        return len(self.acceptors) // 2 + 1
+
+    def is_quorum(self, nodes: frozenset[NodeId] | set[NodeId]) -> bool:
+        """Whether `nodes` hold a majority of the acceptors. Counts who, never how many answers came."""
+        return sum(node in nodes for node in self.acceptors) >= self.quorum
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One value of the sequence: a batch, a no-op (no entries, no configuration) or a change."""
+
+    stamp: int
+    """The leader's time in milliseconds; 0 where it does not move time."""
+    entries: tuple[Entry, ...] = ()
+    configuration: Configuration | None = None
+
+    @property
+    def is_no_op(self) -> bool:
+        return not self.entries and self.configuration is None
+
+    @property
+    def size(self) -> int:
+        """About how many bytes this is, on the wire and on disk."""
+        return 32 + sum(32 + len(entry.payload) for entry in self.entries)
+
+
+NO_OP = Value(stamp=0)
+"""What fills a gap (section 3)."""

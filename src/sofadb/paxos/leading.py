@@ -115,12 +115,12 @@ class Leading:
         limit = self.replica.sequence.watermark + settings.alpha
         if self.own_first is None and self.next <= limit:
             self.own_first = self.next
-            self._propose(Value(self._now()))
+            self._propose(Value(self._now(), self._batch()))
         while self.queue and len(self.flights) < settings.in_flight_max and self.next <= limit:
             self._propose(Value(self._now(), self._batch()))
 
     def _batch(self) -> tuple[Entry, ...]:
-        """Take what waits, up to the size of a batch, but at least one entry."""
+        """Take what waits, up to the size of a batch, but at least one entry if there is one."""
         room = self.replica.settings.batch_bytes_max
         batch: list[Entry] = []
         while self.queue and (not batch or len(self.queue[0].payload) <= room):

@@ -1,0 +1,99 @@
+"""Event in, effects performed: the same lines in production and in the laboratory.
+
+A `Replica` says what is to be done, as data; the `World` does it. Between the two stands only this file. It performs
+effects in their order, and it performs what stands inside a `Save` when, and only when, the world says that the save is
+stable. It decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from sofadb.paxos import (
+    Abandon,
+    Deliver,
+    Event,
+    Message,
+    Moment,
+    NodeId,
+    Received,
+    Record,
+    Replica,
+    Save,
+    Send,
+    Serve,
+    Teach,
+    WakeAt,
+)
+
+
+class World(Protocol):
+    """The door to disk, network and clock. There are two: `live`, and the laboratory's."""
+
+    def moment(self) -> Moment:
+        """What the clocks say, and a fresh random number."""
+
+    def send(self, to: NodeId, message: Message) -> None:
+        """Let a message leave for another node; it may be lost."""
+
+    def save(self, records: tuple[Record, ...], done: Callable[[], None]) -> None:
+        """Make records stable after all records before them, then call `done`. If that fails, `done` is never called."""
+
+    def wake_at(self, time: float) -> None:
+        """Have `Driver.tick` called at this time (milliseconds of `Moment.now`), or soon after."""
+
+    def teach(self, teach: Teach) -> None:
+        """Read chosen values back from stable storage and send them."""
+
+
+class Machine(Protocol):
+    """The state machine and those who wait for it."""
+
+    def deliver(self, deliver: Deliver) -> None:
+        """Apply what was chosen."""
+
+    def serve(self, serve: Serve) -> None:
+        """Answer these reads now."""
+
+    def abandon(self, abandon: Abandon) -> None:
+        """Tell these clients that there is nothing to wait for."""
+
+
+class Driver:
+    """Drives one replica in one world."""
+
+    def __init__(self, replica: Replica, world: World, machine: Machine) -> None:
+        self.replica = replica
+        self.world = world
+        self._perform: dict[type, Callable[[Any], None]] = {
+            Send: self._send,
+            Save: self._save,
+            Deliver: machine.deliver,
+            Serve: machine.serve,
+            Abandon: machine.abandon,
+            Teach: world.teach,
+            WakeAt: self._wake_at,
+        }
+
+    def handle(self, event: Event) -> None:
+        """Let one event happen."""
+        perform = self._perform
+        for effect in self.replica.step(event, self.world.moment()):
+            perform[type(effect)](effect)
+
+    def _send(self, send: Send) -> None:
+        if send.to == self.replica.me:
+            self.handle(Received(send.to, send.message))
+        else:
+            self.world.send(send.to, send.message)
+
+    def _save(self, save: Save) -> None:
+        def saved() -> None:
+            for send in save.then:
+                self._send(send)
+
+        self.world.save(save.records, saved)
+
+    def _wake_at(self, wake: WakeAt) -> None:
+        self.world.wake_at(wake.time)

@@ -1,0 +1,113 @@
+"""What goes over the wire between nodes: frames, and the greeting that comes first.
+
+A connection carries messages one way, from the node that opened it. It begins with eight bytes that say what this
+is and in which version, so that anything else that connects to the port is recognized at once; then frames, each with its
+length and the CRC32C of its contents in front. The first frame each way is a greeting: who I am, in which
+cluster, in which life, whom I mean to talk to. Only when it fits does anything else pass.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from struct import Struct
+
+from crc32c import crc32c
+
+PROTOCOL_VERSION = 1
+PREAMBLE = b"SofaDB\x00" + bytes([PROTOCOL_VERSION])
+FRAME_BYTES_MAX = 160 << 20
+"""No frame is larger; a batch with the largest value there may be fits in."""
+GREETING_BYTES_MAX = 4096
+"""Nothing larger is read from a stranger."""
+
+_HEADER = Struct(">II")
+
+Buffer = bytes | memoryview
+
+
+class BadPeer(Exception):
+    """The other end is not what it should be; the text says why, for both sides' logs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """Who speaks. `problem` is set in an answer that refuses."""
+
+    cluster: str
+    node: str
+    starts: int
+    """The node's start counter."""
+    to: str
+    """The node it means to talk to; empty in an answer."""
+    client_address: str
+    """Where the node's clients connect, as HOST:PORT."""
+    problem: str = ""
+
+    def encode(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def decode(cls, data: Buffer) -> Greeting:
+        """Raises `BadPeer`."""
+        try:
+            fields = json.loads(bytes(data))
+            greeting = cls(**fields)
+        except (ValueError, TypeError) as problem:
+            raise BadPeer(f"its greeting cannot be read: {problem}") from None
+        texts = (greeting.cluster, greeting.node, greeting.to, greeting.client_address, greeting.problem)
+        if not all(isinstance(text, str) for text in texts) or type(greeting.starts) is not int:
+            raise BadPeer("its greeting has fields of the wrong type")
+        return greeting
+
+
+def frame(buffers: list[Buffer]) -> list[Buffer]:
+    """Put length and checksum in front of `buffers`."""
+    size, checksum = 0, 0
+    for buffer in buffers:
+        size += len(buffer)
+        checksum = crc32c(buffer, checksum)
+    return [_HEADER.pack(size, checksum), *buffers]
+
+
+class FrameReader:
+    """Cuts a stream of bytes into frames. Raises `BadPeer` on anything else, before it keeps much of it."""
+
+    __slots__ = ("_buffer", "_greeted", "bytes_max")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._greeted = False
+        self.bytes_max = GREETING_BYTES_MAX
+        """The largest frame that is taken now; raised once the other end is known."""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield the contents of each frame that is complete."""
+        self._buffer += data
+        at = 0
+        if not self._greeted:
+            start = bytes(self._buffer[: len(PREAMBLE)])
+            if start[:7] != PREAMBLE[: min(7, len(start))]:
+                raise BadPeer("it does not speak SofaDB's protocol; is a client connected to the peer port?")
+            if len(start) < len(PREAMBLE):
+                return
+            if start != PREAMBLE:
+                raise BadPeer(
+                    f"it speaks version {start[7]} of the protocol, this node version {PROTOCOL_VERSION}"
+                )
+            self._greeted = True
+            at = len(PREAMBLE)
+        while len(self._buffer) - at >= _HEADER.size:
+            size, checksum = _HEADER.unpack_from(self._buffer, at)
+            if size > self.bytes_max:
+                raise BadPeer(f"it announced a frame of {size} bytes, and {self.bytes_max} are allowed")
+            end = at + _HEADER.size + size
+            if len(self._buffer) < end:
+                break
+            contents = bytes(memoryview(self._buffer)[at + _HEADER.size : end])
+            if crc32c(contents) != checksum:
+                raise BadPeer("a frame arrived damaged")
+            at = end
+            yield contents
+        del self._buffer[:at]

@@ -1,0 +1,140 @@
+"""One replica of the database: the only place where the sequence and the state machine meet.
+
+Clients' work comes in from the server and is gathered: everything that arrives in one turn of the event loop becomes one
+submission (and, at the leader, part of one batch). When the submission comes up in the sequence, the work is executed on this
+node's own state in that place, and its replies go back; the same entry, in bytes, is applied by all other replicas.
+Reads wait for a grant and are then executed on the state as it is.
+
+The node knows nothing of protocols and sockets; work is an object that it encodes, executes, or fails (`Work`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from sofadb.database.database import Database
+from sofadb.database.replies import ReplyError
+from sofadb.database.runs import apply
+from sofadb.paxos import Abandon, Deliver, MoveTime, Read, Serve, Submit
+from sofadb.paxos.leading import Leading
+
+from .driver import Driver
+
+NO_REPLICAS = "NOREPLICAS Not enough replicas can be reached. The command was not executed, and will not be."
+OVERLOADED = "NOREPLICAS This node holds as many commands as it may. The command was not executed; try again."
+UNCERTAIN = "UNCERTAIN The outcome is not known: the command may have been executed, or may be yet."
+
+SUBMISSION_BYTES_MAX = 1 << 20
+"""Work of one turn beyond this size goes into a further submission."""
+
+
+class Work(Protocol):
+    """What one connection asks in one go. Exactly one of `execute` and `fail` is called, once."""
+
+    def encode(self) -> bytes:
+        """What every replica has to execute: a section of an entry."""
+
+    def execute(self, database: Database) -> None:
+        """Do it, and keep or send the replies."""
+
+    def fail(self, error: ReplyError) -> None:
+        """It is not done, or nobody knows."""
+
+
+class Node:
+    """Gathers work, and executes it when its time has come."""
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+        self.database = Database()
+        self.driver: Driver
+        self.applied = 0
+        """The last instance applied to the database."""
+        self._call_soon = call_soon
+        self._flush_is_due = False
+        self._writes: list[Work] = []
+        self._reads: list[Work] = []
+        self._token = 0
+        self._waiting: dict[int, list[Work]] = {}
+
+    # From the server
+
+    def submit(self, work: Work) -> None:
+        """A write: it goes through the sequence, after everything submitted on this node before it."""
+        self._writes.append(work)
+        self._flush_soon()
+
+    def read(self, work: Work) -> None:
+        """A read: it is executed when this state is known to hold everything acknowledged before now."""
+        self._reads.append(work)
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self._call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Hand on what came in during this turn."""
+        self._flush_is_due = False
+        works, self._writes = self._writes, []
+        begin, size, sections = 0, 0, list[bytes]()
+        for index, work in enumerate(works):
+            sections.append(work.encode())
+            size += len(sections[-1])
+            if size >= SUBMISSION_BYTES_MAX or index == len(works) - 1:
+                token = self._wait_for(works[begin : index + 1])
+                self.driver.handle(Submit(token, sections[0] if len(sections) == 1 else b"".join(sections)))
+                begin, size, sections = index + 1, 0, []
+        if self._reads:
+            reads, self._reads = self._reads, []
+            self.driver.handle(Read(self._wait_for(reads)))
+
+    def _wait_for(self, works: list[Work]) -> int:
+        self._token += 1
+        self._waiting[self._token] = works
+        return self._token
+
+    # From the driver
+
+    def deliver(self, deliver: Deliver) -> None:
+        """Apply what was chosen; work that waits here for it is executed in its place, with its replies."""
+        database = self.database
+        database.begin(deliver.instance, deliver.time)
+        for token, entry in deliver.entries:
+            works = None if token is None else self._waiting.pop(token, None)
+            if works is None:
+                apply(database, entry.payload)
+            else:
+                for work in works:
+                    work.execute(database)
+        self.applied = deliver.instance
+
+    def serve(self, serve: Serve) -> None:
+        """These reads see everything they must see now."""
+        self.database.clock = max(self.database.time, serve.stamp)
+        for token in serve.tokens:
+            for work in self._waiting.pop(token):
+                work.execute(self.database)
+
+    def abandon(self, abandon: Abandon) -> None:
+        """Nobody need wait any longer."""
+        for token in abandon.tokens:
+            error = ReplyError(NO_REPLICAS if abandon.certain else UNCERTAIN)
+            for work in self._waiting.pop(token, ()):
+                work.fail(error)
+
+    # Time
+
+    def expire_due(self) -> float | None:
+        """If we lead and a key is due, let time move. Returns in how many milliseconds to look again, if at all."""
+        if not isinstance(self.driver.replica.phase, Leading):
+            return None
+        due = self.database.next_expiry()
+        if due is None:
+            return None
+        wait = due - self.driver.world.moment().clock
+        if wait <= 0:
+            self.driver.handle(MoveTime())
+            return 5.0
+        return float(wait)

@@ -90,18 +90,18 @@ class Outbox:
         return None if submission.abandoned else submission.token
 
     def abandon(self, before: float) -> tuple[list[int], list[int]]:
-        """Give up waiting for what is older than `before`.
+        """Give up waiting for what has waited since `before` or longer.
 
         Returns the tokens that were certainly never proposed (and now never will be), and those of unknown outcome.
         """
         never: list[int] = []
         unknown: list[int] = []
-        while self._unsent and self._unsent[0].since < before:
+        while self._unsent and self._unsent[0].since <= before:
             submission = self._unsent.popleft()
             self.bytes -= len(submission.payload)
             never.append(submission.token)
         for submission in self.sent:
-            if submission.since >= before:
+            if submission.since > before:
                 break
             if not submission.abandoned:
                 submission.abandoned = True

@@ -77,15 +77,15 @@ class Reading:
         return ready
 
     def asked_before(self, time: float) -> bool:
-        """Whether an attempt that was made before `time` is still not granted."""
-        return any(attempt.asked_at < time for attempt in self.attempts.values())
+        """Whether an attempt that was made at `time` or before is still not granted."""
+        return any(attempt.asked_at <= time for attempt in self.attempts.values())
 
     def abandon(self, before: float) -> list[int]:
-        """Give up what waits, ungranted, since before that time; return its tokens."""
+        """Give up what waits, ungranted, since that time or longer; return its tokens."""
         given_up: list[int] = []
         for attempt in [self.idle, *(attempt.tokens for attempt in self.attempts.values())]:
-            given_up += [token for token, since in attempt if since < before]
-            attempt[:] = [read for read in attempt if read[1] >= before]
+            given_up += [token for token, since in attempt if since <= before]
+            attempt[:] = [read for read in attempt if read[1] > before]
         for number in [number for number, attempt in self.attempts.items() if not attempt.tokens]:
             del self.attempts[number]
         return given_up

@@ -1,0 +1,5 @@
+"""`python -m sofadb` is the command `sofadb`."""
+
+from sofadb.cli.main import main
+
+main()

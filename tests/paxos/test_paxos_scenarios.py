@@ -1,0 +1,547 @@
+"""What went wrong in systems like ours, played with real replicas: each test is named after what it shows."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from paxos.cluster import Cluster, Packet
+from sofadb.paxos import Ballot, Entry, Instance, Value
+from sofadb.paxos.campaigning import Campaigning
+from sofadb.paxos.effects import Save, Send
+from sofadb.paxos.events import Received
+from sofadb.paxos.following import Following
+from sofadb.paxos.leading import Leading
+from sofadb.paxos.messages import (
+    Accept,
+    Accepted,
+    Canvass,
+    Chosen,
+    Confirm,
+    Confirmed,
+    Forward,
+    GrantRead,
+    Prepare,
+    Promise,
+    Refused,
+)
+
+THREE = ["n1", "n2", "n3"]
+
+
+def value(name: bytes) -> Value:
+    return Value(1, (Entry("n9", 1, 1, name),))
+
+
+def messages(cluster: Cluster, kind: type, to: str | None = None) -> list[Packet]:
+    return [p for p in cluster.network if isinstance(p.message, kind) and to in (None, p.to)]
+
+
+# Acceptor, promise, disk
+
+
+def test_forgotten_promise_nothing_is_answered_before_the_record_is_durable() -> None:
+    cluster = Cluster(THREE)
+    cluster.step("n1", Received("n2", Prepare(Ballot(5, "n2"), Instance(1))))
+    assert not cluster.network, "the promise is not on disk yet"
+    cluster.crash("n1")
+    cluster.start("n1")
+    # Nobody was promised anything, so a lower ballot may be.
+    cluster.step("n1", Received("n3", Prepare(Ballot(4, "n3"), Instance(1))))
+    cluster.save("n1")
+    assert [p.message.ballot for p in messages(cluster, Promise)] == [Ballot(4, "n3")]
+    cluster.crash("n1")
+    cluster.start("n1")
+    cluster.step("n1", Received("n2", Prepare(Ballot(3, "n2"), Instance(1))))
+    assert [p.message for p in messages(cluster, Refused)] == [Refused(Ballot(3, "n2"), Ballot(4, "n3"))]
+
+
+def test_promise_survives_a_friendly_message_of_an_older_leader() -> None:
+    cluster = Cluster(THREE)
+    cluster.step("n1", Received("n2", Prepare(Ballot(5, "n2"), Instance(1))))
+    for old in (
+        Accept(Ballot(4, "n3"), Instance(1), value(b"old"), Instance(0)),
+        Confirm(Ballot(4, "n3"), 1, Instance(0)),
+        Chosen(Ballot(4, "n3"), Instance(0)),
+    ):
+        cluster.step("n1", Received("n3", old))
+        assert cluster.replica("n1").acceptor.promised == Ballot(5, "n2")
+        assert cluster.replica("n1").leader is None
+
+
+def test_canvass_touches_nothing_durable_and_binds_nobody() -> None:
+    cluster = Cluster(THREE)
+    effects = cluster.step("n1", Received("n2", Canvass(1)))
+    assert not any(isinstance(effect, Save) for effect in effects)
+    assert [effect.to for effect in effects if isinstance(effect, Send)] == ["n2"]
+    cluster.step("n1", Received("n3", Prepare(Ballot(9, "n3"), Instance(1))))
+    cluster.step("n1", Received("n2", Prepare(Ballot(8, "n2"), Instance(1))))
+    assert cluster.replica("n1").acceptor.promised == Ballot(9, "n3")
+
+
+def test_accept_implies_promise_also_after_a_crash_in_between() -> None:
+    cluster = Cluster(THREE)
+    cluster.step("n1", Received("n2", Prepare(Ballot(5, "n2"), Instance(1))))
+    cluster.step("n1", Received("n3", Accept(Ballot(6, "n3"), Instance(1), value(b"six"), Instance(0))))
+    cluster.save("n1")
+    cluster.crash("n1")
+    cluster.start("n1")
+    cluster.step("n1", Received("n2", Accept(Ballot(5, "n2"), Instance(1), value(b"five"), Instance(0))))
+    cluster.save("n1")
+    assert [p.message.ballot for p in messages(cluster, Accepted)] == [Ballot(6, "n3")]
+
+
+def test_ballot_is_never_used_again_after_a_restart() -> None:
+    cluster = Cluster(THREE)
+    for keep in (0, 1):
+        while not isinstance(cluster.replica("n1").phase, Campaigning):
+            cluster.now += 1000
+            cluster.step("n1", Received("n2", Canvass(1)))  # Any event: the moment moves on.
+            cluster.replica("n1").become_campaigning(Ballot(0, ""))
+        ballot = cluster.replica("n1").phase.ballot  # type: ignore[union-attr]
+        cluster.nodes["n1"].saving = [e for e in cluster.replica("n1")._effects if isinstance(e, Save)]
+        assert not messages(cluster, Prepare), "no prepare request leaves before the promise is durable"
+        cluster.crash("n1", keep)
+        cluster.start("n1")
+        if keep:
+            cluster.replica("n1").become_campaigning(Ballot(0, ""))
+            assert cluster.replica("n1").phase.ballot > ballot  # type: ignore[union-attr]
+
+
+def test_the_leaders_own_vote_waits_for_its_own_disk() -> None:
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    cluster.stuck_disks.add(leader)
+    follower = next(n for n in THREE if n != leader)
+    third = next(n for n in THREE if n not in (leader, follower))
+    cluster.isolate(third)
+    token = cluster.submit(leader, b"x")
+    cluster.settle()
+    assert token not in cluster.nodes[leader].done, "one follower alone is no quorum"
+    cluster.stuck_disks.clear()
+    cluster.settle()
+    assert token in cluster.nodes[leader].done
+
+
+def test_single_node_cluster_waits_for_its_own_disk() -> None:
+    cluster = Cluster(["n1"])
+    cluster.elect()
+    token = cluster.submit("n1", b"x")
+    assert cluster.nodes["n1"].saving
+    assert token not in cluster.nodes["n1"].done
+    cluster.save("n1")
+    assert token in cluster.nodes["n1"].done
+
+
+def test_every_crash_of_every_node_at_every_save_keeps_what_was_acknowledged() -> None:
+    """A fixed script, crashed after each single save of each node, with 0 or 1 further saves kept."""
+
+    def script(cluster: Cluster, victim: str, at: int, keep: int) -> bool:
+        """Returns whether the crash happened."""
+        saves = 0
+        for number in range(6):
+            for name in THREE:
+                if cluster.nodes[name].replica:
+                    cluster.submit(name, b"%d of %s" % (number, name.encode()))
+            for _ in range(200):
+                if cluster.network:
+                    cluster.pass_on(cluster.network[0])
+                    continue
+                busy = [n for n in THREE if cluster.nodes[n].saving]
+                if not busy:
+                    break
+                saves += busy[0] == victim
+                if saves == at:
+                    cluster.crash(victim, keep)
+                    cluster.advance(2000)
+                    cluster.start(victim)
+                    cluster.advance(2000)
+                    return True
+                cluster.save(busy[0], 1)
+        return False
+
+    crashes = 0
+    for victim, keep in itertools.product(THREE, (0, 1)):
+        for at in itertools.count(1):
+            cluster = Cluster(THREE, seed=at)
+            cluster.elect()
+            crashed = script(cluster, victim, at, keep)
+            cluster.check_chosen()
+            for name in THREE:
+                assert len(set(cluster.nodes[name].applied)) == len(cluster.nodes[name].applied)
+                assert max(cluster.nodes[name].done.values(), default=0) <= len(cluster.nodes["n1"].applied)
+            if not crashed:
+                break
+            crashes += 1
+    assert crashes > 50
+
+
+# Leader, phases, log
+
+
+def test_chosen_by_the_old_leader_and_unknown_to_all_alive_is_proposed_again() -> None:
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    token = cluster.submit(leader, b"acknowledged")
+    others = [n for n in THREE if n != leader]
+    for packet in messages(cluster, Accept):
+        cluster.pass_on(packet)
+    cluster.network.clear()
+    for name in others:
+        cluster.save(name)
+    for packet in messages(cluster, Accepted):
+        cluster.pass_on(packet)
+    assert token in cluster.nodes[leader].done
+    cluster.crash(leader)
+    cluster.network.clear()
+    assert not any(cluster.nodes[n].applied for n in others)
+    cluster.elect()
+    cluster.advance(500)
+    assert all(cluster.nodes[n].applied == [b"acknowledged"] for n in others)
+
+
+def test_dead_leaders_pipeline_every_subset_delivered() -> None:
+    for delivered in itertools.product([0, 1], repeat=4):
+        cluster = Cluster(THREE, in_flight_max=4, batch_bytes_max=1)
+        leader = cluster.elect()
+        others = [n for n in THREE if n != leader]
+        cluster.settle()
+        for number in range(4):
+            cluster.submit(leader, b"%d" % number)
+        accepts = messages(cluster, Accept, others[0])
+        assert len(accepts) == 4
+        cluster.network.clear()
+        cluster.crash(leader)
+        for packet, wanted in zip(accepts, delivered, strict=True):
+            if wanted:
+                cluster.step(others[0], Received(leader, packet.message))
+        cluster.save(others[0])
+        cluster.advance(3000)
+        cluster.check_chosen()
+        applied = cluster.nodes[others[0]].applied
+        # What is re-proposed comes out in order; behind a gap nothing of that session takes effect.
+        expected = [*delivered, 0].index(0)
+        assert applied == [b"%d" % number for number in range(expected)]
+        assert cluster.nodes[others[1]].applied == applied
+
+
+def test_old_accept_after_it_is_settled_is_not_answered_anew() -> None:
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    cluster.submit(leader, b"x")
+    accept = messages(cluster, Accept)[0]
+    cluster.advance(100)
+    cluster.network.clear()
+    effects = cluster.step(accept.to, Received(leader, accept.message))
+    assert not any(isinstance(effect, Save) for effect in effects)
+
+
+def test_two_campaigners_with_equal_timeouts_end_with_one_leader() -> None:
+    cluster = Cluster(THREE)
+    cluster.random.random = lambda: 0.5  # type: ignore[method-assign]
+    cluster.advance(20_000)
+    assert cluster.leader is not None
+    assert cluster.replica(cluster.leader).ballot.round < 50
+
+
+def test_a_returning_node_does_not_depose_a_working_leader() -> None:
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    ballot = cluster.replica(leader).ballot
+    lost = next(n for n in THREE if n != leader)
+    cluster.isolate(lost)
+    cluster.advance(10_000)
+    cluster.cut.clear()
+    cluster.advance(5_000)
+    assert cluster.leader == leader
+    assert cluster.replica(lost).ballot == ballot
+
+
+@pytest.mark.parametrize("mask", range(64))
+def test_one_way_links_all_64_masks_progress_if_some_node_has_a_quorum_both_ways(mask: int) -> None:
+    cluster = Cluster(THREE, seed=mask)
+    links = [(a, b) for a in THREE for b in THREE if a != b]
+    cluster.elect()
+    cluster.cut = {link for bit, link in enumerate(links) if mask >> bit & 1}
+    cluster.advance(5_000)
+    both = [
+        n
+        for n in THREE
+        if any((n, o) not in cluster.cut and (o, n) not in cluster.cut for o in THREE if o != n)
+    ]
+    rounds = [cluster.replica(n).ballot.round for n in THREE]
+    tokens = {n: cluster.submit(n, n.encode()) for n in both}
+    cluster.advance(4_000)
+    assert all(
+        cluster.replica(n).ballot.round <= before + 20 for n, before in zip(THREE, rounds, strict=True)
+    )
+    if both:
+        assert any(tokens[n] in cluster.nodes[n].done for n in both)
+    cluster.check_chosen()
+
+
+def test_quorum_loss_all_see_only_the_hub_and_the_leader_is_not_the_hub() -> None:
+    names = ["n1", "n2", "n3", "n4", "n5"]
+    cluster = Cluster(names)
+    leader = cluster.elect()
+    hub = next(n for n in names if n != leader)
+    cluster.cut = {(a, b) for a in names for b in names if a != b and hub not in (a, b)}
+    cluster.advance(3_000)
+    assert cluster.leader == hub
+    token = cluster.submit(hub, b"x")
+    cluster.advance(500)
+    assert token in cluster.nodes[hub].done
+
+
+def test_constrained_election_the_only_connected_node_has_the_shortest_log() -> None:
+    names = ["n1", "n2", "n3", "n4", "n5"]
+    cluster = Cluster(names, alpha=8)
+    leader = cluster.elect()
+    hub = next(n for n in names if n != leader)
+    cluster.isolate(hub)
+    for number in range(100):
+        cluster.submit(leader, b"%d" % number)
+        cluster.settle()
+    cluster.advance(1_000)
+    cluster.cut = {(a, b) for a in names for b in names if a != b and hub not in (a, b)}
+    cluster.isolate(leader)
+    cluster.advance(3_000)
+    assert cluster.leader == hub
+    assert len(cluster.nodes[hub].applied) == 100
+
+
+def test_chain_the_ends_of_which_do_not_see_each_other_keeps_its_leader() -> None:
+    cluster = Cluster(THREE)
+    cluster.cut = {("n1", "n3"), ("n3", "n1")}
+    cluster.advance(2_000)
+    leader, ballot = cluster.leader, max(cluster.replica(n).ballot for n in THREE)
+    assert leader is not None
+    cluster.advance(30_000)
+    assert max(cluster.replica(n).ballot for n in THREE) == ballot
+
+
+def test_leader_that_hears_nobody_steps_down_though_everybody_hears_it() -> None:
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    cluster.cut = {(other, leader) for other in THREE if other != leader}
+    cluster.advance(3_000)
+    assert isinstance(cluster.replica(leader).phase, Following)
+    assert cluster.leader != leader
+
+
+def test_leader_whose_disk_hangs_steps_down_though_its_heartbeats_flow() -> None:
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    cluster.stuck_disks.add(leader)
+    cluster.submit(leader, b"x")
+    cluster.advance(3_000)
+    assert cluster.leader not in (leader, None)
+
+
+def test_a_lone_promise_of_a_dead_candidate_does_not_stop_a_followed_leader() -> None:
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    straggler = next(n for n in THREE if n != leader)
+    dead = next(n for n in THREE if n not in (leader, straggler))
+    cluster.step(straggler, Received(dead, Prepare(Ballot(40, dead), Instance(1))))
+    cluster.advance(1_000)
+    assert cluster.leader == leader
+    assert cluster.replica(straggler).leader == leader
+    token = cluster.submit(straggler, b"x")
+    cluster.advance(100)
+    assert token in cluster.nodes[straggler].done
+
+
+# Reads
+
+
+def test_a_fresh_leader_answers_no_read_before_something_of_its_own_is_chosen() -> None:
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    token = cluster.submit(leader, b"acknowledged")
+    cluster.advance(200)
+    assert token in cluster.nodes[leader].done
+    cluster.crash(leader)
+    while cluster.leader is None:
+        cluster.advance(5)
+    # Elected this instant; let its own value hang.
+    new = cluster.leader
+    phase = cluster.replica(new).phase
+    assert isinstance(phase, Leading)
+    read = cluster.ask(new)
+    if not phase.is_established:
+        assert read not in cluster.nodes[new].answers
+    cluster.advance(500)
+    assert cluster.nodes[new].answers[read] == 1
+
+
+def test_confirmation_from_before_a_pause_proves_nothing_after_it() -> None:
+    cluster = Cluster(THREE)
+    old = cluster.elect()
+    others = [n for n in THREE if n != old]
+    cluster.settle()
+    # A round is asked for and its answers are on their way; then the old leader is stopped.
+    cluster.step(old, Received(others[0], Forward(())))
+    cluster.ask(old)
+    for packet in messages(cluster, Confirm):
+        cluster.pass_on(packet)
+    answers = messages(cluster, Confirmed, old)
+    assert answers
+    cluster.network.clear()
+    sleeper = cluster.nodes[old].replica
+    cluster.nodes[old].replica, cluster.nodes[old].wake_at = None, float("inf")
+    cluster.advance(3_000)
+    new = cluster.leader
+    assert new is not None
+    token = cluster.submit(new, b"written meanwhile")
+    cluster.advance(200)
+    assert token in cluster.nodes[new].done
+    # It wakes; a new read arrives first, then the old answers.
+    cluster.nodes[old].replica = sleeper
+    read = cluster.ask(old)
+    for packet in answers:
+        cluster.step(old, Received(packet.sender, packet.message))
+    assert read not in cluster.nodes[old].answers
+    cluster.advance(3_000)
+    assert cluster.nodes[old].answers[read] == 1
+
+
+def test_a_grant_for_an_earlier_life_of_a_node_is_no_grant() -> None:
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    follower = next(n for n in THREE if n != leader)
+    cluster.settle()
+    cluster.ask(follower)
+    grant = GrantRead(
+        attempt=cluster.replica(follower).reading.last_attempt, incarnation=0, watermark=Instance(0), stamp=0
+    )
+    cluster.step(follower, Received(leader, grant))
+    assert not cluster.nodes[follower].answers
+
+
+def test_a_read_is_not_answered_from_a_state_older_than_its_watermark() -> None:
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    follower = next(n for n in THREE if n != leader)
+    cluster.cut.add((leader, follower))
+    token = cluster.submit(leader, b"x")
+    cluster.settle()
+    assert token in cluster.nodes[leader].done
+    cluster.cut.clear()
+    read = cluster.ask(follower)
+    cluster.settle()
+    assert cluster.nodes[follower].answers[read] == 1
+
+
+# Exactly once
+
+
+def test_forwarded_and_chosen_and_the_leader_gone_before_word_of_it_is_done_once() -> None:
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    follower, third = (n for n in THREE if n != leader)
+    token = cluster.submit(follower, b"x")
+    cluster.pass_on(messages(cluster, Forward)[0])
+    for packet in messages(cluster, Accept):
+        cluster.pass_on(packet)
+    cluster.save(follower)
+    cluster.save(third)
+    cluster.network.clear()
+    cluster.crash(leader)
+    cluster.advance(3_000)
+    assert token in cluster.nodes[follower].done
+    assert cluster.nodes[follower].applied == cluster.nodes[third].applied == [b"x"]
+
+
+def test_pipelined_commands_keep_their_order_when_the_first_is_lost_on_the_way() -> None:
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    follower = next(n for n in THREE if n != leader)
+    cluster.settle()
+    cluster.submit(follower, b"x = 1")
+    cluster.network.clear()
+    cluster.submit(follower, b"x = 2")
+    cluster.advance(2_000)
+    assert cluster.nodes[leader].applied == [b"x = 1", b"x = 2"]
+
+
+def test_a_late_copy_from_an_earlier_life_does_nothing() -> None:
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    follower = next(n for n in THREE if n != leader)
+    cluster.submit(follower, b"from the first life")
+    copy = messages(cluster, Forward)[0].message
+    cluster.network.clear()
+    cluster.crash(follower)
+    cluster.start(follower)
+    cluster.advance(500)
+    cluster.submit(follower, b"from the second life")
+    cluster.advance(500)
+    cluster.step(leader, Received(follower, copy))
+    cluster.advance(500)
+    assert cluster.nodes[leader].applied == [b"from the second life"]
+
+
+def test_refused_with_certainty_means_never_done_and_minorities_refuse_in_time() -> None:
+    cluster = Cluster(THREE, patience_ms=1_000)
+    cluster.elect()
+    lost = next(n for n in THREE if n != cluster.leader)
+    cluster.isolate(lost)
+    cluster.advance(1_000)
+    write, read = cluster.submit(lost, b"never"), cluster.ask(lost)
+    cluster.advance(1_100)
+    assert cluster.nodes[lost].abandoned[write] is True
+    assert cluster.nodes[lost].abandoned[read] is True
+    cluster.cut.clear()
+    cluster.advance(5_000)
+    assert all(b"never" not in cluster.nodes[n].applied for n in THREE)
+
+
+def test_uncertain_is_said_only_of_what_was_sent_and_it_may_yet_happen_once() -> None:
+    cluster = Cluster(THREE, patience_ms=1_000)
+    leader = cluster.elect()
+    follower = next(n for n in THREE if n != leader)
+    cluster.isolate(follower)
+    write = cluster.submit(follower, b"perhaps")
+    cluster.advance(1_500)
+    assert cluster.nodes[follower].abandoned[write] is False
+    cluster.cut.clear()
+    cluster.advance(3_000)
+    assert cluster.nodes[leader].applied == [b"perhaps"]
+    assert write not in cluster.nodes[follower].done, "nobody waits for it any more"
+
+
+# Time
+
+
+def test_a_leader_whose_clock_is_a_day_ahead_or_behind_stamps_within_the_bound() -> None:
+    for skew in (86_400_000, -86_400_000):
+        cluster = Cluster(THREE, clock_bound_ms=500)
+        cluster.skew["n1"] = skew
+        cluster.nodes["n2"].wake_at = cluster.nodes["n3"].wake_at = 1_000.0
+        cluster.elect()
+        leader = cluster.leader
+        assert leader is not None
+        cluster.skew[leader], cluster.skew["n1"] = skew, 0 if leader != "n1" else skew
+        for _ in range(5):
+            cluster.submit(leader, b"x")
+            cluster.advance(100)
+        honest = int(cluster.now) + 1_000_000
+        assert abs(cluster.replica(leader).time - honest) <= 500 + 200
+
+
+def test_time_never_runs_backwards_from_one_instance_to_the_next() -> None:
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    times = []
+    for skew in (0, 300, -5_000, 100):
+        cluster.skew[leader] = skew
+        cluster.submit(leader, b"x")
+        cluster.advance(10)
+        times.append(cluster.replica(leader).time)
+    assert times == sorted(times)
+    cluster.crash(leader)
+    cluster.advance(3_000)
+    assert cluster.leader is not None
+    assert cluster.replica(cluster.leader).time >= times[-1]

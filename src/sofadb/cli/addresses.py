@@ -24,7 +24,9 @@ def parse_cluster(text: str) -> dict[str, str]:
     for part in text.split(","):
         node, equals, address = part.strip().partition("=")
         if not equals or not NODE_ID.fullmatch(node):
-            raise typer.BadParameter(f"'{part}' is no member; write ID=HOST:PORT, for example n1=127.0.0.1:17001")
+            raise typer.BadParameter(
+                f"'{part}' is no member; write ID=HOST:PORT, for example n1=127.0.0.1:17001"
+            )
         parse_address(address)
         if node in members:
             raise typer.BadParameter(f"node {node} is named twice")

@@ -47,7 +47,9 @@ def _start(node: str, port: int, cluster: str, directory: Path) -> subprocess.Po
     command += ["--cluster", cluster]
     with (directory / f"{node}.log").open("ab") as log:
         # A session of its own: Ctrl-C is ours to pass on, when the time has come.
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
 
 
 def _wait_until_ready(
@@ -63,7 +65,9 @@ def _wait_until_ready(
             if _has_leader(port):
                 del waiting[node]
         if time.monotonic() > deadline:
-            raise Trouble(f"{', '.join(waiting)} not ready after {READY_TIMEOUT_S:.0f} s; see {directory}/*.log")
+            raise Trouble(
+                f"{', '.join(waiting)} not ready after {READY_TIMEOUT_S:.0f} s; see {directory}/*.log"
+            )
         time.sleep(0.02)
 
 

@@ -34,13 +34,14 @@ from sofadb.paxos import (
 from sofadb.paxos.codec import decode_record, encode
 from sofadb.paxos.messages import Learn
 from sofadb.paxos.records import Acceptance, Learned
-from sofadb.storage.files import DiskFiles
+from sofadb.storage.files import DiskFiles, StorageError
 from sofadb.storage.identity import Opened, open_directory
 from sofadb.storage.journal import Journal
-from sofadb.storage.journal import Record as JournalRecord
+from sofadb.storage.segment import Record as JournalRecord
 from sofadb.storage.writer import Writer
 
 from .driver import Driver
+from .facts import Facts, Member
 from .node import Node
 from .peers import Myself, Peers
 
@@ -138,6 +139,33 @@ class RunningNode:
     def replica(self) -> Replica:
         return self.node.driver.replica
 
+    def facts(self) -> Facts:
+        """What this node knows of itself and its cluster."""
+        replica, identity = self.replica, self.opened.identity
+        leader = replica.leader or ""
+        members = []
+        for node, address in identity.members.items():
+            peer = self.peers.known.get(node)
+            client_address = self.peers.myself.client_address if peer is None else peer.client_address
+            problem = "" if peer is None else peer.problem
+            members.append(Member(node, address, client_address, not problem, problem))
+        return Facts(
+            node=identity.node,
+            cluster=identity.cluster,
+            starts=identity.starts,
+            role=replica.phase.name,
+            leader=leader,
+            leader_client_address=next((each.client_address for each in members if each.node == leader), ""),
+            ballot=str(replica.ballot),
+            chosen=replica.sequence.watermark,
+            applied=self.node.applied,
+            directory=str(self.opened.directory),
+            uptime_s=int(time.monotonic() - self.started_at),
+            journal_bytes=self.world.journal.bytes,
+            journal_syncs=self.world.journal.syncs,
+            members=tuple(members),
+        )
+
     def watch_expiry(self) -> None:
         """Let time move when keys fall due."""
         wait_ms = self.node.expire_due()
@@ -159,7 +187,7 @@ async def start_node(
     peer_listen: tuple[str, int],
     client_address: str,
     members: dict[NodeId, str] | None,
-    settings: Settings,
+    settings: Settings | None = None,
 ) -> RunningNode:
     """Open the directory, read everything back, and take part.
 
@@ -168,13 +196,17 @@ async def start_node(
     """
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_on_unhandled)
-    opened = open_directory(directory, node_id, None, members)
+    opened = open_directory(directory, node_id, members)
     identity = opened.identity
     journal = Journal.open(DiskFiles(directory))
+    if journal.is_cut:
+        raise StorageError(
+            f"{directory}: the beginning of the journal is missing, and there is no snapshot of it"
+        )
     world = LiveWorld(loop, journal)
     node = Node(loop.call_soon)
     configuration = Configuration(tuple(sorted(identity.members)))
-    replica = Replica(node_id, identity.starts, configuration, settings)
+    replica = Replica(node_id, identity.starts, configuration, settings or Settings())
     driver = Driver(replica, world, node)
     node.driver = world.driver = driver
 

@@ -1,1 +1,8 @@
+"""How Redis clients reach a node: connections, requests, replies, and the commands that concern a connection.
 
+- `listener`: the port.   `connection`: one client, its order and its bounds.
+- `requests`: bytes to commands, checked before they become objects.   `encoding`: replies to bytes.
+- `commands`: PING, CLIENT, INFO and their like.   `state`: what all connections share.
+
+It knows nothing of ballots and disks: it hands work to a node and gets it executed, or refused, once.
+"""

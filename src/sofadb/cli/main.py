@@ -1,0 +1,150 @@
+"""`sofadb`: the commands of a person. Whatever is wrong is one line on stderr and an exit code that is not 0."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import click
+import typer
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from sofadb import __version__
+
+from .addresses import NODE_ID, parse_address, parse_cluster
+from .client import Unreachable, ask
+from .up import Trouble, bring_up
+
+app = typer.Typer(
+    add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True
+)
+
+
+def fail(text: str, code: int = 1) -> NoReturn:
+    """Say what is wrong, in one line, and stop."""
+    print(f"sofadb: {text}", file=sys.stderr, flush=True)
+    raise SystemExit(code)
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Say which version this is.")] = False,
+) -> None:
+    """SofaDB: a replicated database that speaks the Redis protocol."""
+    if version:
+        print(f"sofadb {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def serve(
+    id: Annotated[str, typer.Option("--id", help="This node's id, for example n1.")],  # noqa: A002
+    directory: Annotated[Path, typer.Option("--dir", help="Where its data is kept.")],
+    listen: Annotated[str, typer.Option(help="HOST:PORT for clients.")] = "127.0.0.1:6379",
+    peer_listen: Annotated[str, typer.Option(help="HOST:PORT for the other nodes.")] = "127.0.0.1:16379",
+    cluster: Annotated[
+        str,
+        typer.Option(help="All members, as n1=HOST:PORT,n2=HOST:PORT,...; matters at the first start only."),
+    ] = "",
+) -> None:
+    """Run one node until it is told to stop (SIGTERM, Ctrl-C)."""
+    if not NODE_ID.fullmatch(id):
+        raise typer.BadParameter(f"'{id}' is no node id; use letters, digits, - and _, at most 32 of them")
+    members = parse_cluster(cluster) if cluster else None
+    client_address, peer_address = parse_address(listen), parse_address(peer_listen)
+    if sys.flags.optimize:
+        fail("do not run a node under python -O: it relies on its assertions")
+    from .serve import run_node
+
+    uvloop.run(run_node(id, directory, client_address, peer_address, members))
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(help="The first node's client port; the others follow.")] = 7001,
+    nodes: Annotated[int, typer.Option(min=1, max=9, help="How many nodes.")] = 3,
+    directory: Annotated[Path, typer.Option("--dir", help="Where the data is kept.")] = Path("sofadb-data"),
+) -> None:
+    """Run a whole cluster on this machine until Ctrl-C; the next `up` finds its data again."""
+    try:
+        bring_up(directory, port, nodes)
+    except Trouble as problem:
+        fail(str(problem))
+
+
+@app.command()
+def status(
+    port: Annotated[int, typer.Option(help="The client port of any node.")] = 7001,
+    host: Annotated[str, typer.Option(help="The host of that node.")] = "127.0.0.1",
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say who the members are, who leads, and how far each has come."""
+    try:
+        facts = json.loads(ask(host, port, "SOFA.INFO"))
+    except (Unreachable, ValueError, TypeError) as problem:
+        fail(f"no node answers: {problem}")
+    rows = [_member_status(member, facts) for member in facts["members"]]
+    ahead = max((row["chosen"] for row in rows if row["chosen"] is not None), default=0)
+    for row in rows:
+        row["lag"] = None if row["applied"] is None else ahead - row["applied"]
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "cluster": facts["cluster"],
+                    "leader": facts["leader"],
+                    "ballot": facts["ballot"],
+                    "members": rows,
+                }
+            )
+        )
+        return
+    table = Table(
+        title=f"cluster {facts['cluster']}, ballot {facts['ballot']}, leader {facts['leader'] or 'nobody'}"
+    )
+    for heading in ("node", "clients", "peers", "role", "ballot", "chosen", "applied", "lag"):
+        table.add_column(heading, justify="right" if heading in ("chosen", "applied", "lag") else "left")
+    for row in rows:
+        cells = (row["node"], row["client_address"], row["peer_address"], row["role"], row["ballot"])
+        counts = (row["chosen"], row["applied"], row["lag"])
+        table.add_row(*cells, *("-" if count is None else str(count) for count in counts))
+    Console().print(table)
+
+
+def _member_status(member: dict[str, str], facts: dict[str, Any]) -> dict[str, Any]:
+    """What one member says of itself, or that it says nothing."""
+    row: dict[str, Any] = {
+        "node": member["node"],
+        "client_address": member["client_address"],
+        "peer_address": member["peer_address"],
+        "role": "unreachable",
+        "ballot": "",
+        "chosen": None,
+        "applied": None,
+    }
+    with contextlib.suppress(Unreachable, ValueError, TypeError, typer.BadParameter):
+        own = (
+            facts
+            if member["node"] == facts["node"]
+            else json.loads(ask(*parse_address(member["client_address"]), "SOFA.INFO", timeout_s=1.0))
+        )
+        row |= {name: own[name] for name in ("role", "ballot", "chosen", "applied")}
+    return row
+
+
+def main() -> None:
+    """Run the command line; every error is one line."""
+    try:
+        code = app(standalone_mode=False)
+    except click.ClickException as problem:
+        fail(" ".join(problem.format_message().split()), 2)
+    except click.Abort:
+        raise SystemExit(130) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    raise SystemExit(code or 0)

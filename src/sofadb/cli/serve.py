@@ -1,0 +1,77 @@
+"""`sofadb serve`: put a node and its server together, and take them apart in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+from pathlib import Path
+from typing import NoReturn
+
+from sofadb.node.live import EXIT_STORAGE, RunningNode, die, start_node
+from sofadb.node.logs import start_logging
+from sofadb.server import listener
+from sofadb.server.state import ServerState
+from sofadb.storage.files import StorageError
+
+log = logging.getLogger("sofadb")
+
+EXIT_PORT = 69
+"""A port cannot be had (sysexits.h: service unavailable)."""
+STOP_TIMEOUT_S = 5.0
+"""How long clients that wait are given when the node is told to stop."""
+
+
+async def run_node(
+    node_id: str,
+    directory: Path,
+    client_address: tuple[str, int],
+    peer_address: tuple[str, int],
+    members: dict[str, str] | None,
+) -> None:
+    """Run until SIGTERM or SIGINT. Exits with one line if the directory or a port cannot be had."""
+    start_logging()
+    host, port = client_address
+    try:
+        running = await start_node(directory, node_id, peer_address, f"{host}:{port}", members)
+    except StorageError as problem:
+        die(EXIT_STORAGE, str(problem))
+    except OSError as problem:
+        _no_port(peer_address, "peers", problem)
+    state = ServerState(running.node, running.facts, host, port)
+    try:
+        await listener.start(state)
+    except OSError as problem:
+        _no_port(client_address, "clients", problem)
+    # What is there by now stays: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    log.info("%s is ready: clients on %s:%d, peers on %s:%d", node_id, host, port, *peer_address)
+    await _until_told_to_stop()
+    log.info("stopping")
+    await _stop(state, running)
+    log.info("stopped")
+    for handler in log.handlers:
+        handler.flush()
+
+
+def _no_port(address: tuple[str, int], whom: str, problem: OSError) -> NoReturn:
+    host, port = address
+    die(EXIT_PORT, f"cannot listen for {whom} on {host}:{port}: {problem.strerror or problem}")
+
+
+async def _until_told_to_stop() -> None:
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    await told.wait()
+
+
+async def _stop(state: ServerState, running: RunningNode) -> None:
+    await listener.stop(state)
+    deadline = asyncio.get_running_loop().time() + STOP_TIMEOUT_S
+    while state.clients and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0.01)
+    await running.stop()

@@ -1,0 +1,355 @@
+"""Keys of any type, as the Redis manual's page "Generic" lists them, and whole databases."""
+
+from __future__ import annotations
+
+from ..arguments import INTEGER_MAX, parse_integer
+from ..keyspace import BUCKETS, Keyspace
+from ..patterns import matcher
+from ..replies import OK, SYNTAX, Reply, ReplyError, Status
+from ..table import Route, command
+
+ONE_KEY = (1, 1, 1)
+ALL_KEYS = (1, -1, 1)
+
+
+def _type_of(value: object) -> bytes:
+    if value is None:
+        return b"none"
+    assert type(value) is bytes, "strings are the only type so far"
+    return b"string"
+
+
+@command("del", -2, Route.WRITE, "write", keys=ALL_KEYS, summary="Delete a key", complexity="O(N)")
+def del_(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    return sum(map(keyspace.delete, args[1:]))
+
+
+command(
+    "unlink",
+    -2,
+    Route.WRITE,
+    "write fast",
+    keys=ALL_KEYS,
+    since="4.0.0",
+    summary="Delete a key, its memory being freed without delay to anybody",
+    complexity="O(N)",
+)(del_)
+
+
+@command(
+    "exists",
+    -2,
+    Route.READ,
+    "readonly fast",
+    keys=ALL_KEYS,
+    summary="Determine if a key exists",
+    complexity="O(N)",
+)
+def exists(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    return sum(keyspace.find(key) is not None for key in args[1:])
+
+
+command(
+    "touch",
+    -2,
+    Route.READ,
+    "readonly fast",
+    keys=ALL_KEYS,
+    since="3.2.1",
+    summary="Count which of the given keys exist",
+    complexity="O(N)",
+)(exists)
+
+
+@command("type", 2, Route.READ, "readonly fast", keys=ONE_KEY, summary="Determine the type stored at key")
+def type_(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    return Status(_type_of(keyspace.find(args[1])))
+
+
+@command(
+    "keys", 2, Route.READ, "readonly", summary="Find all keys matching the given pattern", complexity="O(N)"
+)
+def keys(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    if args[1] == b"*":
+        return list(keyspace.visible())
+    matches = matcher(args[1])
+    return [key for key in keyspace.visible() if matches(key)]
+
+
+@command(
+    "scan",
+    -2,
+    Route.READ,
+    "readonly",
+    since="2.8.0",
+    summary="Incrementally iterate the keys space",
+    complexity="O(1)",
+)
+def scan(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    cursor = _parse_cursor(args[1])
+    matches, count, wanted = None, 10, None
+    for index in range(2, len(args), 2):
+        option = args[index].upper()
+        if index + 1 == len(args):
+            raise ReplyError(SYNTAX)
+        if option == b"COUNT":
+            count = parse_integer(args[index + 1])
+            if count < 1:
+                raise ReplyError(SYNTAX)
+        elif option == b"MATCH":
+            matches = matcher(args[index + 1]) if args[index + 1] != b"*" else None
+        elif option == b"TYPE":
+            wanted = args[index + 1].lower()
+        else:
+            raise ReplyError(SYNTAX)
+    cursor, found = keyspace.scan(min(cursor, BUCKETS), count)
+    if matches is not None:
+        found = [key for key in found if matches(key)]
+    if wanted is not None:
+        found = [key for key in found if _type_of(keyspace.find(key)) == wanted]
+    return [b"%d" % cursor, found]
+
+
+def _parse_cursor(text: bytes) -> int:
+    if not text.isdigit() or len(text) > 20:
+        raise ReplyError("ERR invalid cursor")
+    return int(text)
+
+
+@command("rename", 3, Route.WRITE, "write", keys=(1, 2, 1), summary="Rename a key")
+def rename(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    old, new = args[1], args[2]
+    value = keyspace.claim(old)
+    if value is None:
+        raise ReplyError("ERR no such key")
+    if old != new:
+        expires_at = keyspace.expiry.get(old)
+        keyspace.delete(old)
+        keyspace.set(new, value)
+        if expires_at is not None:
+            keyspace.expire_at(new, expires_at)
+    return OK
+
+
+@command(
+    "renamenx",
+    3,
+    Route.WRITE,
+    "write fast",
+    keys=(1, 2, 1),
+    summary="Rename a key, only if the new key does not exist",
+)
+def renamenx(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    if keyspace.claim(args[1]) is None:
+        raise ReplyError("ERR no such key")
+    if keyspace.claim(args[2]) is not None:
+        return 0
+    rename(keyspace, args)
+    return 1
+
+
+# Expiry
+
+
+def _expire(keyspace: Keyspace, args: list[bytes], base: int, unit_ms: int) -> Reply:
+    """EXPIRE and its kin. A time that has passed deletes the key."""
+    name = args[0].decode().lower()
+    amount = parse_integer(args[2])
+    at = amount * unit_ms + base
+    if not -(2**63) <= amount * unit_ms <= INTEGER_MAX or at > INTEGER_MAX:
+        raise ReplyError(f"ERR invalid expire time in '{name}' command")
+    conditions = _conditions(args[3:])
+    if keyspace.claim(args[1]) is None:
+        return 0
+    current = keyspace.expiry.get(args[1])
+    if (
+        (b"NX" in conditions and current is not None)
+        or (b"XX" in conditions and current is None)
+        or (b"GT" in conditions and (current is None or at <= current))
+        or (b"LT" in conditions and current is not None and at >= current)
+    ):
+        return 0
+    if at <= keyspace.time:
+        keyspace.delete(args[1])
+    else:
+        keyspace.expire_at(args[1], at)
+    return 1
+
+
+def _conditions(words: list[bytes]) -> set[bytes]:
+    conditions = {word.upper() for word in words}
+    unknown = [word for word in words if word.upper() not in (b"NX", b"XX", b"GT", b"LT")]
+    if unknown:
+        raise ReplyError(f"ERR Unsupported option {unknown[0].decode(errors='backslashreplace')}")
+    if b"NX" in conditions and len(conditions) > 1:
+        raise ReplyError("ERR NX and XX, GT or LT options at the same time are not compatible")
+    if {b"GT", b"LT"} <= conditions:
+        raise ReplyError("ERR GT and LT options at the same time are not compatible")
+    return conditions
+
+
+@command("expire", -3, Route.WRITE, "write fast", keys=ONE_KEY, summary="Set a key's time to live in seconds")
+def expire(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    return _expire(keyspace, args, keyspace.time, 1000)
+
+
+@command(
+    "pexpire",
+    -3,
+    Route.WRITE,
+    "write fast",
+    keys=ONE_KEY,
+    since="2.6.0",
+    summary="Set a key's time to live in milliseconds",
+)
+def pexpire(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    return _expire(keyspace, args, keyspace.time, 1)
+
+
+@command(
+    "expireat",
+    -3,
+    Route.WRITE,
+    "write fast",
+    keys=ONE_KEY,
+    since="1.2.0",
+    summary="Set the expiration for a key as a UNIX timestamp",
+)
+def expireat(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    return _expire(keyspace, args, 0, 1000)
+
+
+@command(
+    "pexpireat",
+    -3,
+    Route.WRITE,
+    "write fast",
+    keys=ONE_KEY,
+    since="2.6.0",
+    summary="Set the expiration for a key as a UNIX timestamp specified in milliseconds",
+)
+def pexpireat(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    return _expire(keyspace, args, 0, 1)
+
+
+def _remaining(keyspace: Keyspace, key: bytes) -> int:
+    """How long until `key` expires (ms): -2 if it is not there, -1 if never. A key that is there has some time left."""
+    if keyspace.find(key) is None:
+        return -2
+    at = keyspace.expiry.get(key)
+    return -1 if at is None else max(1, at - keyspace.clock)
+
+
+@command(
+    "ttl", 2, Route.READ, "readonly fast", keys=ONE_KEY, summary="Get the time to live for a key in seconds"
+)
+def ttl(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    remaining = _remaining(keyspace, args[1])
+    return remaining if remaining < 0 else (remaining + 500) // 1000
+
+
+@command(
+    "pttl",
+    2,
+    Route.READ,
+    "readonly fast",
+    keys=ONE_KEY,
+    since="2.6.0",
+    summary="Get the time to live for a key in milliseconds",
+)
+def pttl(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    return _remaining(keyspace, args[1])
+
+
+@command(
+    "expiretime",
+    2,
+    Route.READ,
+    "readonly fast",
+    keys=ONE_KEY,
+    since="7.0.0",
+    summary="Get the expiration Unix timestamp for a key",
+)
+def expiretime(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    at = pexpiretime(keyspace, args)
+    return at if at < 0 else (at + 500) // 1000
+
+
+@command(
+    "pexpiretime",
+    2,
+    Route.READ,
+    "readonly fast",
+    keys=ONE_KEY,
+    since="7.0.0",
+    summary="Get the expiration Unix timestamp for a key in milliseconds",
+)
+def pexpiretime(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    if keyspace.find(args[1]) is None:
+        return -2
+    return keyspace.expiry.get(args[1], -1)
+
+
+@command(
+    "persist",
+    2,
+    Route.WRITE,
+    "write fast",
+    keys=ONE_KEY,
+    since="2.2.0",
+    summary="Remove the expiration from a key",
+)
+def persist(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    return int(keyspace.claim(args[1]) is not None and keyspace.persist(args[1]))
+
+
+# Whole databases
+
+
+@command(
+    "dbsize",
+    1,
+    Route.READ,
+    "readonly fast",
+    group="server",
+    summary="Return the number of keys in the selected database",
+)
+def dbsize(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    return len(keyspace.values)
+
+
+def _check_flush(args: list[bytes]) -> None:
+    if len(args) > 2 or (len(args) == 2 and args[1].upper() not in (b"ASYNC", b"SYNC")):
+        raise ReplyError(SYNTAX)
+
+
+@command(
+    "flushdb", -1, Route.WRITE, "write", group="server", summary="Remove all keys from the current database"
+)
+def flushdb(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    _check_flush(args)
+    keyspace.clear()
+    return OK
+
+
+@command("flushall", -1, Route.WRITE, "write", group="server", summary="Remove all keys from all databases")
+def flushall(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    _check_flush(args)
+    for each in keyspace.all:
+        each.clear()
+    return OK
+
+
+@command(
+    "time",
+    1,
+    Route.READ,
+    "loading stale fast",
+    group="server",
+    since="2.6.0",
+    summary="Return the current server time",
+)
+def time(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    """The time that the cluster agrees on, in seconds and microseconds; not any one machine's."""
+    seconds, milliseconds = divmod(keyspace.clock, 1000)
+    return [b"%d" % seconds, b"%d" % (milliseconds * 1000)]

@@ -1,0 +1,427 @@
+"""Strings, as the Redis manual's page "Strings" lists them. A value is `bytes`."""
+
+from __future__ import annotations
+
+from ..arguments import (
+    INTEGER_MAX,
+    INTEGER_MIN,
+    expiry,
+    format_long_double,
+    parse_integer,
+    parse_long_double,
+    round_to_long_double,
+)
+from ..keyspace import Keyspace
+from ..replies import OK, SYNTAX, TOO_LONG, Reply, ReplyError
+from ..table import Route, command
+
+STRING_BYTES_MAX = 64 << 20
+"""No value grows beyond this (Redis's proto-max-bulk-len, here 64 MiB)."""
+
+ONE_KEY = (1, 1, 1)
+
+
+@command(
+    "get", 2, Route.READ, "readonly fast", keys=ONE_KEY, group="string", summary="Get the value of a key"
+)
+def get(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    return keyspace.find_string(args[1])
+
+
+@command(
+    "set",
+    -3,
+    Route.WRITE,
+    "write denyoom",
+    keys=ONE_KEY,
+    group="string",
+    summary="Set the string value of a key",
+)
+def set_(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    key, value = args[1], args[2]
+    if len(args) == 3:
+        keyspace.set(key, value)
+        return OK
+    return _set_with_options(keyspace, key, value, args[3:])
+
+
+def _set_with_options(keyspace: Keyspace, key: bytes, value: bytes, options: list[bytes]) -> Reply:
+    """NX | XX, GET, and one of EX | PX | EXAT | PXAT | KEEPTTL, in any order."""
+    condition, expires_at, keep, get_old = b"", None, False, False
+    words = iter(options)
+    for word in words:
+        option = word.upper()
+        if option in (b"NX", b"XX") and condition in (b"", option):
+            condition = option
+        elif option == b"GET":
+            get_old = True
+        elif option == b"KEEPTTL" and expires_at is None:
+            keep = True
+        elif option in _EXPIRY_OPTIONS and expires_at is None and not keep:
+            amount = next(words, None)
+            if amount is None:
+                raise ReplyError(SYNTAX)
+            expires_at = (option, amount)
+        else:
+            raise ReplyError(SYNTAX)
+    at = None if expires_at is None else _expiry_option(keyspace, *expires_at, "set")
+    old = keyspace.claim_string(key) if get_old else None
+    exists = keyspace.claim(key) is not None
+    if (condition == b"NX" and exists) or (condition == b"XX" and not exists):
+        return old
+    if keep:
+        keyspace.replace(key, value)
+    else:
+        keyspace.set(key, value)
+    if at is not None:
+        _expire_or_delete(keyspace, key, at)
+    return old if get_old else OK
+
+
+_EXPIRY_OPTIONS = {b"EX": (True, 1000), b"PX": (True, 1), b"EXAT": (False, 1000), b"PXAT": (False, 1)}
+"""Whether it counts from now, and the unit in ms."""
+
+
+def _expiry_option(keyspace: Keyspace, option: bytes, amount: bytes, name: str) -> int:
+    relative, unit_ms = _EXPIRY_OPTIONS[option]
+    return expiry(amount, keyspace.time if relative else 0, unit_ms, name)
+
+
+def _expire_or_delete(keyspace: Keyspace, key: bytes, at: int) -> None:
+    if at <= keyspace.time:
+        keyspace.delete(key)
+    else:
+        keyspace.expire_at(key, at)
+
+
+@command(
+    "setnx",
+    3,
+    Route.WRITE,
+    "write denyoom fast",
+    keys=ONE_KEY,
+    group="string",
+    summary="Set the value of a key, only if the key does not exist",
+)
+def setnx(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    if keyspace.claim(args[1]) is not None:
+        return 0
+    keyspace.set(args[1], args[2])
+    return 1
+
+
+def _setex(keyspace: Keyspace, args: list[bytes], unit_ms: int, name: str) -> Reply:
+    at = expiry(args[2], keyspace.time, unit_ms, name)
+    keyspace.set(args[1], args[3])
+    keyspace.expire_at(args[1], at)
+    return OK
+
+
+@command(
+    "setex",
+    4,
+    Route.WRITE,
+    "write denyoom",
+    keys=ONE_KEY,
+    group="string",
+    since="2.0.0",
+    summary="Set the value and expiration of a key",
+)
+def setex(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    return _setex(keyspace, args, 1000, "setex")
+
+
+@command(
+    "psetex",
+    4,
+    Route.WRITE,
+    "write denyoom",
+    keys=ONE_KEY,
+    group="string",
+    since="2.6.0",
+    summary="Set the value and expiration in milliseconds of a key",
+)
+def psetex(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    return _setex(keyspace, args, 1, "psetex")
+
+
+@command(
+    "getset",
+    3,
+    Route.WRITE,
+    "write denyoom fast",
+    keys=ONE_KEY,
+    group="string",
+    summary="Set the string value of a key and return its old value",
+)
+def getset(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    old = keyspace.claim_string(args[1])
+    keyspace.set(args[1], args[2])
+    return old
+
+
+@command(
+    "getdel",
+    2,
+    Route.WRITE,
+    "write fast",
+    keys=ONE_KEY,
+    group="string",
+    since="6.2.0",
+    summary="Get the value of a key and delete the key",
+)
+def getdel(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    old = keyspace.claim_string(args[1])
+    keyspace.delete(args[1])
+    return old
+
+
+@command(
+    "getex",
+    -2,
+    Route.WRITE,
+    "write fast",
+    keys=ONE_KEY,
+    group="string",
+    since="6.2.0",
+    summary="Get the value of a key and optionally set its expiration",
+)
+def getex(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    key, at, persist = args[1], None, False
+    if len(args) > 2:
+        option = args[2].upper()
+        if option == b"PERSIST" and len(args) == 3:
+            persist = True
+        elif option in _EXPIRY_OPTIONS and len(args) == 4:
+            at = (option, args[3])
+        else:
+            raise ReplyError(SYNTAX)
+    value = keyspace.claim_string(key)
+    if value is None:
+        return None
+    if at is not None:
+        _expire_or_delete(keyspace, key, _expiry_option(keyspace, *at, "getex"))
+    elif persist:
+        keyspace.persist(key)
+    return value
+
+
+@command(
+    "mget",
+    -2,
+    Route.READ,
+    "readonly fast",
+    keys=(1, -1, 1),
+    group="string",
+    summary="Get the values of all given keys",
+)
+def mget(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    values = map(keyspace.find, args[1:])
+    return [value if type(value) is bytes else None for value in values]
+
+
+@command(
+    "mset",
+    -3,
+    Route.WRITE,
+    "write denyoom",
+    keys=(1, -1, 2),
+    group="string",
+    since="1.0.1",
+    summary="Set multiple keys to multiple values",
+)
+def mset(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    if len(args) % 2 == 0:
+        raise ReplyError("ERR wrong number of arguments for 'mset' command")
+    for index in range(1, len(args), 2):
+        keyspace.set(args[index], args[index + 1])
+    return OK
+
+
+@command(
+    "msetnx",
+    -3,
+    Route.WRITE,
+    "write denyoom",
+    keys=(1, -1, 2),
+    group="string",
+    since="1.0.1",
+    summary="Set multiple keys to multiple values, only if none of the keys exist",
+)
+def msetnx(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    if len(args) % 2 == 0:
+        raise ReplyError("ERR wrong number of arguments for 'msetnx' command")
+    if any(keyspace.claim(key) is not None for key in args[1::2]):
+        return 0
+    mset(keyspace, args)
+    return 1
+
+
+@command(
+    "append",
+    3,
+    Route.WRITE,
+    "write denyoom fast",
+    keys=ONE_KEY,
+    group="string",
+    since="2.0.0",
+    summary="Append a value to a key",
+)
+def append(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    value = keyspace.claim_string(args[1]) or b""
+    if len(value) + len(args[2]) > STRING_BYTES_MAX:
+        raise ReplyError(TOO_LONG)
+    value += args[2]
+    keyspace.replace(args[1], value)
+    return len(value)
+
+
+@command(
+    "strlen",
+    2,
+    Route.READ,
+    "readonly fast",
+    keys=ONE_KEY,
+    group="string",
+    since="2.2.0",
+    summary="Get the length of the value stored in a key",
+)
+def strlen(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    return len(keyspace.find_string(args[1]) or b"")
+
+
+@command(
+    "getrange",
+    4,
+    Route.READ,
+    "readonly",
+    keys=ONE_KEY,
+    group="string",
+    since="2.4.0",
+    summary="Get a substring of the string stored at a key",
+)
+def getrange(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    first, last = parse_integer(args[2]), parse_integer(args[3])
+    value = keyspace.find_string(args[1]) or b""
+    if first < 0 and last < 0 and first > last:
+        return b""
+    first = max(first + len(value), 0) if first < 0 else first
+    last = max(last + len(value), 0) if last < 0 else last
+    return value[first : last + 1]
+
+
+command(
+    "substr",
+    4,
+    Route.READ,
+    "readonly",
+    keys=ONE_KEY,
+    group="string",
+    summary="Get a substring of the string stored at a key",
+)(getrange)
+
+
+@command(
+    "setrange",
+    4,
+    Route.WRITE,
+    "write denyoom",
+    keys=ONE_KEY,
+    group="string",
+    since="2.2.0",
+    summary="Overwrite part of a string at key starting at the specified offset",
+)
+def setrange(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    offset, part = parse_integer(args[2]), args[3]
+    if offset < 0:
+        raise ReplyError("ERR offset is out of range")
+    value = keyspace.claim_string(args[1]) or b""
+    if not part:
+        return len(value)
+    if offset + len(part) > STRING_BYTES_MAX:
+        raise ReplyError(TOO_LONG)
+    value = value[:offset].ljust(offset, b"\0") + part + value[offset + len(part) :]
+    keyspace.replace(args[1], value)
+    return len(value)
+
+
+def _increment(keyspace: Keyspace, key: bytes, amount: int) -> int:
+    value = keyspace.claim_string(key)
+    total = (0 if value is None else parse_integer(value)) + amount
+    if not INTEGER_MIN <= total <= INTEGER_MAX:
+        raise ReplyError("ERR increment or decrement would overflow")
+    keyspace.replace(key, b"%d" % total)
+    return total
+
+
+@command(
+    "incr",
+    2,
+    Route.WRITE,
+    "write denyoom fast",
+    keys=ONE_KEY,
+    group="string",
+    summary="Increment the integer value of a key by one",
+)
+def incr(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    return _increment(keyspace, args[1], 1)
+
+
+@command(
+    "decr",
+    2,
+    Route.WRITE,
+    "write denyoom fast",
+    keys=ONE_KEY,
+    group="string",
+    summary="Decrement the integer value of a key by one",
+)
+def decr(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    return _increment(keyspace, args[1], -1)
+
+
+@command(
+    "incrby",
+    3,
+    Route.WRITE,
+    "write denyoom fast",
+    keys=ONE_KEY,
+    group="string",
+    summary="Increment the integer value of a key by the given amount",
+)
+def incrby(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    return _increment(keyspace, args[1], parse_integer(args[2]))
+
+
+@command(
+    "decrby",
+    3,
+    Route.WRITE,
+    "write denyoom fast",
+    keys=ONE_KEY,
+    group="string",
+    summary="Decrement the integer value of a key by the given number",
+)
+def decrby(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    amount = parse_integer(args[2])
+    if amount == INTEGER_MIN:
+        raise ReplyError("ERR decrement would overflow")
+    return _increment(keyspace, args[1], -amount)
+
+
+@command(
+    "incrbyfloat",
+    3,
+    Route.WRITE,
+    "write denyoom fast",
+    keys=ONE_KEY,
+    group="string",
+    since="2.6.0",
+    summary="Increment the float value of a key by the given amount",
+)
+def incrbyfloat(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    value = keyspace.claim_string(args[1])
+    old = parse_long_double(b"0" if value is None else value)
+    total = format_long_double(round_to_long_double(old + parse_long_double(args[2])))
+    keyspace.replace(args[1], total)
+    return total

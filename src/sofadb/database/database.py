@@ -1,0 +1,77 @@
+"""All sixteen databases and the time they live in.
+
+A batch begins with `begin`, which moves the time and clears away what has expired; then its entries are executed. A
+read finds the state as the last batch left it. Nothing here asks what time it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from .keyspace import Keyspace
+
+DATABASES = 16
+EXPIRED_PER_BATCH_MAX = 1_000
+"""How many keys one batch clears away. What is due beyond that is gone for all who look, and cleared with the next."""
+
+
+class Database:
+    """The state of one replica."""
+
+    def __init__(self) -> None:
+        self.keyspaces: list[Keyspace] = []
+        self.keyspaces += [Keyspace(number, self.keyspaces) for number in range(DATABASES)]
+        self.time = 0
+        """The highest stamp applied, in milliseconds."""
+        self.instance = 0
+        """The last instance begun."""
+        self.expired = 0
+        """How many keys were cleared away because their time had come."""
+
+    def begin(self, instance: int, time: int) -> None:
+        """A batch: the time is `time` (ms) from here on, and what changes gets `instance` as its version."""
+        assert instance > self.instance, "instances are applied in order"
+        self.instance = instance
+        self.time = max(self.time, time)
+        room = EXPIRED_PER_BATCH_MAX
+        for keyspace in self.keyspaces:
+            keyspace.instance = instance
+            keyspace.time = keyspace.clock = self.time
+            if keyspace.due:
+                room -= keyspace.delete_due(room)
+        self.expired += EXPIRED_PER_BATCH_MAX - room
+
+    @property
+    def clock(self) -> int:
+        """The time (ms) that readers are told: at least that of the last batch. It makes nothing visible or invisible."""
+        return self.keyspaces[0].clock
+
+    @clock.setter
+    def clock(self, clock: int) -> None:
+        clock = max(clock, self.time)
+        for keyspace in self.keyspaces:
+            keyspace.clock = clock
+
+    def next_expiry(self) -> int | None:
+        """When the next key expires (ms), or None."""
+        return min(
+            (due for keyspace in self.keyspaces if keyspace.due and (due := keyspace.next_due()) is not None),
+            default=None,
+        )
+
+    def digest(self) -> bytes:
+        """A fingerprint of the whole state; equal on replicas that have applied the same."""
+        state = hashlib.sha256()
+        for keyspace in self.keyspaces:
+            for key in sorted(keyspace.values):
+                item = (
+                    keyspace.number,
+                    key,
+                    keyspace.values[key],
+                    keyspace.expiry.get(key),
+                    keyspace.versions[key],
+                )
+                state.update(repr(item).encode())
+            state.update(repr(sorted(keyspace.deleted.items())).encode())
+        state.update(repr((self.time, self.instance)).encode())
+        return state.digest()

@@ -1,0 +1,75 @@
+"""What a command answers, before it becomes bytes.
+
+Plain Python where it says enough: `bytes` is a bulk string, `int` an integer, `None` a null, `list` an array, `dict` a map
+(a flat array in RESP2), `float` a double (a bulk string in RESP2). The classes here are for what it does not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Reply = Any
+"""One of the kinds above; lists and dicts hold replies."""
+
+
+class Status:
+    """A simple string, such as OK."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Status) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __repr__(self) -> str:
+        return f"Status({self.text!r})"
+
+
+class ReplyError(Exception):
+    """An error reply, raised or returned. Its text begins with a word in capitals, as Redis's do."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ReplyError) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+class NullArray:
+    """The array that is not there, as EXEC answers when a watched key changed. (A plain null in RESP3.)"""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NullArray)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+class Verbatim:
+    """Text for people, as INFO gives it. (A bulk string in RESP2.)"""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+
+OK = Status(b"OK")
+NULL_ARRAY = NullArray()
+
+WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
+SYNTAX = "ERR syntax error"
+NOT_AN_INTEGER = "ERR value is not an integer or out of range"
+NOT_A_FLOAT = "ERR value is not a valid float"
+TOO_LONG = "ERR string exceeds maximum allowed size (proto-max-bulk-len)"

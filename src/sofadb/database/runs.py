@@ -1,0 +1,189 @@
+"""What one connection asks in one go: as bytes for the log, and as execution on a state.
+
+A `Run` is a few commands of one connection in one database. Its writes, in the client's own bytes, become a section of a
+log entry; every replica executes them. On the node of the client the run itself is executed in that place: the writes, and
+the reads and other commands between them, so that each sees what came before it. That is the same effect on the state, since
+only writes have any. A `Transaction` is the same for EXEC: it may watch keys, is done wholly or not at all, and may span
+databases.
+
+A section is: kind, length of what follows, and then, of a transaction, the watched keys (database, version, key); then
+groups, each a database and the commands in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from struct import Struct, error
+from typing import Any, NamedTuple
+
+import hiredis
+
+from . import commands as commands  # Fills the table.
+from .database import DATABASES, Database
+from .replies import NULL_ARRAY, Reply, ReplyError
+from .table import Route, lookup
+
+_SECTION = Struct(">BI")  # kind, bytes that follow
+_GROUP = Struct(">BI")  # database, bytes of commands
+_COUNT = Struct(">I")
+_WATCHED = Struct(">BQI")  # database, version, bytes of the key
+_COMMANDS, _TRANSACTION = 1, 2
+
+Call = tuple[Callable[..., Any], list[bytes]]
+"""A command's function, called with the keyspace and the words; it returns the reply or raises `ReplyError`."""
+
+
+class Corrupt(AssertionError):
+    """An entry of the log is not what any front would have written: the log or this program is broken."""
+
+
+class Group(NamedTuple):
+    """Commands in one database. `raw` is what of them has to go through the log, as the client sent it."""
+
+    database: int
+    calls: Sequence[Call]
+    raw: bytes
+
+    def execute(self, database: Database) -> list[Reply]:
+        """Do the commands one after the other. One that fails has changed nothing; its error is its reply."""
+        keyspace = database.keyspaces[self.database]
+        replies: list[Reply] = []
+        for function, args in self.calls:
+            try:
+                replies.append(function(keyspace, args))
+            except ReplyError as problem:
+                replies.append(problem)
+        return replies
+
+
+class Run:
+    """Commands of one connection, in one database."""
+
+    __slots__ = ("group",)
+
+    def __init__(self, database: int, calls: Sequence[Call], raw: bytes) -> None:
+        self.group = Group(database, calls, raw)
+
+    @property
+    def needs_log(self) -> bool:
+        """Whether it holds a write."""
+        return bool(self.group.raw)
+
+    def encode(self) -> bytes:
+        """Its section of a log entry."""
+        raw = self.group.raw
+        return (
+            _SECTION.pack(_COMMANDS, _GROUP.size + len(raw))
+            + _GROUP.pack(self.group.database, len(raw))
+            + raw
+        )
+
+    def execute(self, database: Database) -> list[Reply]:
+        """Do it; returns a reply for each command."""
+        return self.group.execute(database)
+
+
+class Watched(NamedTuple):
+    """A key that must not have changed."""
+
+    database: int
+    key: bytes
+    version: int
+
+
+class Transaction:
+    """What EXEC does: everything, or, if a watched key has changed, nothing."""
+
+    __slots__ = ("groups", "watched")
+
+    def __init__(self, watched: Sequence[Watched], groups: Sequence[Group]) -> None:
+        self.watched = watched
+        self.groups = groups
+
+    @property
+    def needs_log(self) -> bool:
+        """Whether it holds a write."""
+        return any(group.raw for group in self.groups)
+
+    def encode(self) -> bytes:
+        """Its section of a log entry."""
+        parts = [_COUNT.pack(len(self.watched))]
+        for database, key, version in self.watched:
+            parts += (_WATCHED.pack(database, version, len(key)), key)
+        for group in self.groups:
+            if group.raw:
+                parts += (_GROUP.pack(group.database, len(group.raw)), group.raw)
+        body = b"".join(parts)
+        return _SECTION.pack(_TRANSACTION, len(body)) + body
+
+    def execute(self, database: Database) -> list[Reply]:
+        """Do it; returns the one reply of EXEC."""
+        for number, key, version in self.watched:
+            if database.keyspaces[number].version(key) != version:
+                return [NULL_ARRAY]
+        return [[reply for group in self.groups for reply in group.execute(database)]]
+
+
+def apply(database: Database, payload: bytes | memoryview) -> None:
+    """Execute a log entry, on a replica that is not its client's. Raises `Corrupt`."""
+    for each in decode(payload):
+        each.execute(database)
+
+
+def decode(payload: bytes | memoryview) -> Iterator[Run | Transaction]:
+    """The runs and transactions of a log entry, with their writes only. Raises `Corrupt`."""
+    view = memoryview(payload)
+    at = 0
+    try:
+        while at < len(view):
+            kind, length = _SECTION.unpack_from(view, at)
+            at += _SECTION.size
+            body = view[at : at + length]
+            at += length
+            if len(body) != length or kind not in (_COMMANDS, _TRANSACTION):
+                raise Corrupt("a log entry ends in the middle of a section, or is of an unknown kind")
+            if kind == _COMMANDS:
+                ((number, raw),) = _groups(body)
+                yield Run(number, _calls(raw), raw)
+            else:
+                watched, rest = _watched(body)
+                yield Transaction(watched, [Group(number, _calls(raw), raw) for number, raw in _groups(rest)])
+    except (error, ValueError) as problem:
+        raise Corrupt(f"a log entry cannot be read: {problem}") from None
+
+
+def _watched(body: memoryview) -> tuple[list[Watched], memoryview]:
+    (count,) = _COUNT.unpack_from(body)
+    at, watched = _COUNT.size, []
+    for _ in range(count):
+        number, version, length = _WATCHED.unpack_from(body, at)
+        at += _WATCHED.size
+        watched.append(Watched(number, bytes(body[at : at + length]), version))
+        at += length
+    return watched, body[at:]
+
+
+def _groups(body: memoryview) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at < len(body):
+        number, length = _GROUP.unpack_from(body, at)
+        at += _GROUP.size
+        if number >= DATABASES or at + length > len(body):
+            raise Corrupt("a log entry names a database that does not exist, or ends too early")
+        yield number, bytes(body[at : at + length])
+        at += length
+
+
+def _calls(raw: bytes) -> list[Call]:
+    """The commands in the client's own bytes. They were checked before they were proposed."""
+    reader = hiredis.Reader()
+    reader.feed(raw)
+    calls: list[Call] = []
+    while (args := reader.gets()) is not False:
+        command = lookup(args[0]) if type(args) is list and args else None
+        if command is None or command.route is not Route.WRITE:
+            raise Corrupt(f"a log entry holds what is no write: {args!r:.100}")
+        calls.append((command.function, args))
+    if reader.has_data():
+        raise Corrupt("a log entry ends in the middle of a command")
+    return calls

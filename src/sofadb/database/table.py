@@ -1,0 +1,121 @@
+"""The one table of commands. Routing, COMMAND, MULTI and the documentation read it; nothing else knows what commands there are.
+
+A command is declared where its function stands, by the decorator `command`. Names, arities, flags and key positions are
+those of Redis 7.0 (`COMMAND INFO`), since clients decide by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeVar
+
+from .replies import ReplyError
+
+
+class Route(Enum):
+    """Where a command is done."""
+
+    READ = "read"
+    """On this node's state, once that is known to be fresh enough."""
+    WRITE = "write"
+    """Through the sequence, on every replica."""
+    CONNECTION = "connection"
+    """Between client and server; the state machine never sees it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Command:
+    """One command."""
+
+    name: str
+    """In lower case; of a subcommand, `container|name`."""
+    arity: int
+    """How many words with the name; negative: at least so many."""
+    route: Route
+    function: Callable[..., Any]
+    flags: tuple[str, ...] = ()
+    keys: tuple[int, int, int] = (0, 0, 0)
+    """First key, last key (negative: counted from the end), step."""
+    group: str = "generic"
+    since: str = "1.0.0"
+    summary: str = ""
+    complexity: str = "O(1)"
+    subcommands: dict[bytes, Command] = field(default_factory=dict)
+
+
+TABLE: dict[bytes, Command] = {}
+"""By name, in capitals."""
+
+_by_spelling: dict[bytes, Command] = {}
+"""The spellings seen so far, so that names need not be changed to capitals each time."""
+_SPELLINGS_MAX = 4096
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def command(
+    name: str,
+    arity: int,
+    route: Route,
+    flags: str = "",
+    *,
+    keys: tuple[int, int, int] = (0, 0, 0),
+    group: str = "generic",
+    since: str = "1.0.0",
+    summary: str = "",
+    complexity: str = "O(1)",
+) -> Callable[[Function], Function]:
+    """Declare a command, or with "container|sub" a subcommand of one that is declared already."""
+
+    def declare(function: Function) -> Function:
+        it = Command(
+            name, arity, route, function, tuple(flags.split()), keys, group, since, summary, complexity
+        )
+        container, bar, sub = name.upper().encode().partition(b"|")
+        where = TABLE[container].subcommands if bar else TABLE
+        key = sub if bar else container
+        assert key not in where, f"{name} is declared twice"
+        where[key] = it
+        return function
+
+    return declare
+
+
+def lookup(name: bytes) -> Command | None:
+    """The command of that name, in any spelling."""
+    found = _by_spelling.get(name)
+    if found is None and len(name) <= 64:
+        found = TABLE.get(name.upper())
+        if found is not None and len(_by_spelling) < _SPELLINGS_MAX:
+            _by_spelling[name] = found
+    return found
+
+
+def check(args: list[bytes]) -> Command:
+    """The command that `args` ask for. Raises `ReplyError`, as Redis words it, if there is none or it is miscounted."""
+    found = _by_spelling.get(args[0]) or lookup(args[0])
+    if found is None:
+        shown = b" ".join(b"'%s'" % arg[:128] for arg in args[1:20])[:128]
+        raise ReplyError(
+            f"ERR unknown command '{_text(args[0][:128])}', with args beginning with: {_text(shown)} ".replace(
+                "\n", " "
+            )
+            if shown
+            else f"ERR unknown command '{_text(args[0][:128])}', with args beginning with: "
+        )
+    if found.subcommands and len(args) > 1:
+        sub = found.subcommands.get(args[1].upper())
+        if sub is None:
+            raise ReplyError(
+                f"ERR unknown subcommand '{_text(args[1][:128])}'. Try {found.name.upper()} HELP."
+            )
+        found = sub
+    if len(args) != found.arity if found.arity > 0 else len(args) < -found.arity:
+        raise ReplyError(f"ERR wrong number of arguments for '{found.name}' command")
+    return found
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace").replace("\r", " ").replace("\n", " ")

@@ -1,0 +1,726 @@
+"""The commands that concern a connection or the server, not the state: PING, CLIENT, HELLO, COMMAND, INFO, CONFIG and their kin.
+
+Each is a function of the connection and the words, declared in the one table. What INFO and ROLE say of leading and
+following is put in Redis's words, so that its clients understand: the leader is the `master`, the others are `slave`s.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from dataclasses import asdict
+
+from sofadb import __version__
+from sofadb.database.database import DATABASES
+from sofadb.database.patterns import matcher
+from sofadb.database.replies import OK, Reply, ReplyError, Status, Verbatim
+from sofadb.database.table import TABLE, Command, Route, command
+
+from .connection import Connection
+from .requests import BULK_BYTES_MAX
+
+REDIS_VERSION = "7.0.15"
+"""The Redis whose commands and replies these are; clients decide by it."""
+
+AUTH_WITHOUT_PASSWORD = (
+    "ERR AUTH <password> called without any password configured for the default user. "
+    "Are you sure your configuration is correct?"
+)
+
+CONNECTION = Route.CONNECTION
+
+
+# Connection
+
+
+@command("ping", -1, CONNECTION, "fast", group="connection", summary="Ping the server")
+def ping(connection: Connection, args: list[bytes]) -> Reply:
+    if len(args) > 2:
+        raise ReplyError("ERR wrong number of arguments for 'ping' command")
+    return args[1] if len(args) == 2 else Status(b"PONG")
+
+
+@command("echo", 2, CONNECTION, "fast", group="connection", summary="Echo the given string")
+def echo(connection: Connection, args: list[bytes]) -> Reply:
+    return args[1]
+
+
+@command(
+    "select", 2, CONNECTION, "loading stale fast", group="connection", summary="Change the selected database"
+)
+def select(connection: Connection, args: list[bytes]) -> Reply:
+    raise AssertionError("SELECT is done on sight")
+
+
+@command(
+    "quit",
+    -1,
+    CONNECTION,
+    "noscript loading stale fast no_auth allow_busy",
+    group="connection",
+    summary="Close the connection",
+)
+def quit_(connection: Connection, args: list[bytes]) -> Reply:
+    connection.close()
+    return OK
+
+
+@command(
+    "auth",
+    -2,
+    CONNECTION,
+    "noscript loading stale fast no_auth allow_busy",
+    group="connection",
+    summary="Authenticate to the server",
+)
+def auth(connection: Connection, args: list[bytes]) -> Reply:
+    if len(args) > 3:
+        raise ReplyError("ERR syntax error")
+    if len(args) == 2:
+        raise ReplyError(AUTH_WITHOUT_PASSWORD)
+    _check_user(args[1])
+    return OK
+
+
+def _check_user(user: bytes) -> None:
+    """There is one user, without a password: it takes any."""
+    if user != b"default":
+        raise ReplyError("WRONGPASS invalid username-password pair or user is disabled.")
+
+
+@command(
+    "hello",
+    -1,
+    CONNECTION,
+    "noscript loading stale fast no_auth allow_busy",
+    group="connection",
+    since="6.0.0",
+    summary="Handshake with Redis",
+)
+def hello(connection: Connection, args: list[bytes]) -> Reply:
+    resp3, name = connection.resp3, None
+    if len(args) > 1:
+        if args[1] not in (b"2", b"3"):
+            if not args[1].removeprefix(b"-").isdigit():
+                raise ReplyError("ERR Protocol version is not an integer or out of range")
+            raise ReplyError("NOPROTO unsupported protocol version")
+        resp3 = args[1] == b"3"
+        index = 2
+        while index < len(args):
+            option = args[index].upper()
+            if option == b"AUTH" and index + 2 < len(args):
+                _check_user(args[index + 1])
+                index += 3
+            elif option == b"SETNAME" and index + 1 < len(args):
+                name = _check_name(args[index + 1])
+                index += 2
+            else:
+                shown = args[index].decode(errors="backslashreplace")
+                raise ReplyError(f"ERR Syntax error in HELLO option '{shown}'")
+    if name is not None:
+        connection.name = name
+    connection.resp3 = resp3
+    return {
+        b"server": b"redis",
+        b"version": REDIS_VERSION.encode(),
+        b"proto": 3 if resp3 else 2,
+        b"id": connection.id,
+        b"mode": b"standalone",
+        b"role": _role(connection).encode(),
+        b"modules": [],
+    }
+
+
+@command(
+    "reset",
+    1,
+    CONNECTION,
+    "noscript loading stale fast no_auth allow_busy",
+    group="connection",
+    since="6.2.0",
+    summary="Reset the connection",
+)
+def reset(connection: Connection, args: list[bytes]) -> Reply:
+    connection.database, connection.multi, connection.watched = 0, None, []
+    connection.resp3, connection.name = False, b""
+    return Status(b"RESET")
+
+
+# Transactions (what they do is in `connection`)
+
+
+@command(
+    "multi",
+    1,
+    CONNECTION,
+    "noscript loading stale fast allow_busy",
+    group="transactions",
+    since="1.2.0",
+    summary="Mark the start of a transaction block",
+)
+def multi(connection: Connection, args: list[bytes]) -> Reply:
+    raise AssertionError("MULTI is done on sight")
+
+
+@command(
+    "exec",
+    1,
+    CONNECTION,
+    "noscript loading stale skip_slowlog",
+    group="transactions",
+    since="1.2.0",
+    summary="Execute all commands issued after MULTI",
+)
+def exec_(connection: Connection, args: list[bytes]) -> Reply:
+    raise AssertionError("EXEC is done by the connection")
+
+
+@command(
+    "discard",
+    1,
+    CONNECTION,
+    "noscript loading stale fast allow_busy",
+    group="transactions",
+    since="2.0.0",
+    summary="Discard all commands issued after MULTI",
+)
+def discard(connection: Connection, args: list[bytes]) -> Reply:
+    if connection.multi is None:
+        raise ReplyError("ERR DISCARD without MULTI")
+    connection.multi, connection.watched = None, []
+    return OK
+
+
+@command(
+    "watch",
+    -2,
+    CONNECTION,
+    "noscript loading stale fast allow_busy",
+    keys=(1, -1, 1),
+    group="transactions",
+    since="2.2.0",
+    summary="Watch the given keys to determine execution of the MULTI/EXEC block",
+)
+def watch(connection: Connection, args: list[bytes]) -> Reply:
+    raise AssertionError("WATCH is done by the connection")
+
+
+@command(
+    "unwatch",
+    1,
+    CONNECTION,
+    "noscript loading stale fast allow_busy",
+    group="transactions",
+    since="2.2.0",
+    summary="Forget about all watched keys",
+)
+def unwatch(connection: Connection, args: list[bytes]) -> Reply:
+    connection.watched = []
+    return OK
+
+
+# CLIENT
+
+
+@command(
+    "client",
+    -2,
+    CONNECTION,
+    "",
+    group="connection",
+    since="2.4.0",
+    summary="A container for client connection commands",
+)
+def client(connection: Connection, args: list[bytes]) -> Reply:
+    raise AssertionError("CLIENT has subcommands")
+
+
+_CLIENT_FLAGS = "noscript loading stale"
+
+
+@command(
+    "client|id",
+    2,
+    CONNECTION,
+    _CLIENT_FLAGS,
+    group="connection",
+    since="5.0.0",
+    summary="Returns the client ID for the current connection",
+)
+def client_id(connection: Connection, args: list[bytes]) -> Reply:
+    return connection.id
+
+
+@command(
+    "client|getname",
+    2,
+    CONNECTION,
+    _CLIENT_FLAGS,
+    group="connection",
+    since="2.6.9",
+    summary="Get the current connection name",
+)
+def client_getname(connection: Connection, args: list[bytes]) -> Reply:
+    return connection.name or None
+
+
+@command(
+    "client|setname",
+    3,
+    CONNECTION,
+    _CLIENT_FLAGS,
+    group="connection",
+    since="2.6.9",
+    summary="Set the current connection name",
+)
+def client_setname(connection: Connection, args: list[bytes]) -> Reply:
+    connection.name = _check_name(args[2])
+    return OK
+
+
+def _check_name(name: bytes) -> bytes:
+    if any(not 33 <= byte <= 126 for byte in name):
+        raise ReplyError("ERR Client names cannot contain spaces, newlines or special characters.")
+    return name
+
+
+@command(
+    "client|setinfo",
+    4,
+    CONNECTION,
+    _CLIENT_FLAGS,
+    group="connection",
+    since="7.2.0",
+    summary="Set client or connection specific info",
+)
+def client_setinfo(connection: Connection, args: list[bytes]) -> Reply:
+    attribute = args[2].upper()
+    if attribute not in (b"LIB-NAME", b"LIB-VER"):
+        raise ReplyError(f"ERR Unrecognized option '{args[2].decode(errors='backslashreplace')}'")
+    if any(not 33 <= byte <= 126 for byte in args[3]):
+        raise ReplyError(
+            f"ERR {attribute.decode().lower()} cannot contain spaces, newlines or special characters."
+        )
+    connection.library[attribute == b"LIB-VER"] = args[3]
+    return OK
+
+
+@command(
+    "client|info",
+    2,
+    CONNECTION,
+    _CLIENT_FLAGS,
+    group="connection",
+    since="6.2.0",
+    summary="Returns information about the current client connection.",
+)
+def client_info(connection: Connection, args: list[bytes]) -> Reply:
+    return Verbatim(_client_line(connection))
+
+
+@command(
+    "client|list",
+    -2,
+    CONNECTION,
+    f"admin {_CLIENT_FLAGS}",
+    group="connection",
+    since="2.4.0",
+    summary="Get the list of client connections",
+    complexity="O(N)",
+)
+def client_list(connection: Connection, args: list[bytes]) -> Reply:
+    clients = connection.state.clients
+    chosen = list(clients.values())
+    if len(args) > 2:
+        option = args[2].upper()
+        if option == b"TYPE" and len(args) == 4:
+            kind = args[3].lower()
+            if kind not in (b"normal", b"master", b"replica", b"slave", b"pubsub"):
+                raise ReplyError(f"ERR Unknown client type '{args[3].decode(errors='backslashreplace')}'")
+            chosen = chosen if kind == b"normal" else []
+        elif option == b"ID" and len(args) > 3:
+            if not all(word.isdigit() and int(word) > 0 for word in args[3:]):
+                raise ReplyError("ERR Invalid client ID")
+            chosen = [clients[int(word)] for word in args[3:] if int(word) in clients]
+        else:
+            raise ReplyError("ERR syntax error")
+    return Verbatim(b"".join(map(_client_line, chosen)))
+
+
+def _client_line(connection: Connection) -> bytes:
+    transport = connection.transport
+    now = time.monotonic()
+    sock = None if transport is None else transport.get_extra_info("socket")
+    fields = {
+        "id": connection.id,
+        "addr": connection.address,
+        "laddr": connection.local_address,
+        "fd": -1 if sock is None else sock.fileno(),
+        "name": connection.name.decode(),
+        "age": int(now - connection.created_at),
+        "idle": 0,
+        "flags": "N" if connection.multi is None else "x",
+        "db": connection.database,
+        "sub": 0,
+        "psub": 0,
+        "ssub": 0,
+        "multi": connection.queued_count,
+        "qbuf": connection.requests.waiting_bytes,
+        "qbuf-free": 0,
+        "argv-mem": 0,
+        "multi-mem": 0 if connection.multi is None else connection.multi.size,
+        "rbs": 0,
+        "rbp": 0,
+        "obl": 0,
+        "oll": 0,
+        "omem": 0 if transport is None else transport.get_write_buffer_size(),
+        "tot-mem": 0,
+        "events": "r",
+        "cmd": connection.last_command,
+        "user": "default",
+        "redir": -1,
+        "resp": 3 if connection.resp3 else 2,
+        "lib-name": connection.library[0].decode(),
+        "lib-ver": connection.library[1].decode(),
+    }
+    return " ".join(f"{name}={value}" for name, value in fields.items()).encode() + b"\n"
+
+
+# COMMAND
+
+
+@command(
+    "command",
+    -1,
+    CONNECTION,
+    "loading stale",
+    group="server",
+    since="2.8.13",
+    summary="Get array of Redis command details",
+)
+def command_(connection: Connection, args: list[bytes]) -> Reply:
+    return [_command_info(each) for each in TABLE.values()]
+
+
+_COMMAND_FLAGS = "loading stale"
+
+
+@command(
+    "command|count",
+    2,
+    CONNECTION,
+    _COMMAND_FLAGS,
+    group="server",
+    since="2.8.13",
+    summary="Get total number of Redis commands",
+)
+def command_count(connection: Connection, args: list[bytes]) -> Reply:
+    return len(TABLE)
+
+
+@command(
+    "command|list",
+    -2,
+    CONNECTION,
+    _COMMAND_FLAGS,
+    group="server",
+    since="7.0.0",
+    summary="Get an array of Redis command names",
+)
+def command_list(connection: Connection, args: list[bytes]) -> Reply:
+    names = [each.name.encode() for each in TABLE.values()]
+    if len(args) == 2:
+        return names
+    if len(args) != 5 or args[2].upper() != b"FILTERBY":
+        raise ReplyError("ERR syntax error")
+    kind = args[3].upper()
+    if kind == b"PATTERN":
+        matches = matcher(args[4], ignore_case=True)
+        return [name for name in names if matches(name)]
+    if kind in (b"MODULE", b"ACLCAT"):
+        return []
+    raise ReplyError("ERR syntax error")
+
+
+@command(
+    "command|info",
+    -2,
+    CONNECTION,
+    _COMMAND_FLAGS,
+    group="server",
+    since="2.8.13",
+    summary="Get array of specific Redis command details",
+)
+def command_info(connection: Connection, args: list[bytes]) -> Reply:
+    if len(args) == 2:
+        return [_command_info(each) for each in TABLE.values()]
+    found = (_find(name) for name in args[2:])
+    return [None if each is None else _command_info(each) for each in found]
+
+
+@command(
+    "command|docs",
+    -2,
+    CONNECTION,
+    _COMMAND_FLAGS,
+    group="server",
+    since="7.0.0",
+    summary="Get array of specific Redis command documentation",
+)
+def command_docs(connection: Connection, args: list[bytes]) -> Reply:
+    chosen = (
+        TABLE.values() if len(args) == 2 else [each for name in args[2:] if (each := _find(name)) is not None]
+    )
+    return {each.name.encode(): _command_docs(each) for each in chosen}
+
+
+def _find(name: bytes) -> Command | None:
+    container, _, sub = name.upper().partition(b"|")
+    found = TABLE.get(container)
+    return found.subcommands.get(sub) if found is not None and sub else found
+
+
+def _command_info(it: Command) -> Reply:
+    first, last, step = it.keys
+    return [
+        it.name.encode(),
+        it.arity,
+        [Status(flag.encode()) for flag in it.flags],
+        first,
+        last,
+        step,
+        [],
+        [],
+        [],
+        [_command_info(sub) for sub in it.subcommands.values()],
+    ]
+
+
+def _command_docs(it: Command) -> Reply:
+    docs: dict[Reply, Reply] = {
+        b"summary": it.summary.encode(),
+        b"since": it.since.encode(),
+        b"group": it.group.encode(),
+        b"complexity": it.complexity.encode(),
+    }
+    if it.subcommands:
+        docs[b"subcommands"] = {sub.name.encode(): _command_docs(sub) for sub in it.subcommands.values()}
+    return docs
+
+
+# CONFIG
+
+
+@command(
+    "config",
+    -2,
+    CONNECTION,
+    "",
+    group="server",
+    since="2.0.0",
+    summary="A container for server configuration commands",
+)
+def config(connection: Connection, args: list[bytes]) -> Reply:
+    raise AssertionError("CONFIG has subcommands")
+
+
+@command(
+    "config|get",
+    -3,
+    CONNECTION,
+    "admin noscript loading stale",
+    group="server",
+    since="2.0.0",
+    summary="Get the values of configuration parameters",
+)
+def config_get(connection: Connection, args: list[bytes]) -> Reply:
+    settings = _configuration(connection)
+    patterns = [matcher(pattern, ignore_case=True) for pattern in args[2:]]
+    return {name: value for name, value in settings.items() if any(matches(name) for matches in patterns)}
+
+
+@command(
+    "config|set",
+    -4,
+    CONNECTION,
+    "admin noscript loading stale",
+    group="server",
+    since="2.0.0",
+    summary="Refused: a node is configured when it is started",
+)
+def config_set(connection: Connection, args: list[bytes]) -> Reply:
+    raise ReplyError("ERR CONFIG SET is not supported: a node is configured by the options of 'sofadb serve'")
+
+
+def _configuration(connection: Connection) -> dict[Reply, Reply]:
+    """What is so, in the names that Redis has for it."""
+    state = connection.state
+    values = {
+        "appendfsync": "always",
+        "appendonly": "yes",
+        "bind": state.host,
+        "databases": DATABASES,
+        "dir": state.facts().directory,
+        "maxclients": state.settings.clients_max,
+        "maxmemory": 0,
+        "maxmemory-policy": "noeviction",
+        "port": state.port,
+        "proto-max-bulk-len": BULK_BYTES_MAX,
+        "save": "",
+        "tcp-keepalive": 300,
+        "timeout": 0,
+    }
+    return {name.encode(): str(value).encode() for name, value in values.items()}
+
+
+# What the node is
+
+
+def _role(connection: Connection) -> str:
+    return "master" if connection.state.facts().role == "leading" else "slave"
+
+
+@command(
+    "role",
+    1,
+    CONNECTION,
+    "noscript loading stale fast",
+    group="server",
+    since="2.8.12",
+    summary="Return the role of the instance",
+)
+def role(connection: Connection, args: list[bytes]) -> Reply:
+    facts = connection.state.facts()
+    if facts.role == "leading":
+        others = [_split(member.client_address) for member in facts.members if member.node != facts.node]
+        applied = str(facts.applied).encode()
+        return [
+            b"master",
+            facts.applied,
+            [[host, str(port).encode(), applied] for host, port in others if host],
+        ]
+    host, port = _split(facts.leader_client_address)
+    return [b"slave", host, port, b"connected" if facts.leader else b"connect", facts.applied]
+
+
+def _split(address: str) -> tuple[bytes, int]:
+    host, _, port = address.rpartition(":")
+    return host.encode(), int(port or 0)
+
+
+@command(
+    "sofa.info",
+    1,
+    CONNECTION,
+    "loading stale fast",
+    group="server",
+    summary="What this node knows of itself and its cluster, as JSON",
+)
+def sofa_info(connection: Connection, args: list[bytes]) -> Reply:
+    return json.dumps(asdict(connection.state.facts())).encode()
+
+
+@command(
+    "info",
+    -1,
+    CONNECTION,
+    "loading stale",
+    group="server",
+    summary="Get information and statistics about the server",
+)
+def info(connection: Connection, args: list[bytes]) -> Reply:
+    wanted = {word.decode(errors="replace").lower() for word in args[1:]}
+    sections = _sections(connection)
+    if wanted and not wanted & {"all", "default", "everything"}:
+        sections = {name: fields for name, fields in sections.items() if name.lower() in wanted}
+    text = "\r\n".join(
+        f"# {name}\r\n" + "".join(f"{field}:{value}\r\n" for field, value in fields.items())
+        for name, fields in sections.items()
+    )
+    return Verbatim(text.encode())
+
+
+def _sections(connection: Connection) -> dict[str, dict[str, object]]:
+    state = connection.state
+    facts = state.facts()
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    database = state.node.database
+    others = [member for member in facts.members if member.node != facts.node]
+    replication: dict[str, object] = {"role": _role(connection)}
+    if facts.role == "leading":
+        replication["connected_slaves"] = sum(member.is_reachable for member in others)
+        for number, member in enumerate(member for member in others if member.is_reachable):
+            host, port = _split(member.client_address)
+            replication[f"slave{number}"] = (
+                f"ip={host.decode()},port={port},state=online,offset={facts.applied},lag=0"
+            )
+    else:
+        host, port = _split(facts.leader_client_address)
+        replication["master_host"], replication["master_port"] = host.decode(), port
+        replication["master_link_status"] = "up" if facts.leader else "down"
+        replication["connected_slaves"] = 0
+    replication |= {"master_replid": facts.cluster.ljust(40, "0"), "master_repl_offset": facts.applied}
+    return {
+        "Server": {
+            "redis_version": REDIS_VERSION,
+            "sofadb_version": __version__,
+            "redis_mode": "standalone",
+            "os": sys.platform,
+            "arch_bits": 64,
+            "process_id": os.getpid(),
+            "run_id": f"{facts.cluster}{facts.node}",
+            "tcp_port": state.port,
+            "uptime_in_seconds": facts.uptime_s,
+            "uptime_in_days": facts.uptime_s // 86_400,
+            "node_id": facts.node,
+            "node_starts": facts.starts,
+        },
+        "Clients": {
+            "connected_clients": len(state.clients),
+            "maxclients": state.settings.clients_max,
+            "blocked_clients": 0,
+        },
+        "Memory": {
+            "used_memory_rss": _resident_bytes(),
+            "used_memory_peak": usage.ru_maxrss * 1024,
+            "maxmemory": 0,
+        },
+        "Persistence": {
+            "loading": 0,
+            "aof_enabled": 1,
+            "journal_bytes_written": facts.journal_bytes,
+            "journal_syncs": facts.journal_syncs,
+        },
+        "Stats": {
+            "total_connections_received": state.connections_received,
+            "total_commands_processed": state.commands_processed,
+            "total_net_input_bytes": state.bytes_read,
+            "rejected_connections": state.connections_rejected,
+            "expired_keys": database.expired,
+            "total_error_replies": state.errors,
+        },
+        "Replication": replication,
+        "Paxos": {
+            "leader": facts.leader,
+            "ballot": facts.ballot,
+            "chosen_instance": facts.chosen,
+            "applied_instance": facts.applied,
+        },
+        "CPU": {"used_cpu_sys": f"{usage.ru_stime:.6f}", "used_cpu_user": f"{usage.ru_utime:.6f}"},
+        "Keyspace": {
+            f"db{keyspace.number}": f"keys={len(keyspace.values)},expires={len(keyspace.expiry)},avg_ttl=0"
+            for keyspace in database.keyspaces
+            if keyspace.values
+        },
+    }
+
+
+def _resident_bytes() -> int:
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:  # Not Linux: the peak is the best there is.
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,64 @@
+"""What all connections of a node share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sofadb.node.facts import Facts
+
+if TYPE_CHECKING:
+    from sofadb.database.database import Database
+    from sofadb.node.node import Work
+
+    from .connection import Connection
+
+
+class NodeView(Protocol):
+    """A node, as its server sees it."""
+
+    @property
+    def database(self) -> Database: ...
+
+    def submit(self, work: Work) -> None: ...
+
+    def read(self, work: Work) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Bounds of the server. Sizes in bytes."""
+
+    clients_max: int = 10_000
+    in_flight_max: int = 64
+    """How many runs of one connection may be under way at once."""
+    waiting_bytes_max: int = 1 << 20
+    """What one connection may have waiting to be begun before it is not read from any more."""
+    output_bytes_soft: int = 1 << 20
+    """With more than this unread, nothing more is begun for a client."""
+    output_bytes_hard: int = 256 << 20
+    """With more than this unread, a client is cut off."""
+    transaction_bytes_max: int = 64 << 20
+    """What MULTI may queue."""
+
+
+@dataclass(slots=True)
+class ServerState:
+    """One server."""
+
+    node: NodeView
+    facts: Callable[[], Facts]
+    host: str
+    port: int
+    settings: Settings = field(default_factory=Settings)
+    clients: dict[int, Connection] = field(default_factory=dict)
+    last_client_id: int = 0
+    started_at: float = field(default_factory=time.monotonic)
+    connections_received: int = 0
+    connections_rejected: int = 0
+    commands_processed: int = 0
+    bytes_read: int = 0
+    errors: int = 0
+    server: Any = None

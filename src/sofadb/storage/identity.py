@@ -1,0 +1,142 @@
+"""Whose directory is this, and in which life (rule P10).
+
+A data directory belongs to one node of one cluster, for good. A small file says so, with a checksum over it, and counts how
+often the node was started: the number is raised, durably, before the node says its first word, so that no two lives of it
+can be taken for one another. A lock keeps a second process out. What does not fit is refused with a sentence; nothing is guessed
+and nothing repaired here.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from crc32c import crc32c
+
+from .files import DiskFiles, StorageError
+
+FORMAT_VERSION = 1
+_IDENTITY = "identity"
+_NEW = "identity.new"
+_LOCK = "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a data directory knows of itself."""
+
+    format: int
+    cluster: str
+    node: str
+    starts: int
+    """How often the node has been started on this directory; its incarnation."""
+    members: dict[str, str]
+    """The initial cluster: each node's id and peer address (HOST:PORT)."""
+
+    def encode(self) -> bytes:
+        body = json.dumps(asdict(self), indent=1, sort_keys=True).encode()
+        return b"%08x\n" % crc32c(body) + body + b"\n"
+
+
+@dataclass(slots=True)
+class Opened:
+    """A directory that is ours, and locked, until `close`."""
+
+    identity: Identity
+    directory: Path
+    lock: int
+
+    def close(self) -> None:
+        """Let go of the lock."""
+        os.close(self.lock)
+
+
+def cluster_id(members: dict[str, str]) -> str:
+    """The id of the cluster that begins with these members: the same on each of them, without asking anybody."""
+    text = ",".join(f"{node}={address}" for node, address in sorted(members.items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def open_directory(path: Path, node: str, members: dict[str, str] | None) -> Opened:
+    """Open or create the data directory of `node` and begin a new life in it.
+
+    `members` (id to peer address) matters at the first start only; None then is an error. Raises `StorageError`.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as problem:
+        raise StorageError(f"the directory {path} cannot be made: {problem.strerror}") from problem
+    lock = _lock(path)
+    try:
+        files = DiskFiles(path)
+        names = files.names()
+        if _IDENTITY in names:
+            identity = _read(path)
+            if identity.node != node:
+                raise StorageError(f"{path} is the directory of node {identity.node}, not of {node}")
+            identity = replace(identity, starts=identity.starts + 1)
+        elif any(name.endswith(".seg") for name in names):
+            raise StorageError(
+                f"{path} holds a journal but no identity: it is not clear whose promises these are"
+            )
+        elif members is None:
+            raise StorageError(f"{path} is new: say who the members are, with --cluster")
+        elif node not in members:
+            raise StorageError(f"node {node} is not among the members: {', '.join(sorted(members))}")
+        else:
+            identity = Identity(FORMAT_VERSION, cluster_id(members), node, 1, dict(sorted(members.items())))
+        if _NEW in names:
+            files.remove(_NEW)
+        _replace(files, identity)
+    except BaseException:
+        os.close(lock)
+        raise
+    return Opened(identity, path, lock)
+
+
+def _lock(path: Path) -> int:
+    try:
+        descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as problem:
+        raise StorageError(f"{path} cannot be written: {problem.strerror}") from problem
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise StorageError(f"{path} is in use by another process (pid {owner})") from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+    return descriptor
+
+
+def _read(path: Path) -> Identity:
+    data = (path / _IDENTITY).read_bytes()
+    checksum, _, body = data.partition(b"\n")
+    body = body.removesuffix(b"\n")
+    if checksum != b"%08x" % crc32c(body):
+        raise StorageError(
+            f"{path / _IDENTITY} is damaged: its checksum does not fit; restore it, or rebuild this node"
+        )
+    fields = json.loads(body)
+    if fields.get("format") != FORMAT_VERSION:
+        raise StorageError(
+            f"{path / _IDENTITY} has format version {fields.get('format')}; this program knows version {FORMAT_VERSION}"
+        )
+    return Identity(**fields)
+
+
+def _replace(files: DiskFiles, identity: Identity) -> None:
+    """The new identity takes the old one's place in one step, and is there to stay before we go on."""
+    file = files.create(_NEW)
+    try:
+        file.write([identity.encode()], 0)
+        file.sync()
+    finally:
+        file.close()
+    files.rename(_NEW, _IDENTITY)
+    files.sync_directory()

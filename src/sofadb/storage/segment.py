@@ -1,0 +1,179 @@
+"""How bytes lie in one file of the journal.
+
+A *segment* is a file that is written full of zeros, synced, and only then used: writing into it later changes no metadata,
+which makes a sync cheap. It begins with a header; then come *blocks*. One block is one group commit: one write, one sync, whole
+or not at all. A block holds *records*: a key, data, and the data's CRC32C. The block's own CRC32C covers its header
+and its records' headers, and with their checksums everything in it.
+
+How to tell what lies there:
+
+- A block is *whole* if its checksums fit. They cover the segment's generation and the block's own offset, so what is left over
+  from an earlier use of the file, or was written to the wrong place, is never taken for a block.
+- Damage is *rot* if it lies where the log is proven to have been synced. The next block is written only after the sync
+  of the one before has returned, so a whole block is evidence for everything before it, and the header of the next segment, which
+  says where this one ends, is evidence for all of it.
+- Damage without such evidence behind it is a *torn tail*: a write that was under way when the machine stopped, and that
+  nobody was told of.
+
+The last block of all has no evidence behind it; an empty block, the *mark*, is written when the log has been quiet for a moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from struct import Struct
+from typing import NamedTuple
+
+from crc32c import crc32c
+
+from .files import Buffer, StorageError
+
+FORMAT_VERSION = 1
+MAGIC = b"SofaJrnl"
+SEGMENT_HEADER_BYTES = 512
+BLOCK_BYTES_MAX = 256 << 20
+"""A block that claims to be larger is none."""
+
+_SEGMENT = Struct(">8sIQQQQQ")  # magic, format, generation, previous, size, proven end of previous, reserved
+_CHECKSUM = Struct(">I")
+_BLOCK = Struct(">IQQII")  # checksum, generation, offset, bytes after this header, records
+_RECORD = Struct(">QII")  # key, bytes of data, checksum of data
+
+BLOCK_HEADER_BYTES = _BLOCK.size
+RECORD_HEADER_BYTES = _RECORD.size
+_ZEROS = bytes(8)
+
+
+class Rot(StorageError):
+    """What was once stable on disk is damaged."""
+
+    def __init__(self, file: str, offset: int, reason: str, last_key: int = 0) -> None:
+        where = f", after the record of instance {last_key}" if last_key else ""
+        super().__init__(
+            f"{file} is damaged at offset {offset}{where}: {reason}. This was on disk and is not any more; "
+            "the node does not take part with a log that it cannot read. Rebuild it from the other nodes."
+        )
+        self.file = file
+        self.offset = offset
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Something to keep. A later record with the same positive key takes its place; 0 is no key."""
+
+    key: int
+    data: Sequence[Buffer]
+
+
+class SegmentHeader(NamedTuple):
+    """The first bytes of a segment."""
+
+    generation: int
+    """Rises with every use of a file, and never comes again."""
+    previous: int
+    """The generation before it; 0 in the very first segment."""
+    size: int
+    previous_end: int
+    """Where the segment before it ends: everything up to there is synced."""
+
+    def encode(self) -> bytes:
+        body = _SEGMENT.pack(
+            MAGIC, FORMAT_VERSION, self.generation, self.previous, self.size, self.previous_end, 0
+        )
+        body += _CHECKSUM.pack(crc32c(body))
+        return body.ljust(SEGMENT_HEADER_BYTES, b"\0")
+
+    @classmethod
+    def decode(cls, data: Buffer) -> SegmentHeader | str:
+        """Return the header, or in words why it is none."""
+        if len(data) < SEGMENT_HEADER_BYTES:
+            return "the file is too short for a header"
+        magic, version, generation, previous, size, previous_end, _ = _SEGMENT.unpack_from(data)
+        if magic != MAGIC or _CHECKSUM.unpack_from(data, _SEGMENT.size)[0] != crc32c(data[: _SEGMENT.size]):
+            return "the header's checksum does not fit"
+        if version != FORMAT_VERSION:
+            return f"it has format version {version}, and this program knows version {FORMAT_VERSION}"
+        return cls(generation, previous, size, previous_end)
+
+
+def encode_block(generation: int, offset: int, records: Sequence[Record]) -> tuple[list[Buffer], int]:
+    """Return a block as buffers to be written at `offset`, and how many bytes they are. Copies no data."""
+    buffers: list[Buffer] = [b""]
+    headers, length = [], 0
+    for record in records:
+        size, checksum = 0, 0
+        for buffer in record.data:
+            size += len(buffer)
+            checksum = crc32c(buffer, checksum)
+        header = _RECORD.pack(record.key, size, checksum)
+        headers.append(header)
+        buffers.append(header)
+        buffers += record.data
+        length += RECORD_HEADER_BYTES + size
+    rest = _BLOCK.pack(0, generation, offset, length, len(records))[4:]
+    checksum = crc32c(b"".join(headers), crc32c(rest))
+    buffers[0] = _CHECKSUM.pack(checksum) + rest
+    total = BLOCK_HEADER_BYTES + length
+    if total % 8:
+        buffers.append(_ZEROS[total % 8 :])
+        total += 8 - total % 8
+    return buffers, total
+
+
+class Block(NamedTuple):
+    """A whole block: where it ends, and its records as (key, where their headers are, data)."""
+
+    end: int
+    records: list[tuple[int, int, memoryview]]
+
+
+def read_block(data: memoryview, generation: int, offset: int) -> Block | None:
+    """Return the block at `offset` of a segment's bytes, or None if there is no whole one."""
+    if offset + BLOCK_HEADER_BYTES > len(data):
+        return None
+    checksum, of_generation, of_offset, length, count = _BLOCK.unpack_from(data, offset)
+    at = offset + BLOCK_HEADER_BYTES
+    end = at + length
+    if (
+        of_generation != generation
+        or of_offset != offset
+        or end > len(data)
+        or count * RECORD_HEADER_BYTES > length
+    ):
+        return None
+    records, headers = [], []
+    for _ in range(count):
+        if at + RECORD_HEADER_BYTES > end:
+            return None
+        key, size, of_data = _RECORD.unpack_from(data, at)
+        headers.append(data[at : at + RECORD_HEADER_BYTES])
+        begin = at + RECORD_HEADER_BYTES
+        if begin + size > end:
+            return None
+        records.append((key, at, of_data, data[begin : begin + size]))
+        at = begin + size
+    fields = data[offset + 4 : offset + BLOCK_HEADER_BYTES]
+    if at != end or crc32c(b"".join(headers), crc32c(fields)) != checksum:
+        return None
+    if any(crc32c(contents) != of_data for _, _, of_data, contents in records):
+        return None
+    return Block(end + -end % 8, [(key, where, contents) for key, where, _, contents in records])
+
+
+def whole_blocks_beyond(data: memoryview, generation: int, offset: int) -> Iterator[int]:
+    """Where, beyond `offset`, whole blocks of this generation begin."""
+    pattern = generation.to_bytes(8, "big")
+    haystack = bytes(data)
+    at = haystack.find(pattern, offset)
+    while at >= 0:
+        begin = at - 4
+        if begin > offset and begin % 8 == 0 and read_block(data, generation, begin) is not None:
+            yield begin
+        at = haystack.find(pattern, at + 1)
+
+
+def read_record_header(data: Buffer) -> tuple[int, int, int]:
+    """The key, size and checksum in a record's header."""
+    key, size, checksum = _RECORD.unpack_from(data)
+    return key, size, checksum

@@ -14,6 +14,7 @@ import random
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 from sofadb.paxos import Message, NodeId
 from sofadb.paxos.codec import Malformed, decode_message, encode
@@ -90,8 +91,7 @@ class Link(asyncio.Protocol):
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = transport = cast(asyncio.Transport, transport)  # uvloop's are not derived from it.
         tune(transport)
         greeting = self.myself.greeting(to=self.peer.node)
         transport.writelines([PREAMBLE, *frame([greeting.encode()])])
@@ -149,8 +149,7 @@ class Inbound(asyncio.Protocol):
         self.timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = transport = cast(asyncio.Transport, transport)  # uvloop's are not derived from it.
         if len(self.peers.inbound) >= INBOUND_MAX:
             log.warning("too many connections to the peer port: refusing another one")
             transport.abort()

@@ -10,7 +10,8 @@ asking and their answer. A run of reads is executed when the node says that its 
   looked at until they are done.
 
 A run is executed whether or not its client is still there: other replicas execute it, too. A client that does not read its
-replies is not read from; far beyond that it is cut off. A client with an outcome pending is never cut off for our own convenience.
+replies is not read from; far beyond that it is cut off. A client with an outcome pending is never cut off for our own
+convenience.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sofadb.database.replies import Reply, ReplyError, Status
 from sofadb.database.runs import Call, Group, Run, Transaction, Watched
@@ -164,8 +165,7 @@ class Connection(asyncio.Protocol):
     # The transport's calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = transport = cast(asyncio.Transport, transport)  # uvloop's are not derived from it.
         state = self.state
         state.connections_received += 1
         if len(state.clients) >= state.settings.clients_max:

@@ -1,0 +1,37 @@
+# `make` or `make help` lists every command.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help install up test verify fix bench clean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/installed ## Make a virtual environment in .venv with the package and its tools
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+up: install ## Run three nodes on ports 7001-7003 until Ctrl-C
+	@$(BIN)/sofadb up
+
+test: install verify ## Run the whole suite (needs redis-server and strace)
+	$(BIN)/python -m pytest
+
+verify: install ## Judge style, types and import rules; writes nothing
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache --no-timestamps >.import_linter.log 2>&1 || { cat .import_linter.log; exit 1; }
+
+fix: install ## Put style in order
+	$(BIN)/ruff check --quiet --fix .
+	$(BIN)/ruff format --quiet .
+
+bench: install ## Measure with redis-benchmark against three nodes on this machine
+	$(BIN)/python benchmarks/run.py
+
+clean: ## Remove what commands here have made (not the data)
+	rm -rf .venv build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache

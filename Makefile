@@ -24,7 +24,7 @@ verify: install ## Judge style, types and import rules; writes nothing
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
-	@$(BIN)/lint-imports --no-cache --no-timestamps >.import_linter.log 2>&1 || { cat .import_linter.log; exit 1; }
+	@$(BIN)/lint-imports --no-cache --no-logo >.import_linter.log || { cat .import_linter.log; exit 1; }
 
 fix: install ## Put style in order
 	$(BIN)/ruff check --quiet --fix .

@@ -1,0 +1,140 @@
+"""A disk in memory that can be crashed: what was not synced is lost, or kept in part, as real disks do.
+
+Every operation is counted. At the k-th one the machine may stop (`Crash`) or the operation may fail. After a crash `survive`
+gives a new disk with what was synced, and of the rest any choice of 512-byte blocks and of directory entries.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+from sofadb.storage.files import Buffer, StorageError
+
+BLOCK = 512
+
+
+class Crash(BaseException):
+    """The machine stops here."""
+
+
+@dataclass
+class Inode:
+    stable: bytearray = field(default_factory=bytearray)
+    """What has been synced."""
+    latest: bytearray = field(default_factory=bytearray)
+
+
+class SimulatedFile:
+    def __init__(self, disk: SimulatedDisk, name: str, inode: Inode) -> None:
+        self.disk = disk
+        self.name = name
+        self.inode = inode
+
+    def write(self, buffers: Sequence[Buffer], offset: int) -> None:
+        data = b"".join(buffers)
+        latest = self.inode.latest
+        if len(latest) < offset + len(data):
+            latest.extend(bytes(offset + len(data) - len(latest)))
+        latest[offset : offset + len(data)] = data
+        # The machine may stop in the middle of a write as well: whatever is not synced may be lost, or kept.
+        self.disk.count("write", self.name)
+
+    def read(self, size: int, offset: int) -> bytes:
+        return bytes(self.inode.latest[offset : offset + size])
+
+    def size(self) -> int:
+        return len(self.inode.latest)
+
+    def sync(self) -> None:
+        self.disk.count("sync", self.name)
+        self.inode.stable = bytearray(self.inode.latest)
+
+    def close(self) -> None:
+        pass
+
+
+class SimulatedDisk:
+    """`Files` of one directory."""
+
+    def __init__(self) -> None:
+        self.latest: dict[str, Inode] = {}
+        self.stable: dict[str, Inode] = {}
+        self.operations = 0
+        self.crash_at = -1
+        self.fail_at: dict[int, int] = {}
+        """Operation number -> errno."""
+        self.log: list[tuple[str, str]] = []
+
+    def count(self, what: str, name: str) -> None:
+        self.operations += 1
+        self.log.append((what, name))
+        if self.operations == self.crash_at:
+            raise Crash
+        problem = self.fail_at.get(self.operations)
+        if problem is not None:
+            raise StorageError(f"{what} {name} failed: {errno.errorcode[problem]}")
+
+    def names(self) -> list[str]:
+        return sorted(self.latest)
+
+    def create(self, name: str) -> SimulatedFile:
+        assert name not in self.latest
+        self.latest[name] = Inode()
+        self.count("create", name)
+        return SimulatedFile(self, name, self.latest[name])
+
+    def open(self, name: str) -> SimulatedFile:
+        return SimulatedFile(self, name, self.latest[name])
+
+    def rename(self, old: str, new: str) -> None:
+        self.latest[new] = self.latest.pop(old)
+        self.count("rename", new)
+
+    def remove(self, name: str) -> None:
+        del self.latest[name]
+        self.count("remove", name)
+
+    def sync_directory(self) -> None:
+        self.count("sync directory", "")
+        self.stable = dict(self.latest)
+
+    def survive(self, choose: Callable[[int], bool]) -> SimulatedDisk:
+        """What a new life finds. `choose(n)` says whether the n-th unsynced thing was kept."""
+        number = 0
+        names = dict(self.stable)
+        for name in sorted(set(self.latest) | set(self.stable)):
+            if self.latest.get(name) is not self.stable.get(name):
+                if choose(number):
+                    names.pop(name, None)
+                    if name in self.latest:
+                        names[name] = self.latest[name]
+                number += 1
+        kept = SimulatedDisk()
+        copies: dict[int, Inode] = {}
+        for name, inode in names.items():
+            if id(inode) in copies:
+                continue  # A rename of which only one half was kept: one name, not two.
+            content = bytearray(inode.stable)
+            if len(inode.latest) > len(content):
+                content.extend(bytes(len(inode.latest) - len(content)))
+            for begin in range(0, len(inode.latest), BLOCK):
+                if content[begin : begin + BLOCK] != inode.latest[begin : begin + BLOCK]:
+                    if choose(number):
+                        content[begin : begin + BLOCK] = inode.latest[begin : begin + BLOCK]
+                    number += 1
+            copies[id(inode)] = Inode(bytearray(content), bytearray(content))
+            kept.latest[name] = copies[id(inode)]
+        kept.stable = dict(kept.latest)
+        return kept
+
+    def flip(self, name: str, offset: int, bit: int = 0) -> None:
+        """One bit of a file is not what was written."""
+        inode = self.latest[name]
+        inode.latest[offset] ^= 1 << bit
+        inode.stable[offset] = inode.latest[offset]
+
+    def copy(self) -> SimulatedDisk:
+        return deepcopy(self)

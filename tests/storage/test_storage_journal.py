@@ -1,0 +1,372 @@
+"""The journal on a disk that crashes, tears, forgets and rots: enumerated, not sampled."""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import Callable
+
+import pytest
+
+from sofadb.storage.files import StorageError
+from sofadb.storage.journal import Journal
+from sofadb.storage.segment import SEGMENT_HEADER_BYTES, Record, Rot, encode_block
+from storage.simulated_disk import Crash, SimulatedDisk
+
+SEGMENT = 4096
+
+
+def opened(disk: SimulatedDisk) -> tuple[Journal, list[tuple[int, bytes]]]:
+    journal = Journal.open(disk, SEGMENT)
+    return journal, list(journal.recover())
+
+
+def record(key: int, size: int = 100) -> Record:
+    return Record(key, [b"%d:" % key, bytes([key % 256]) * size])
+
+
+def content(key: int, size: int = 100) -> tuple[int, bytes]:
+    return key, b"".join(record(key, size).data)
+
+
+def written(count: int, mark: bool = True, size: int = 100) -> SimulatedDisk:
+    """A disk with `count` blocks of one record each."""
+    disk = SimulatedDisk()
+    journal, _ = opened(disk)
+    for key in range(1, count + 1):
+        journal.append([record(key, size)])
+    if mark:
+        journal.mark()
+    return disk
+
+
+def only_segment(disk: SimulatedDisk) -> str:
+    (name,) = [name for name in disk.names() if name.startswith("journal-")]
+    return name
+
+
+SCRIPT_KEYS = 60
+
+
+def script(journal: Journal, returned: list[tuple[int, bytes]]) -> None:
+    """A fixed life: blocks of several sizes, marks, segment turns, one block larger than a segment."""
+    for key in range(1, SCRIPT_KEYS + 1):
+        size = {20: 5000, 30: 0}.get(key, 40 * (key % 7))
+        if key % 9 == 0:
+            journal.append([record(key, size), Record(0, [b"a promise"]), record(key + 1000, 10)])
+            returned += [content(key, size), (0, b"a promise"), content(key + 1000, 10)]
+        else:
+            journal.append([record(key, size)])
+            returned.append(content(key, size))
+        if key % 10 == 5:
+            journal.mark()
+        if key % 17 == 0:
+            journal.prepare()
+
+
+def choices(seed: int) -> list[Callable[[int], bool]]:
+    """Nothing, everything, a prefix, all but the first, and any subset of what was not synced."""
+    chance = random.Random(seed)
+    return [
+        lambda n: False,
+        lambda n: True,
+        lambda n: n < 1,
+        lambda n: n >= 1,
+        lambda n: chance.random() < 0.5,
+    ]
+
+
+def test_crash_at_every_operation_loses_nothing_that_was_returned_and_invents_nothing() -> None:
+    complete: list[tuple[int, bytes]] = []
+    disk = SimulatedDisk()
+    journal, _ = opened(disk)
+    script(journal, complete)
+    total = disk.operations
+    assert total > 150
+    for crash_at in range(1, total + 1):
+        disk = SimulatedDisk()
+        journal, _ = opened(disk)
+        disk.crash_at = crash_at
+        returned: list[tuple[int, bytes]] = []
+        with pytest.raises(Crash):
+            script(journal, returned)
+        for choose in choices(crash_at):
+            survivor = disk.survive(choose)
+            again, found = opened(survivor)
+            assert found[: len(returned)] == returned, f"lost at operation {crash_at}"
+            assert found == complete[: len(found)], f"invented at operation {crash_at}"
+            # Life goes on from there, and what is appended now is found by the next life.
+            again.append([record(7777)])
+            _, third = opened(survivor.survive(lambda n: False))
+            assert third == [*found, content(7777)]
+
+
+def test_crash_at_every_operation_of_a_second_life_that_follows_a_torn_write() -> None:
+    first = written(3, mark=False)
+    name = only_segment(first)
+    journal, _ = opened(first)
+    first.crash_at = first.operations + 1
+    with pytest.raises(Crash):
+        journal.append([record(4, 1500)])
+    for keep in range(4):
+        torn = first.survive(lambda n, keep=keep: n == keep)
+        for crash_at in range(1, 8):
+            second = torn.copy()
+            second.crash_at = crash_at
+            returned = [content(1), content(2), content(3)]
+            try:
+                journal, found = opened(second)
+                assert found == returned
+                for key in (5, 6):
+                    journal.append([record(key)])
+                    returned.append(content(key))
+            except Crash:
+                pass
+            for choose in choices(crash_at):
+                _, found = opened(second.survive(choose))
+                assert found[: len(returned)] == returned
+                assert [key for key, _ in found] in ([1, 2, 3], [1, 2, 3, 5], [1, 2, 3, 5, 6])
+    assert name
+
+
+@pytest.mark.parametrize("problem", [errno.EIO, errno.ENOSPC])
+def test_every_operation_that_fails_fails_for_good(problem: int) -> None:
+    for fail_at in range(1, 120):
+        disk = SimulatedDisk()
+        journal, _ = opened(disk)
+        disk.fail_at[fail_at] = problem
+        returned: list[tuple[int, bytes]] = []
+        with pytest.raises(StorageError, match=errno.errorcode[problem]):
+            script(journal, returned)
+        # The next sync would succeed; nobody asks for it.
+        operations = disk.operations
+        if journal.failure is not None:
+            with pytest.raises(StorageError, match=errno.errorcode[problem]):
+                journal.append([record(999)])
+            assert disk.operations == operations
+        _, found = opened(disk.survive(lambda n: False))
+        assert found[: len(returned)] == returned
+
+
+def test_flipped_bit_anywhere_below_the_mark_is_rot_with_file_and_offset() -> None:
+    disk = written(6)
+    name = only_segment(disk)
+    end = _end_of_records(disk)
+    for offset in range(end):
+        rotten = disk.copy()
+        rotten.flip(name, offset, offset % 8)
+        if _is_padding(disk, name, offset):
+            continue
+        with pytest.raises(Rot) as caught:
+            opened(rotten)
+        assert name in str(caught.value)
+        assert caught.value.offset <= offset
+        assert f"offset {caught.value.offset}" in str(caught.value)
+
+
+def _end_of_records(disk: SimulatedDisk) -> int:
+    journal, _ = opened(disk.copy())
+    mark_bytes = encode_block(1, 0, [])[1]
+    return journal.segments[-1].end - mark_bytes
+
+
+def _is_padding(disk: SimulatedDisk, name: str, offset: int) -> bool:
+    """Bytes that mean nothing: behind the header's checksum, and between a block's end and the next."""
+    if offset < SEGMENT_HEADER_BYTES:
+        return offset >= 56
+    from sofadb.storage.segment import BLOCK_HEADER_BYTES, RECORD_HEADER_BYTES
+
+    data = BLOCK_HEADER_BYTES + RECORD_HEADER_BYTES + len(b"1:") + 100
+    block = data + -data % 8
+    return (offset - SEGMENT_HEADER_BYTES) % block >= data
+
+
+def test_flipped_bit_in_the_last_synced_record_of_an_idle_log_is_rot() -> None:
+    disk = written(3)
+    disk.flip(only_segment(disk), _end_of_records(disk) - 30)
+    with pytest.raises(Rot):
+        opened(disk)
+
+
+def test_sync_mark_itself_rotten_costs_nothing_that_was_written() -> None:
+    disk = written(3)
+    disk.flip(only_segment(disk), _end_of_records(disk) + 9)
+    _, found = opened(disk)
+    assert found == [content(1), content(2), content(3)]
+
+
+def test_damage_in_the_last_unproven_block_is_a_torn_tail() -> None:
+    disk = written(3, mark=False)
+    journal, _ = opened(disk.copy())
+    disk.flip(only_segment(disk), journal.segments[-1].end - 20)
+    journal, found = opened(disk)
+    assert found == [content(1), content(2)]
+    journal.append([record(9)])
+    assert opened(disk)[1] == [content(1), content(2), content(9)]
+
+
+def test_torn_write_followed_by_valid_records_of_the_previous_generation_is_cut() -> None:
+    disk = SimulatedDisk()
+    journal, _ = opened(disk)
+    for key in range(1, 200):
+        journal.append([record(key)])
+    journal.cut(150)
+    used_again = [name for name in disk.names() if name.startswith("spare-")]
+    assert used_again, "a file of the first segments waits to be used again"
+    generations = {segment.header.generation for segment in journal.segments}
+    key = 200
+    while all(segment.header.generation in generations for segment in journal.segments):
+        journal.append([record(key)])
+        key += 1
+    last = journal.segments[-1]
+    assert any(last.file.inode.latest[last.end :]), "old records lie behind the new ones"  # type: ignore[attr-defined]
+    # Stop at every block border, with the write under way lost, kept, or torn.
+    disk.crash_at = disk.operations + 1
+    with pytest.raises(Crash):
+        journal.append([record(key, 900)])
+    for choose in choices(1):
+        _, found = opened(disk.survive(choose))
+        keys = [key for key, _ in found]
+        assert keys == sorted(keys)
+        assert keys[-1] in (key - 1, key)
+
+
+def test_length_field_rotten_skips_nothing() -> None:
+    disk = written(5)
+    for length in (0xFFFFFFFF, 0, 8, 2**31, 500):
+        rotten = disk.copy()
+        inode = rotten.latest[only_segment(rotten)]
+        at = SEGMENT_HEADER_BYTES + 4 + 8 + 8
+        for data in (inode.latest, inode.stable):
+            data[at : at + 4] = length.to_bytes(4, "big")
+        with pytest.raises(Rot) as caught:
+            opened(rotten)
+        assert caught.value.offset == SEGMENT_HEADER_BYTES
+
+
+def test_second_block_on_disk_first_not_cannot_happen_since_each_waits_for_the_sync_of_the_last() -> None:
+    disk = SimulatedDisk()
+    journal, _ = opened(disk)
+    for key in range(1, 5):
+        journal.append([record(key)])
+    kinds = [what for what, name in disk.log if name.startswith("journal-")]
+    writes = [index for index, what in enumerate(kinds) if what == "write"]
+    assert all(kinds[index + 1] == "sync" for index in writes)
+
+
+def test_directory_fsync_missing_would_lose_the_name_so_it_comes_before_the_first_block() -> None:
+    disk = SimulatedDisk()
+    journal, _ = opened(disk)
+    journal.append([record(1)])
+    first_block = next(
+        i for i, (what, name) in enumerate(disk.log) if what == "write" and name.startswith("journal-")
+    )
+    renamed = next(i for i, (what, _) in enumerate(disk.log) if what == "rename")
+    assert ("sync directory", "") in disk.log[renamed:first_block]
+    assert opened(disk.survive(lambda n: False))[1] == [content(1)]
+
+
+def test_a_missing_segment_in_the_middle_is_named() -> None:
+    disk = written(100)
+    names = [name for name in disk.names() if name.startswith("journal-")]
+    assert len(names) > 2
+    del disk.latest[names[1]]
+    with pytest.raises(Rot, match=names[1]):
+        opened(disk)
+
+
+def test_damage_at_the_end_of_a_finished_segment_is_rot() -> None:
+    disk = written(100, mark=False)
+    journal, _ = opened(disk.copy())
+    first = journal.segments[0]
+    disk.flip(first.file.name, first.end - 40)
+    with pytest.raises(Rot, match=first.file.name):
+        opened(disk)
+
+
+def test_a_rotten_segment_header_is_named() -> None:
+    disk = written(3)
+    disk.flip(only_segment(disk), 20)
+    with pytest.raises(Rot, match="header"):
+        opened(disk)
+
+
+def test_another_format_version_is_named() -> None:
+    from crc32c import crc32c
+
+    disk = written(1)
+    inode = disk.latest[only_segment(disk)]
+    for data in (inode.latest, inode.stable):
+        data[8:12] = (9).to_bytes(4, "big")
+        data[52:56] = crc32c(bytes(data[:52])).to_bytes(4, "big")
+    with pytest.raises(Rot, match="version 9"):
+        opened(disk)
+
+
+def test_a_block_of_another_place_or_generation_is_no_block() -> None:
+    disk = written(4)
+    name = only_segment(disk)
+    inode = disk.latest[name]
+    size = encode_block(1, 0, [record(1)])[1]
+    first, second = SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES + size
+    moved = bytes(inode.latest[second : second + size])
+    for data in (inode.latest, inode.stable):
+        data[first : first + size] = moved
+    with pytest.raises(Rot) as caught:
+        opened(disk)
+    assert caught.value.offset == first
+
+
+def test_cut_gives_files_back_and_disk_use_stays_bounded() -> None:
+    disk = SimulatedDisk()
+    journal, _ = opened(disk)
+    for key in range(1, 2000):
+        journal.append([record(key)])
+        if key % 50 == 0:
+            journal.cut(key - 20)
+    assert len(disk.names()) <= 8
+    again, found = opened(disk)
+    assert again.is_cut
+    assert found[-1] == content(1999)
+    assert [key for key, _ in found] == list(range(found[0][0], 2000))
+    assert found[0][0] <= 1930
+
+
+def test_read_finds_the_latest_record_of_a_key_and_never_a_damaged_one() -> None:
+    disk = SimulatedDisk()
+    journal, _ = opened(disk)
+    for key in (1, 2, 3, 2):
+        journal.append([record(key, 10 + key)])
+    journal.append([Record(2, [b"latest"])])
+    journal.append([record(5, 6000)])
+    for each in (journal, opened(disk)[0]):
+        assert each.read(2) == b"latest"
+        assert each.read(1) == content(1, 11)[1]
+        assert each.read(5) == content(5, 6000)[1]
+        assert each.read(4) is None
+        assert each.read(77) is None
+    journal.mark()
+    segment = journal.segments[0]
+    rotten = segment.file.inode  # type: ignore[attr-defined]
+    for offset in range(SEGMENT_HEADER_BYTES, segment.end):
+        rotten.latest[offset] ^= 0xFF
+    with pytest.raises(Rot):
+        journal.read(1)
+
+
+def test_a_block_that_is_too_large_is_refused_before_anything_is_written() -> None:
+    class Huge(bytes):
+        def __len__(self) -> int:
+            return 300 << 20
+
+    disk = SimulatedDisk()
+    journal, _ = opened(disk)
+    with pytest.raises(StorageError, match="too large"):
+        journal.append([Record(1, [Huge()])])
+    assert not [what for what, _ in disk.log if what == "write"]
+
+
+def test_nothing_is_appended_to_a_log_that_was_not_read() -> None:
+    journal = Journal.open(SimulatedDisk(), SEGMENT)
+    with pytest.raises(AssertionError):
+        journal.append([record(1)])

@@ -10,6 +10,7 @@ from .replies import NOT_A_FLOAT, NOT_AN_INTEGER, ReplyError
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
 
 _FLOAT = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE]([+-]?\d{1,6}))?")
+_HEXADECIMAL = re.compile(rb"([+-]?)0[xX]([0-9a-fA-F]{1,64})\.?([0-9a-fA-F]{0,64})(?:[pP]([+-]?\d{1,4}))?")
 _INFINITE = re.compile(rb"[+-]?inf(?:inity)?", re.IGNORECASE)
 _MANTISSA_BITS = 64
 """Of the x87 long double, in which Redis computes INCRBYFLOAT."""
@@ -38,6 +39,11 @@ def expiry(text: bytes, base: int, unit_ms: int, command: str, at_least: int = 1
 
 def parse_long_double(text: bytes) -> Fraction:
     """A decimal number, rounded to a long double's precision. Raises `ReplyError`."""
+    hexadecimal = _HEXADECIMAL.fullmatch(text)
+    if hexadecimal is not None:
+        sign, whole, rest, exponent = hexadecimal.groups()
+        value = Fraction(int(whole + rest, 16)) * Fraction(2) ** (int(exponent or 0) - 4 * len(rest))
+        return round_to_long_double(-value if sign == b"-" else value)
     match = _FLOAT.fullmatch(text)
     if match is None or len(text) > 5000:
         if _INFINITE.fullmatch(text):

@@ -29,7 +29,7 @@ class Database:
         """How many keys were cleared away because their time had come."""
 
     def begin(self, instance: int, time: int) -> None:
-        """A batch: the time is `time` (ms) from here on, and what changes gets `instance` as its version."""
+        """A batch: the time is `time` (ms) from here on; it never runs backwards."""
         assert instance > self.instance, "instances are applied in order"
         self.instance = instance
         self.time = max(self.time, time)
@@ -72,6 +72,6 @@ class Database:
                     keyspace.versions[key],
                 )
                 state.update(repr(item).encode())
-            state.update(repr(sorted(keyspace.deleted.items())).encode())
+            state.update(repr((keyspace.changes, sorted(keyspace.deleted.items()))).encode())
         state.update(repr((self.time, self.instance)).encode())
         return state.digest()

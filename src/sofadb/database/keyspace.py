@@ -3,9 +3,11 @@
 Expiry (rule D1). A key is gone when the time of the state machine reaches its expiry, and nobody's clock matters. What is due
 is deleted as batches are applied, a bounded number each; until then it is skipped wherever one looks.
 
-Versions (rule D3). The version of a key is the instance in which it last changed, for WATCH. A key that is not there has the
-version of the last deletion in its bucket: a few thousand numbers instead of a memory of every key there ever was. So a
-change is never missed, and once in a while one is seen that concerned another key.
+Versions (rule D3), for WATCH. Every change has a number, counted from the beginning, and the version of a key is that of its last
+change. (The instance would not do: within one there is room for a SET, a WATCH and another SET.) A key that is not there
+has the version of the last deletion in its bucket: a few thousand numbers instead of a memory of every key there ever
+was. So a change is never missed, and once in a while one is seen that concerned another key. No number stands for both a
+value and a deletion, so a key that has expired is seen to have changed even before it is deleted.
 
 Buckets (SCAN). Keys lie in 4,096 buckets by their CRC32. A cursor is the number of a bucket, which means
 the same on every node and after any restart; a key that is there all the time is seen in its bucket.
@@ -14,14 +16,17 @@ the same on every node and after any restart; a key that is there all the time i
 from __future__ import annotations
 
 from binascii import crc32
-from collections.abc import Iterator
+from collections.abc import Iterable
 from heapq import heappop, heappush
+from itertools import islice
 from typing import Any
 
 from .replies import WRONG_TYPE, ReplyError
 
 BUCKETS = 4096
 _BUCKET_SHIFT = 32 - 12
+_PICKS = 16
+"""How often `any_key` tries its luck before it takes the first key that it finds."""
 
 
 class Keyspace:
@@ -30,6 +35,7 @@ class Keyspace:
     __slots__ = (
         "all",
         "buckets",
+        "changes",
         "clock",
         "deleted",
         "due",
@@ -50,13 +56,15 @@ class Keyspace:
         self.clock = 0
         """For those who ask for the time: at least `time`, and for reads as fresh as the leader says."""
         self.instance = 0
-        """The instance that is being applied; what changes gets it as its version."""
+        """The last instance begun."""
+        self.changes = 0
+        """How many changes there have been; the number of the last one."""
         self.values: dict[bytes, Any] = {}
         self.expiry: dict[bytes, int] = {}
         self.versions: dict[bytes, int] = {}
         self.buckets: dict[int, dict[bytes, None]] = {}
         self.deleted: dict[int, int] = {}
-        """For each bucket, the instance of the last deletion."""
+        """For each bucket, the number of the last deletion."""
         self.due: list[tuple[int, bytes]] = []
         """A heap of (expiry, key); entries that no longer hold are passed over."""
 
@@ -77,20 +85,36 @@ class Keyspace:
         return value
 
     def version(self, key: bytes) -> int:
-        """When `key` last changed; a deletion is a change."""
+        """The number of the last change of `key`; that it went away is one, whatever the cause."""
         if self.find(key) is None:
             return self.deleted.get(_bucket(key), 0)
         return self.versions[key]
 
-    def visible(self) -> Iterator[bytes]:
-        """All keys that are there, in no order that may matter."""
+    def visible(self) -> Iterable[bytes]:
+        """All keys that are there, in no order that may matter. Nothing may change while one goes through them."""
         if not self.expiry:
-            return iter(list(self.values))
-        return (key for key in list(self.values) if self.find(key) is not None)
+            return self.values
+        return (key for key in self.values if self.find(key) is not None)
+
+    def any_key(self, number: int) -> bytes | None:
+        """One of the keys that are there, which one depends on `number`; None if there is none."""
+        filled = list(self.buckets)
+        for attempt in range(_PICKS if filled else 0):
+            pick = crc32(b"%d %d" % (number, attempt))
+            bucket = self.buckets[filled[pick % len(filled)]]
+            key = next(islice(bucket, (pick >> 12) % len(bucket), None))
+            if self.find(key) is not None:
+                return key
+        return next(iter(self.visible()), None)
 
     def scan(self, cursor: int, count: int) -> tuple[int, list[bytes]]:
-        """The keys of at least one bucket from `cursor` on, about `count` of them; and where to go on (0: the end)."""
+        """About `count` keys, of whole buckets from `cursor` on; and where to go on (0: the end).
+
+        A whole iteration passes every bucket once, so the empty ones cost some 0.1 ms in all.
+        """
         keys: list[bytes] = []
+        if not self.buckets:
+            return 0, keys
         while cursor < BUCKETS and len(keys) < count:
             bucket = self.buckets.get(cursor)
             cursor += 1
@@ -104,7 +128,11 @@ class Keyspace:
         """Put a value, as new: its expiry is gone."""
         if self.expiry:
             self.expiry.pop(key, None)
-        self.replace(key, value)
+        values = self.values
+        if key not in values:
+            self.buckets.setdefault(crc32(key) >> _BUCKET_SHIFT, {})[key] = None
+        values[key] = value
+        self.changes = self.versions[key] = self.changes + 1
 
     def replace(self, key: bytes, value: Any) -> None:
         """Put a value and leave the expiry as it is. An expired key must have been deleted before (`claim`)."""
@@ -112,7 +140,7 @@ class Keyspace:
         if key not in values:
             self.buckets.setdefault(crc32(key) >> _BUCKET_SHIFT, {})[key] = None
         values[key] = value
-        self.versions[key] = self.instance
+        self.changes = self.versions[key] = self.changes + 1
 
     def claim(self, key: bytes) -> Any:
         """The value of `key` for somebody who is about to change it; if it has expired, it is deleted first."""
@@ -142,14 +170,14 @@ class Keyspace:
         del bucket[key]
         if not bucket:
             del self.buckets[number]
-        self.deleted[number] = self.instance
+        self.changes = self.deleted[number] = self.changes + 1
         return was_visible
 
     def expire_at(self, key: bytes, time: int) -> None:
         """Let `key`, which is there, expire at `time` (ms)."""
         self.expiry[key] = time
         heappush(self.due, (time, key))
-        self.versions[key] = self.instance
+        self.changes = self.versions[key] = self.changes + 1
         if len(self.due) > 1000 + 4 * len(self.expiry):
             self.due = sorted((time, key) for key, time in self.expiry.items())
 
@@ -157,13 +185,14 @@ class Keyspace:
         """Take the expiry of `key` away; whether it had one."""
         if self.expiry.pop(key, None) is None:
             return False
-        self.versions[key] = self.instance
+        self.changes = self.versions[key] = self.changes + 1
         return True
 
     def clear(self) -> None:
-        """Remove everything."""
+        """Remove everything. What it costs is that memory is given back: about 0.2 s for a million keys."""
+        self.changes += 1
         for bucket in self.buckets:
-            self.deleted[bucket] = self.instance
+            self.deleted[bucket] = self.changes
         self.values, self.expiry, self.versions, self.buckets, self.due = {}, {}, {}, {}, []
 
     def delete_due(self, count_max: int) -> int:

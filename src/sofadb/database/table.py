@@ -97,14 +97,12 @@ def check(args: list[bytes]) -> Command:
     """The command that `args` ask for. Raises `ReplyError`, as Redis words it, if there is none or it is miscounted."""
     found = _by_spelling.get(args[0]) or lookup(args[0])
     if found is None:
-        shown = b" ".join(b"'%s'" % arg[:128] for arg in args[1:20])[:128]
-        raise ReplyError(
-            f"ERR unknown command '{_text(args[0][:128])}', with args beginning with: {_text(shown)} ".replace(
-                "\n", " "
-            )
-            if shown
-            else f"ERR unknown command '{_text(args[0][:128])}', with args beginning with: "
-        )
+        shown = ""
+        for arg in args[1:]:
+            if len(shown) >= 128:
+                break
+            shown += f"'{_text(arg[: 128 - len(shown)])}' "
+        raise ReplyError(f"ERR unknown command '{_text(args[0][:128])}', with args beginning with: {shown}")
     if found.subcommands and len(args) > 1:
         sub = found.subcommands.get(args[1].upper())
         if sub is None:
@@ -118,4 +116,5 @@ def check(args: list[bytes]) -> Command:
 
 
 def _text(data: bytes) -> str:
-    return data.decode("utf-8", "backslashreplace").replace("\r", " ").replace("\n", " ")
+    """For an error text: a client's own bytes, up to the first zero, as Redis shows them."""
+    return data.partition(b"\0")[0].decode("utf-8", "surrogateescape")

@@ -43,7 +43,7 @@ def ping(connection: Connection, args: list[bytes]) -> Reply:
     return args[1] if len(args) == 2 else Status(b"PONG")
 
 
-@command("echo", 2, CONNECTION, "fast", group="connection", summary="Echo the given string")
+@command("echo", 2, CONNECTION, "loading stale fast", group="connection", summary="Echo the given string")
 def echo(connection: Connection, args: list[bytes]) -> Reply:
     return args[1]
 
@@ -118,7 +118,7 @@ def hello(connection: Connection, args: list[bytes]) -> Reply:
                 name = _check_name(args[index + 1])
                 index += 2
             else:
-                shown = args[index].decode(errors="backslashreplace")
+                shown = args[index].decode(errors="surrogateescape")
                 raise ReplyError(f"ERR Syntax error in HELLO option '{shown}'")
     if name is not None:
         connection.name = name

@@ -47,7 +47,8 @@ def _status(parts: list[bytes], reply: Status, resp3: bool) -> None:
 
 
 def _error(parts: list[bytes], reply: ReplyError, resp3: bool) -> None:
-    parts.append(b"-%s\r\n" % reply.text.replace("\r", " ").replace("\n", " ").encode())
+    text = reply.text.replace("\r", " ").replace("\n", " ")
+    parts.append(b"-%s\r\n" % text.encode("utf-8", "surrogateescape"))
 
 
 def _double(parts: list[bytes], reply: float, resp3: bool) -> None:

@@ -111,9 +111,9 @@ def scan(keyspace: Keyspace, args: list[bytes]) -> Reply:
 
 
 def _parse_cursor(text: bytes) -> int:
-    if not text.isdigit() or len(text) > 20:
+    if text and (not text.isdigit() or len(text) > 20):
         raise ReplyError("ERR invalid cursor")
-    return int(text)
+    return int(text or b"0")
 
 
 @command("rename", 3, Route.WRITE, "write", keys=(1, 2, 1), summary="Rename a key")
@@ -153,12 +153,12 @@ def renamenx(keyspace: Keyspace, args: list[bytes]) -> Reply:
 
 def _expire(keyspace: Keyspace, args: list[bytes], base: int, unit_ms: int) -> Reply:
     """EXPIRE and its kin. A time that has passed deletes the key."""
+    conditions = _conditions(args[3:])
     name = args[0].decode().lower()
     amount = parse_integer(args[2])
     at = amount * unit_ms + base
     if not -(2**63) <= amount * unit_ms <= INTEGER_MAX or at > INTEGER_MAX:
         raise ReplyError(f"ERR invalid expire time in '{name}' command")
-    conditions = _conditions(args[3:])
     if keyspace.claim(args[1]) is None:
         return 0
     current = keyspace.expiry.get(args[1])

@@ -57,7 +57,7 @@ def _set_with_options(keyspace: Keyspace, key: bytes, value: bytes, options: lis
             get_old = True
         elif option == b"KEEPTTL" and expires_at is None:
             keep = True
-        elif option in _EXPIRY_OPTIONS and expires_at is None and not keep:
+        elif option in _EXPIRY_OPTIONS and (expires_at is None or expires_at[0] == option) and not keep:
             amount = next(words, None)
             if amount is None:
                 raise ReplyError(SYNTAX)
@@ -189,11 +189,12 @@ def getdel(keyspace: Keyspace, args: list[bytes]) -> Reply:
 def getex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     key, at, persist = args[1], None, False
     if len(args) > 2:
-        option = args[2].upper()
-        if option == b"PERSIST" and len(args) == 3:
+        kinds = {word.upper() for word in args[2::2]}
+        option = kinds.pop()
+        if option == b"PERSIST" and all(word.upper() == b"PERSIST" for word in args[2:]):
             persist = True
-        elif option in _EXPIRY_OPTIONS and len(args) == 4:
-            at = (option, args[3])
+        elif option in _EXPIRY_OPTIONS and not kinds and len(args) % 2 == 0:
+            at = (option, args[-1])
         else:
             raise ReplyError(SYNTAX)
     value = keyspace.claim_string(key)

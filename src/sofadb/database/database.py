@@ -37,7 +37,7 @@ class Database:
         for keyspace in self.keyspaces:
             keyspace.instance = instance
             keyspace.time = keyspace.clock = self.time
-            if keyspace.due:
+            if keyspace.expiry:
                 room -= keyspace.delete_due(room)
         self.expired += EXPIRED_PER_BATCH_MAX - room
 
@@ -55,7 +55,11 @@ class Database:
     def next_expiry(self) -> int | None:
         """When the next key expires (ms), or None."""
         return min(
-            (due for keyspace in self.keyspaces if keyspace.due and (due := keyspace.next_due()) is not None),
+            (
+                due
+                for keyspace in self.keyspaces
+                if keyspace.expiry and (due := keyspace.next_expiry()) is not None
+            ),
             default=None,
         )
 

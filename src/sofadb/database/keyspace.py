@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from binascii import crc32
 from collections.abc import Iterable
-from heapq import heappop, heappush
 from itertools import islice
 from typing import Any
 
+from .expiry import Deadlines
 from .replies import WRONG_TYPE, ReplyError
 
 BUCKETS = 4096
@@ -37,11 +37,12 @@ class Keyspace:
         "buckets",
         "changes",
         "clock",
+        "deadlines",
         "deleted",
-        "due",
         "expiry",
         "instance",
         "number",
+        "picks",
         "time",
         "values",
         "versions",
@@ -65,8 +66,9 @@ class Keyspace:
         self.buckets: dict[int, dict[bytes, None]] = {}
         self.deleted: dict[int, int] = {}
         """For each bucket, the number of the last deletion."""
-        self.due: list[tuple[int, bytes]] = []
-        """A heap of (expiry, key); entries that no longer hold are passed over."""
+        self.deadlines = Deadlines(self.expiry)
+        self.picks = 0
+        """How often `any_key` has picked. No part of the state: it is asked by reads."""
 
     # Looking
 
@@ -96,11 +98,12 @@ class Keyspace:
             return self.values
         return (key for key in self.values if self.find(key) is not None)
 
-    def any_key(self, number: int) -> bytes | None:
-        """One of the keys that are there, which one depends on `number`; None if there is none."""
+    def any_key(self) -> bytes | None:
+        """One of the keys that are there, another one each time; None if there is none."""
         filled = list(self.buckets)
-        for attempt in range(_PICKS if filled else 0):
-            pick = crc32(b"%d %d" % (number, attempt))
+        for _ in range(_PICKS if filled else 0):
+            self.picks += 1
+            pick = crc32(b"%d %d" % (self.instance, self.picks))
             bucket = self.buckets[filled[pick % len(filled)]]
             key = next(islice(bucket, (pick >> 12) % len(bucket), None))
             if self.find(key) is not None:
@@ -176,10 +179,8 @@ class Keyspace:
     def expire_at(self, key: bytes, time: int) -> None:
         """Let `key`, which is there, expire at `time` (ms)."""
         self.expiry[key] = time
-        heappush(self.due, (time, key))
+        self.deadlines.add(key, time)
         self.changes = self.versions[key] = self.changes + 1
-        if len(self.due) > 1000 + 4 * len(self.expiry):
-            self.due = sorted((time, key) for key, time in self.expiry.items())
 
     def persist(self, key: bytes) -> bool:
         """Take the expiry of `key` away; whether it had one."""
@@ -193,23 +194,22 @@ class Keyspace:
         self.changes += 1
         for bucket in self.buckets:
             self.deleted[bucket] = self.changes
-        self.values, self.expiry, self.versions, self.buckets, self.due = {}, {}, {}, {}, []
+        self.values, self.expiry, self.versions, self.buckets = {}, {}, {}, {}
+        self.deadlines = Deadlines(self.expiry)
 
     def delete_due(self, count_max: int) -> int:
-        """Delete what has expired, `count_max` keys at most; returns how many."""
-        deleted = 0
-        while self.due and self.due[0][0] <= self.time and deleted < count_max:
-            time, key = heappop(self.due)
-            if self.expiry.get(key) == time:
-                self.delete(key)
-                deleted += 1
-        return deleted
+        """Delete what has expired, the earliest first, `count_max` keys at most; returns how many."""
+        for count in range(count_max):
+            first = self.deadlines.first()
+            if first is None or first[0] > self.time:
+                return count
+            self.delete(first[1])
+        return count_max
 
-    def next_due(self) -> int | None:
+    def next_expiry(self) -> int | None:
         """The earliest expiry (ms), or None."""
-        while self.due and self.expiry.get(self.due[0][1]) != self.due[0][0]:
-            heappop(self.due)
-        return self.due[0][0] if self.due else None
+        first = self.deadlines.first()
+        return None if first is None else first[0]
 
 
 def _bucket(key: bytes) -> int:

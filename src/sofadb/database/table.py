@@ -42,6 +42,8 @@ class Command:
     since: str = "1.0.0"
     summary: str = ""
     complexity: str = "O(1)"
+    categories: tuple[str, ...] = ()
+    """Of access control, without their `@`, in Redis's order."""
     subcommands: dict[bytes, Command] = field(default_factory=dict)
 
 
@@ -66,12 +68,24 @@ def command(
     since: str = "1.0.0",
     summary: str = "",
     complexity: str = "O(1)",
+    dangerous: bool = False,
 ) -> Callable[[Function], Function]:
     """Declare a command, or with "container|sub" a subcommand of one that is declared already."""
 
     def declare(function: Function) -> Function:
+        words = tuple(flags.split())
         it = Command(
-            name, arity, route, function, tuple(flags.split()), keys, group, since, summary, complexity
+            name,
+            arity,
+            route,
+            function,
+            words,
+            keys,
+            group,
+            since,
+            summary,
+            complexity,
+            _categories(words, group, dangerous),
         )
         container, bar, sub = name.upper().encode().partition(b"|")
         where = TABLE[container].subcommands if bar else TABLE
@@ -81,6 +95,25 @@ def command(
         return function
 
     return declare
+
+
+def _categories(flags: tuple[str, ...], group: str, dangerous: bool) -> tuple[str, ...]:
+    """Most of them follow from flags and group. What concerns keys of any type is `keyspace`, whatever its group."""
+    touches_data = "write" in flags or "readonly" in flags
+    given = {
+        "keyspace": touches_data and group in ("generic", "server"),
+        "read": "readonly" in flags,
+        "write": "write" in flags,
+        "string": group == "string",
+        "admin": "admin" in flags,
+        "fast": "fast" in flags,
+        "slow": "fast" not in flags,
+        "blocking": "blocking" in flags,
+        "dangerous": dangerous or "admin" in flags,
+        "connection": group == "connection",
+        "transaction": group == "transactions",
+    }
+    return tuple(name for name, holds in given.items() if holds)
 
 
 def lookup(name: bytes) -> Command | None:

@@ -22,7 +22,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
-from sofadb.database.replies import Reply, ReplyError, Status
+from sofadb.database.replies import NULL_ARRAY, Reply, ReplyError, Status
 from sofadb.database.runs import Call, Group, Run, Transaction, Watched
 from sofadb.database.table import Command, Route, check
 
@@ -130,6 +130,25 @@ class _Multi:
         self.groups[-1][1].append(call)
         if raw:
             self.groups[-1][2].append(raw)
+
+
+class _Exec(Transaction):
+    """A transaction on the node of its client: a SELECT in it holds from then on, if it is done at all."""
+
+    __slots__ = ("connection", "database_after")
+
+    def __init__(
+        self, connection: Connection, database_after: int, watched: list[Watched], groups: list[Group]
+    ) -> None:
+        super().__init__(watched, groups)
+        self.connection = connection
+        self.database_after = database_after
+
+    def execute(self, database: Database) -> list[Reply]:
+        replies = super().execute(database)
+        if replies[0] is not NULL_ARRAY:
+            self.connection.database = self.database_after
+        return replies
 
 
 class Connection(asyncio.Protocol):
@@ -420,14 +439,13 @@ class Connection(asyncio.Protocol):
 
     def _exec(self, args: list[bytes]) -> Run | Transaction:
         multi, self.multi = self.multi, None
-        watched, self.watched = self.watched, []
         if multi is None:
             return self._say(ReplyError("ERR EXEC without MULTI"))
+        watched, self.watched = self.watched, []
         if multi.has_errors:
             return self._say(ReplyError("EXECABORT Transaction discarded because of previous errors."))
-        self.database = multi.database
         groups = [Group(number, calls, b"".join(raws)) for number, calls, raws in multi.groups]
-        return Transaction(watched, groups)
+        return _Exec(self, multi.database, watched, groups)
 
     def _on_mistake(self, calls: list[Call], problem: ReplyError, args: list[bytes]) -> None:
         """What is no command at all."""

@@ -1,7 +1,9 @@
 """A disk in memory that can be crashed: what was not synced is lost, or kept in part, as real disks do.
 
 Every operation is counted. At the k-th one the machine may stop (`Crash`) or the operation may fail. After a crash `survive`
-gives a new disk with what was synced, and of the rest any choice of 512-byte blocks and of directory entries.
+gives a new disk with what was synced, and of the rest any choice of 512-byte blocks and of directory entries. After `killed`
+only the process has ended: the cache is still there. A sync that fails leaves its pages in the cache and off the disk, and the
+next one does not write them.
 """
 
 from __future__ import annotations
@@ -25,6 +27,16 @@ class Inode:
     stable: bytearray = field(default_factory=bytearray)
     """What has been synced."""
     latest: bytearray = field(default_factory=bytearray)
+    dirty: set[int] = field(default_factory=set)
+    """The blocks that a sync will write."""
+
+    def write_back(self) -> None:
+        if len(self.stable) < len(self.latest):
+            self.stable.extend(bytes(len(self.latest) - len(self.stable)))
+        for block in self.dirty:
+            begin = block * BLOCK
+            self.stable[begin : begin + BLOCK] = self.latest[begin : begin + BLOCK]
+        self.dirty.clear()
 
 
 class SimulatedFile:
@@ -32,28 +44,37 @@ class SimulatedFile:
         self.disk = disk
         self.name = name
         self.inode = inode
+        self.is_open = True
+        disk.open_files += 1
 
     def write(self, buffers: Sequence[Buffer], offset: int) -> None:
+        assert self.is_open
         data = b"".join(buffers)
         latest = self.inode.latest
         if len(latest) < offset + len(data):
             latest.extend(bytes(offset + len(data) - len(latest)))
         latest[offset : offset + len(data)] = data
+        self.inode.dirty.update(range(offset // BLOCK, -(-(offset + len(data)) // BLOCK)))
         # The machine may stop in the middle of a write as well: whatever is not synced may be lost, or kept.
         self.disk.count("write", self.name)
 
     def read(self, size: int, offset: int) -> bytes:
+        assert self.is_open
         return bytes(self.inode.latest[offset : offset + size])
 
     def size(self) -> int:
         return len(self.inode.latest)
 
     def sync(self) -> None:
+        if self.disk.operations + 1 in self.disk.fail_at:
+            # As Linux does it: the pages are taken for clean from now on, though the disk does not have them.
+            self.inode.dirty.clear()
         self.disk.count("sync", self.name)
-        self.inode.stable = bytearray(self.inode.latest)
+        self.inode.write_back()
 
     def close(self) -> None:
-        pass
+        self.disk.open_files -= self.is_open
+        self.is_open = False
 
 
 class SimulatedDisk:
@@ -63,6 +84,7 @@ class SimulatedDisk:
         self.latest: dict[str, Inode] = {}
         self.stable: dict[str, Inode] = {}
         self.operations = 0
+        self.open_files = 0
         self.crash_at = -1
         self.fail_at: dict[int, int] = {}
         """Operation number -> errno."""
@@ -100,6 +122,12 @@ class SimulatedDisk:
     def sync_directory(self) -> None:
         self.count("sync directory", "")
         self.stable = dict(self.latest)
+
+    def killed(self) -> SimulatedDisk:
+        """What the next life finds if only the process dies: all that was written, and still nothing more of it synced."""
+        self.crash_at = -1
+        self.fail_at = {}
+        return self.copy()
 
     def survive(self, choose: Callable[[int], bool]) -> SimulatedDisk:
         """What a new life finds. `choose(n)` says whether the n-th unsynced thing was kept."""

@@ -149,7 +149,10 @@ class DiskFile:
     def close(self) -> None:
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
-            os.close(descriptor)
+            try:
+                os.close(descriptor)
+            except OSError as problem:
+                raise _explain(problem, "close", self.path) from problem
 
 
 class DiskFiles:

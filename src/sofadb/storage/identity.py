@@ -2,8 +2,8 @@
 
 A data directory belongs to one node of one cluster, for good. A small file says so, with a checksum over it, and counts how
 often the node was started: the number is raised, durably, before the node says its first word, so that no two lives of it
-can be taken for one another. A lock keeps a second process out. What does not fit is refused with a sentence; nothing is guessed
-and nothing repaired here.
+can be taken for one another. Before the first life, the way to the directory is made durable too. A lock keeps a second
+process out. What does not fit is refused with a sentence; nothing is guessed and nothing repaired here.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -20,9 +21,11 @@ from crc32c import crc32c
 from .files import DiskFiles, StorageError
 
 FORMAT_VERSION = 1
+NODE_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _IDENTITY = "identity"
 _NEW = "identity.new"
 _LOCK = "lock"
+_IDENTITY_BYTES_MAX = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +64,17 @@ def cluster_id(members: dict[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def open_directory(path: Path, node: str, members: dict[str, str] | None) -> Opened:
+def open_directory(
+    path: Path, node: str, members: dict[str, str] | None, cluster: str | None = None
+) -> Opened:
     """Open or create the data directory of `node` and begin a new life in it.
 
-    `members` (id to peer address) matters at the first start only; None then is an error. Raises `StorageError`.
+    `members` (id to peer address) matters at the first start only; None then is an error. `cluster`, if it is given, must
+    be the id of the cluster that the directory belongs to. Raises `StorageError`, and then the directory is as it was.
     """
+    for each in (node, *(members or ())):
+        if not NODE_ID.fullmatch(each):
+            raise StorageError(f"{each!r} is no node id: 1 to 32 letters, digits, hyphens and underscores")
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as problem:
@@ -75,7 +84,7 @@ def open_directory(path: Path, node: str, members: dict[str, str] | None) -> Ope
         files = DiskFiles(path)
         names = files.names()
         if _IDENTITY in names:
-            identity = _read(path)
+            identity = _read(files, path / _IDENTITY)
             if identity.node != node:
                 raise StorageError(f"{path} is the directory of node {identity.node}, not of {node}")
             identity = replace(identity, starts=identity.starts + 1)
@@ -89,6 +98,9 @@ def open_directory(path: Path, node: str, members: dict[str, str] | None) -> Ope
             raise StorageError(f"node {node} is not among the members: {', '.join(sorted(members))}")
         else:
             identity = Identity(FORMAT_VERSION, cluster_id(members), node, 1, dict(sorted(members.items())))
+            _sync_way(path)
+        if cluster is not None and cluster != identity.cluster:
+            raise StorageError(f"{path} belongs to cluster {identity.cluster}, not to {cluster}")
         if _NEW in names:
             files.remove(_NEW)
         _replace(files, identity)
@@ -98,6 +110,19 @@ def open_directory(path: Path, node: str, members: dict[str, str] | None) -> Ope
     return Opened(identity, path, lock)
 
 
+def _sync_way(path: Path) -> None:
+    """Make the names that lead to a new directory durable: without them all that is in it is lost with the power.
+
+    Which of them are new is not known (an earlier attempt may have been killed), but those in a directory that we may not
+    write, or on another file system, are not.
+    """
+    device = os.stat(path).st_dev
+    for parent in path.resolve().parents:
+        if os.stat(parent).st_dev != device or not os.access(parent, os.R_OK | os.W_OK):
+            return
+        DiskFiles(parent).sync_directory()
+
+
 def _lock(path: Path) -> int:
     try:
         descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -105,27 +130,36 @@ def _lock(path: Path) -> int:
         raise StorageError(f"{path} cannot be written: {problem.strerror}") from problem
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
         os.close(descriptor)
         raise StorageError(f"{path} is in use by another process (pid {owner})") from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+    except OSError as problem:
+        os.close(descriptor)
+        raise StorageError(f"{path / _LOCK} cannot be locked: {problem.strerror}") from problem
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+    except OSError as problem:
+        os.close(descriptor)
+        raise StorageError(f"{path / _LOCK} cannot be written: {problem.strerror}") from problem
     return descriptor
 
 
-def _read(path: Path) -> Identity:
-    data = (path / _IDENTITY).read_bytes()
+def _read(files: DiskFiles, path: Path) -> Identity:
+    file = files.open(_IDENTITY)
+    try:
+        data = file.read(_IDENTITY_BYTES_MAX, 0)
+    finally:
+        file.close()
     checksum, _, body = data.partition(b"\n")
     body = body.removesuffix(b"\n")
     if checksum != b"%08x" % crc32c(body):
-        raise StorageError(
-            f"{path / _IDENTITY} is damaged: its checksum does not fit; restore it, or rebuild this node"
-        )
+        raise StorageError(f"{path} is damaged: its checksum does not fit; restore it, or rebuild this node")
     fields = json.loads(body)
     if fields.get("format") != FORMAT_VERSION:
         raise StorageError(
-            f"{path / _IDENTITY} has format version {fields.get('format')}; this program knows version {FORMAT_VERSION}"
+            f"{path} has format version {fields.get('format')}; this program knows version {FORMAT_VERSION}"
         )
     return Identity(**fields)
 

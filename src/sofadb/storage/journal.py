@@ -1,13 +1,17 @@
 """The journal: what an acceptor has promised and accepted, in the order in which it did.
 
-`append` returns when everything is on disk. After a failure nothing is tried again: the journal is dead, and says the same
-words to whoever asks (rule P1). `open` reads what an earlier life left, cuts off a torn tail, and refuses to go on
-from damage (rule P11, explained in `segment`). `recover` yields all records in order, a segment at a time.
+`append` returns when everything is on disk. After a failure, in whatever thread, nothing is tried again: the journal is dead, and
+says the same words to whoever asks (rule P1). `open` finds what an earlier life left and refuses to go on from damage (rule P11,
+explained in `segment`). `recover` yields all records in order, a segment at a time, and cuts off a torn tail.
 `read` finds the latest record of a key again. `cut` gives up segments that nobody needs any more; their files are used again.
 
 Files: `journal-<generation>.seg` are in use, in the order of their generations; `spare-<generation>.seg` wait to be
 used. A spare becomes a segment by getting its header, synced, then its name, and the directory synced: only then is anything
 written to it that somebody might be told of.
+
+An earlier life may have been killed at any point, between a rename and the sync of the directory too, or have died of a
+failed sync, after which the page cache shows what the disk does not have. So before recovery ends, everything that only the cache
+may hold is written again and synced, and marked: from then on we tell others of it.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from __future__ import annotations
 import threading
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from crc32c import crc32c
 
@@ -22,8 +27,11 @@ from .files import File, Files, StorageError
 from .segment import (
     BLOCK_BYTES_MAX,
     BLOCK_HEADER_BYTES,
+    MARK_OFFSET,
+    PAGE_BYTES,
     RECORD_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
+    Mark,
     Record,
     Rot,
     SegmentHeader,
@@ -36,8 +44,12 @@ from .segment import (
 SEGMENT_BYTES = 16 << 20
 SPARES_MAX = 2
 """More files than this are not kept for using again."""
-_ZERO_BYTES = 1 << 20
-_OFFSET_BITS = 40
+READERS_MAX = 8
+"""So many finished segments stay open for `read`."""
+KEY_GAP_MAX = 1 << 27
+"""Keys follow each other closely; one further than this from all others (a gigabyte of index) is a mistake."""
+_ZERO_BYTES = 4 << 20
+_OFFSET_BITS = 32
 
 
 class KeyIndex:
@@ -48,6 +60,14 @@ class KeyIndex:
     def __init__(self) -> None:
         self.first = 0
         self.places = array("Q")
+
+    def check(self, key: int) -> None:
+        """Raise `StorageError` for a key that `put` would need an absurd amount of memory for."""
+        if self.places and not -KEY_GAP_MAX <= key - self.first <= len(self.places) + KEY_GAP_MAX:
+            raise StorageError(
+                f"key {key} is too far from those in the journal, "
+                f"{self.first} to {self.first + len(self.places) - 1}: this is a mistake of the program"
+            )
 
     def put(self, key: int, generation: int, offset: int) -> None:
         if not self.places:
@@ -76,20 +96,26 @@ class KeyIndex:
 class Segment:
     """A file of the journal in use."""
 
-    __slots__ = ("end", "file", "header", "key_max")
+    __slots__ = ("end", "header", "key_max", "mark", "name")
 
-    def __init__(self, file: File, header: SegmentHeader, end: int = SEGMENT_HEADER_BYTES) -> None:
-        self.file = file
+    def __init__(self, name: str, header: SegmentHeader, mark: Mark) -> None:
+        self.name = name
         self.header = header
-        self.end = end
+        self.mark = mark
+        self.end = SEGMENT_HEADER_BYTES
         """Where the next block goes; in a finished segment, where it ends."""
         self.key_max = 0
+
+    @property
+    def generation(self) -> int:
+        return self.header.generation
 
 
 class Journal:
     """Make one with `Journal.open`. `append`, `mark` and `cut` are for one thread; `read` and `prepare` for any."""
 
     def __init__(self, files: Files, segment_bytes: int) -> None:
+        assert SEGMENT_HEADER_BYTES < segment_bytes < 1 << _OFFSET_BITS
         self.files = files
         self.segment_bytes = segment_bytes
         self.failure: StorageError | None = None
@@ -102,11 +128,17 @@ class Journal:
         """The highest generation ever used."""
         self.is_recovered = False
         self.blocks = self.bytes = self.syncs = 0
+        self._last: File | None = None
+        """The file of the last segment, open for writing."""
+        self._readers: dict[int, File] = {}
+        """Files that `read` has opened, by generation, the longest unused first."""
         self._index = KeyIndex()
         self._spares_lock = threading.Lock()
-        """Held while a spare is made or taken."""
+        """Held while a spare is made, taken or given back."""
         self._lock = threading.Lock()
-        """Held while segments come and go, for `read`."""
+        """Held while segments come and go or the index changes."""
+        self._readers_lock = threading.Lock()
+        """Held while `read` reads, and while a segment is given up: nobody reads a file that is used anew."""
 
     # Opening
 
@@ -117,24 +149,31 @@ class Journal:
         The records are read when `recover` is called, which must be done before anything is appended.
         """
         journal = cls(files, segment_bytes)
-        names = files.names()
-        for name in names:
+        for name in files.names():
             if name.startswith("journal-") and name.endswith(".seg"):
-                journal.segments.append(journal._open_segment(name))
+                journal.segments.append(journal._find_segment(name))
             elif name.startswith("spare-") and name.endswith(".seg"):
-                journal._take_spare(name)
+                journal._find_spare(name)
         for before, after in zip(journal.segments, journal.segments[1:], strict=False):
-            if after.header.previous != before.header.generation:
-                missing = _name(after.header.previous)
-                raise Rot(missing, 0, f"it is missing, though {after.file.name} follows it")
+            if after.header.previous != before.generation:
+                raise Rot(_name(after.header.previous), 0, f"it is missing, though {after.name} follows it")
         if journal.segments:
+            last = journal.segments[-1]
+            if last.mark.followed_by:
+                raise Rot(_name(last.mark.followed_by), 0, f"it is missing, though it followed {last.name}")
             journal.is_cut = journal.segments[0].header.previous != 0
-            journal.generation = max(journal.generation, journal.segments[-1].header.generation)
+            journal.generation = max(journal.generation, last.generation)
         return journal
 
-    def _take_spare(self, name: str) -> None:
+    def _find_spare(self, name: str) -> None:
         """Keep a spare that an earlier life left, unless it is not even as long as it should be."""
-        self.generation = max(self.generation, int(name.removeprefix("spare-").removesuffix(".seg"), 16))
+        try:
+            generation = int(name.removeprefix("spare-").removesuffix(".seg"), 16)
+        except ValueError:
+            raise StorageError(
+                f"{name} is no file of this journal: move it out of the data directory"
+            ) from None
+        self.generation = max(self.generation, generation)
         file = self.files.open(name)
         size = file.size()
         file.close()
@@ -143,84 +182,109 @@ class Journal:
         else:
             self.spares[name] = size
 
-    def _open_segment(self, name: str) -> Segment:
+    def _find_segment(self, name: str) -> Segment:
         file = self.files.open(name)
-        header = SegmentHeader.decode(file.read(SEGMENT_HEADER_BYTES, 0))
+        header = SegmentHeader.decode(file.read(PAGE_BYTES, 0))
+        mark = file.read(PAGE_BYTES, MARK_OFFSET)
+        file.close()
         if isinstance(header, str):
             raise Rot(name, 0, header)
         if name != _name(header.generation):
             raise Rot(name, 0, f"it is of generation {header.generation}, not what its name says")
-        return Segment(file, header)
+        return Segment(name, header, Mark.decode(mark, header.generation))
 
     def recover(self) -> Iterator[tuple[int, bytes]]:
         """Yield the key and data of every record, in the order of writing. Raises `Rot` at damage."""
         for index, segment in enumerate(self.segments):
             later = self.segments[index + 1] if index + 1 < len(self.segments) else None
             yield from self._recover_segment(segment, later)
-        if self.segments:
-            # What is only in the page cache, the last life told nobody of; from now on we do.
-            self.segments[-1].file.sync()
         self.is_recovered = True
 
     def _recover_segment(self, segment: Segment, later: Segment | None) -> Iterator[tuple[int, bytes]]:
-        name, generation = segment.file.name, segment.header.generation
-        data = memoryview(segment.file.read(segment.file.size(), 0))
-        proven = later.header.previous_end if later else 0
-        at, last_key = SEGMENT_HEADER_BYTES, 0
+        file = self.files.open(segment.name)
+        data = memoryview(file.read(file.size(), 0))
+        proven = later.header.previous_end if later else segment.mark.end
+        witness = later.name if later else "its mark"
+        begin = at = SEGMENT_HEADER_BYTES
+        last_key = 0
         while later is None or at < proven:
-            block = read_block(data, generation, at)
+            block = read_block(data, segment.generation, at)
             if block is None:
                 break
             for key, offset, contents in block.records:
                 if key:
-                    self._index.put(key, generation, offset)
+                    self._index.check(key)
+                    self._index.put(key, segment.generation, offset)
                     segment.key_max = max(segment.key_max, key)
                     last_key = key
                 yield key, bytes(contents)
-            at = block.end
+            begin, at = at, block.end
         segment.end = at
+        if at < proven:
+            reason = f"there is no whole block, and {witness} proves that there was one"
+            raise Rot(segment.name, at, reason, last_key)
         if later is not None:
-            if at < proven:
-                raise Rot(
-                    name,
-                    at,
-                    "there is no whole block, and the next segment proves that there was one",
-                    last_key,
-                )
+            file.close()
             return
-        evidence = next(whole_blocks_beyond(data, generation, at), None)
+        evidence = next(whole_blocks_beyond(data, segment.generation, at), None)
         if evidence is not None:
-            raise Rot(
-                name,
-                at,
-                f"there is no whole block, and the one at {evidence} proves that there was",
-                last_key,
-            )
-        self._erase_tail(segment, data)
+            reason = f"there is no whole block, and the one at {evidence} proves that there was"
+            raise Rot(segment.name, at, reason, last_key)
+        self._last = file
+        self._make_sure(file, segment, data, begin)
 
-    def _erase_tail(self, segment: Segment, data: memoryview) -> None:
-        """Make the cut of a torn tail last: nothing of it may ever look like a block behind a new one."""
-        tail = bytes(data[segment.end :]).rstrip(b"\0")
-        for begin in range(0, len(tail), _ZERO_BYTES):
-            size = min(_ZERO_BYTES, len(tail) - begin)
-            segment.file.write([bytes(size)], segment.end + begin)
+    def _make_sure(self, file: File, segment: Segment, data: memoryview, begin: int) -> None:
+        """Give the end of the log, whose last block is at `begin`, the durability that appending would have given it."""
+        with self._for_good():
+            tail = bytes(data[segment.end :]).rstrip(b"\0")
+            for offset in range(0, len(tail), _ZERO_BYTES):
+                # The cut of a torn tail must last: nothing of it may ever look like a block behind a new one.
+                file.write([bytes(min(_ZERO_BYTES, len(tail) - offset))], segment.end + offset)
+            # A sync writes only what the cache takes for changed, so the block that nothing proves is written anew.
+            if segment.end > segment.mark.end:
+                file.write([data[begin : segment.end]], begin)
+            file.sync()
+            self.files.sync_directory()
+            self._mark(file, segment)
+            if len(self.segments) > 1 and not self.segments[-2].mark.followed_by:
+                before = self.files.open(self.segments[-2].name)
+                self._mark(before, self.segments[-2], segment.generation)
+                before.close()
 
     # Writing
+
+    @contextmanager
+    def _for_good(self) -> Iterator[None]:
+        """What fails in here, fails for good; what another thread saw fail meanwhile has failed here too."""
+        if self.failure is not None:
+            raise self.failure
+        try:
+            yield
+        except StorageError as failure:
+            self.failure = self.failure or failure
+            raise
+        if self.failure is not None:
+            raise self.failure
 
     def append(self, records: Sequence[Record]) -> None:
         """Write one block and sync it. Whatever fails, fails for good: raises `StorageError` now and ever after."""
         assert self.is_recovered, "nothing is appended to a log that was not read"
-        if self.failure is not None:
-            raise self.failure
-        try:
+        with self._for_good():
             self._append(records)
-        except StorageError as failure:
-            self.failure = failure
-            raise
 
     def mark(self) -> None:
-        """Write a block without records: evidence that everything before it was synced."""
-        self.append(())
+        """Leave evidence that everything written so far was synced. For when the log has gone quiet."""
+        assert self.is_recovered, "nothing is said of a log that was not read"
+        with self._for_good():
+            if self._last is not None and self.segments[-1].end > self.segments[-1].mark.end:
+                self._mark(self._last, self.segments[-1])
+
+    def _mark(self, file: File, segment: Segment, followed_by: int = 0) -> None:
+        mark = Mark(segment.generation, segment.end, followed_by)
+        file.write([mark.encode()], MARK_OFFSET)
+        file.sync()
+        self.syncs += 1
+        segment.mark = mark
 
     def _append(self, records: Sequence[Record]) -> None:
         size = _block_size(records)
@@ -228,13 +292,18 @@ class Journal:
             raise StorageError(
                 f"a block of {size} bytes is too large for the journal: {BLOCK_BYTES_MAX} are allowed"
             )
-        if not self.segments or self.segments[-1].end + size > self.segments[-1].header.size:
-            self._begin_segment(size)
+        for record in records:
+            if record.key:
+                self._index.check(record.key)
+        if self._last is None or self.segments[-1].end + size > self.segments[-1].header.size:
+            self._begin_segment(SEGMENT_HEADER_BYTES + size)
+        assert self._last is not None
         segment = self.segments[-1]
-        generation, offset = segment.header.generation, segment.end
-        buffers, total = encode_block(generation, offset, records)
-        segment.file.write(buffers, offset)
-        segment.file.sync()
+        offset = segment.end
+        buffers, total = encode_block(segment.generation, offset, records)
+        assert total == size
+        self._last.write(buffers, offset)
+        self._last.sync()
         segment.end = offset + total
         self.blocks += 1
         self.bytes += total
@@ -243,37 +312,43 @@ class Journal:
         with self._lock:
             for record in records:
                 if record.key:
-                    self._index.put(record.key, generation, at)
+                    self._index.put(record.key, segment.generation, at)
                     segment.key_max = max(segment.key_max, record.key)
                 at += RECORD_HEADER_BYTES + sum(len(buffer) for buffer in record.data)
 
-    def _begin_segment(self, block_size: int) -> None:
-        needed = SEGMENT_HEADER_BYTES + block_size
-        self.prepare(needed)
+    def _begin_segment(self, size: int) -> None:
+        """Go on in a new segment of at least `size` bytes, and leave word of it in the one before."""
         with self._spares_lock:
-            self._use_spare(needed)
+            self._make_spare(max(size, self.segment_bytes))
+            file, header = self._use_spare(size)
+        if self._last is not None:
+            # Only now: a mark that names a segment must not come before the segment is there to stay.
+            self._mark(self._last, self.segments[-1], header.generation)
+            self._last.close()
+        self._last = file
+        with self._lock:
+            self.segments.append(
+                Segment(_name(header.generation), header, Mark(header.generation, SEGMENT_HEADER_BYTES))
+            )
 
-    def _use_spare(self, needed: int) -> None:
-        name, size = next((name, size) for name, size in self.spares.items() if size >= needed)
+    def _use_spare(self, size: int) -> tuple[File, SegmentHeader]:
+        name, found = next((name, found) for name, found in self.spares.items() if found >= size)
         self.generation += 1
-        last = self.segments[-1] if self.segments else None
+        previous, end = (self.segments[-1].generation, self.segments[-1].end) if self.segments else (0, 0)
+        header = SegmentHeader(self.generation, previous, found, end)
         file = self.files.open(name)
-        header = SegmentHeader(
-            self.generation, last.header.generation if last else 0, size, last.end if last else 0
-        )
         file.write([header.encode()], 0)
         file.sync()
         file.close()
         self.files.rename(name, _name(self.generation))
         self.files.sync_directory()
         del self.spares[name]
-        with self._lock:
-            self.segments.append(Segment(self.files.open(_name(self.generation)), header))
+        return self.files.open(_name(self.generation)), header
 
-    def prepare(self, size: int = 0) -> None:
-        """Have a spare ready that holds at least `size` bytes: full of zeros, or used before; all of it on disk."""
-        with self._spares_lock:
-            self._make_spare(max(size, self.segment_bytes))
+    def prepare(self) -> None:
+        """Have a spare ready, full of zeros or used before, all of it on disk. Raises `StorageError`, for good."""
+        with self._for_good(), self._spares_lock:
+            self._make_spare(self.segment_bytes)
 
     def _make_spare(self, size: int) -> None:
         if any(spare >= size for spare in self.spares.values()):
@@ -298,45 +373,71 @@ class Journal:
 
     def read(self, key: int) -> bytes | None:
         """The data of the latest record of `key`, or None. Raises `Rot` if it cannot be read back whole."""
-        with self._lock:
-            place = self._index.get(key)
+        with self._readers_lock:
+            with self._lock:
+                place = self._index.get(key)
             if place is None:
                 return None
-            file = next(each.file for each in self.segments if each.header.generation == place[0])
-        header = file.read(RECORD_HEADER_BYTES, place[1])
-        found, size, checksum = (
-            read_record_header(header) if len(header) == RECORD_HEADER_BYTES else (0, 0, 0)
-        )
-        data = file.read(size, place[1] + RECORD_HEADER_BYTES) if found == key else b""
-        if found != key or len(data) != size or crc32c(data) != checksum:
-            raise Rot(file.name, place[1], f"the record of instance {key} cannot be read back")
+            generation, offset = place
+            file = self._reader(generation)
+            header = file.read(RECORD_HEADER_BYTES, offset)
+            found, size, checksum = (
+                read_record_header(header) if len(header) == RECORD_HEADER_BYTES else (0, 0, 0)
+            )
+            # A rotten size must not make us ask for gigabytes.
+            fits = found == key and size <= BLOCK_BYTES_MAX
+            data = file.read(size, offset + RECORD_HEADER_BYTES) if fits else b""
+        if not fits or len(data) != size or crc32c(data) != checksum:
+            raise Rot(_name(generation), offset, f"the record of instance {key} cannot be read back")
         return data
+
+    def _reader(self, generation: int) -> File:
+        """The file of a segment, open; only the last few stay so."""
+        file = self._readers.pop(generation, None)
+        if file is None:
+            if len(self._readers) >= READERS_MAX:
+                self._readers.pop(next(iter(self._readers))).close()
+            file = self.files.open(_name(generation))
+        self._readers[generation] = file
+        return file
 
     def cut(self, key: int) -> None:
         """Give up the segments before the first one that has a record of `key` or beyond.
 
         Whoever cuts has first appended anew whatever else those segments held that is still needed.
         """
-        while len(self.segments) > 1 and self.segments[0].key_max < key:
+        with self._for_good():
+            while len(self.segments) > 1 and self.segments[0].key_max < key:
+                with self._readers_lock, self._spares_lock:
+                    self._give_up_first()
             with self._lock:
-                segment = self.segments.pop(0)
-                segment.file.close()
-            name = segment.file.name
-            if len(self.spares) < SPARES_MAX:
-                spare = f"spare-{segment.header.generation:016x}.seg"
-                self.files.rename(name, spare)
-                self.spares[spare] = segment.header.size
-            else:
-                self.files.remove(name)
-            self.files.sync_directory()
-            self.is_cut = True
+                self._index.cut(key)
+
+    def _give_up_first(self) -> None:
         with self._lock:
-            self._index.cut(key)
+            segment = self.segments.pop(0)
+            # Nothing of it may be looked for any more.
+            self._index.cut(segment.key_max + 1)
+        reader = self._readers.pop(segment.generation, None)
+        if reader is not None:
+            reader.close()
+        if len(self.spares) < SPARES_MAX:
+            spare = f"spare-{segment.generation:016x}.seg"
+            self.files.rename(segment.name, spare)
+            self.spares[spare] = segment.header.size
+        else:
+            self.files.remove(segment.name)
+        self.files.sync_directory()
+        self.is_cut = True
 
     def close(self) -> None:
         """Let go of all files."""
-        for segment in self.segments:
-            segment.file.close()
+        with self._readers_lock:
+            for file in self._readers.values():
+                file.close()
+            self._readers.clear()
+        if self._last is not None:
+            self._last.close()
 
 
 def _name(generation: int) -> str:

@@ -1,9 +1,9 @@
 """How bytes lie in one file of the journal.
 
 A *segment* is a file that is written full of zeros, synced, and only then used: writing into it later changes no metadata,
-which makes a sync cheap. It begins with a header; then come *blocks*. One block is one group commit: one write, one sync, whole
-or not at all. A block holds *records*: a key, data, and the data's CRC32C. The block's own CRC32C covers its header
-and its records' headers, and with their checksums everything in it.
+which makes a sync cheap. It begins with a page for its header and a page for its *mark*; then come *blocks*. One block is one
+group commit: one write, one sync, whole or not at all. A block holds *records*: a key, data, and the data's CRC32C. The
+block's own CRC32C covers its header and its records' headers, and with their checksums everything in it.
 
 How to tell what lies there:
 
@@ -15,7 +15,12 @@ How to tell what lies there:
 - Damage without such evidence behind it is a *torn tail*: a write that was under way when the machine stopped, and that
   nobody was told of.
 
-The last block of all has no evidence behind it; an empty block, the *mark*, is written when the log has been quiet for a moment.
+The last block of all has no evidence behind it, so the mark says how far the segment is synced. It is written in place when
+the log has been quiet for a moment, and when the next segment has been begun, whose generation it then names: a lost last
+segment is missed. It has a page of its own, so that a page that goes bad never takes a record and the proof of it at once.
+A mark that cannot be read proves nothing, and costs nothing.
+
+What this does not know: whether a journal of which every segment is gone ever was. Peers have to remember that (rule P10).
 """
 
 from __future__ import annotations
@@ -29,13 +34,19 @@ from crc32c import crc32c
 
 from .files import Buffer, StorageError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Rises with every change of what is described here: a file read by other rules could pass for a torn one."""
 MAGIC = b"SofaJrnl"
-SEGMENT_HEADER_BYTES = 512
+PAGE_BYTES = 4096
+MARK_OFFSET = PAGE_BYTES
+SEGMENT_HEADER_BYTES = 2 * PAGE_BYTES
+"""The header and the mark; the first block begins behind them."""
 BLOCK_BYTES_MAX = 256 << 20
 """A block that claims to be larger is none."""
 
 _SEGMENT = Struct(">8sIQQQQQ")  # magic, format, generation, previous, size, proven end of previous, reserved
+_MARK = Struct(">8sQQQ")  # magic, generation, end, followed by
+_MARK_MAGIC = b"SofaMark"
 _CHECKSUM = Struct(">I")
 _BLOCK = Struct(">IQQII")  # checksum, generation, offset, bytes after this header, records
 _RECORD = Struct(">QII")  # key, bytes of data, checksum of data
@@ -82,12 +93,12 @@ class SegmentHeader(NamedTuple):
             MAGIC, FORMAT_VERSION, self.generation, self.previous, self.size, self.previous_end, 0
         )
         body += _CHECKSUM.pack(crc32c(body))
-        return body.ljust(SEGMENT_HEADER_BYTES, b"\0")
+        return body.ljust(PAGE_BYTES, b"\0")
 
     @classmethod
     def decode(cls, data: Buffer) -> SegmentHeader | str:
         """Return the header, or in words why it is none."""
-        if len(data) < SEGMENT_HEADER_BYTES:
+        if len(data) < PAGE_BYTES:
             return "the file is too short for a header"
         magic, version, generation, previous, size, previous_end, _ = _SEGMENT.unpack_from(data)
         if magic != MAGIC or _CHECKSUM.unpack_from(data, _SEGMENT.size)[0] != crc32c(data[: _SEGMENT.size]):
@@ -95,6 +106,31 @@ class SegmentHeader(NamedTuple):
         if version != FORMAT_VERSION:
             return f"it has format version {version}, and this program knows version {FORMAT_VERSION}"
         return cls(generation, previous, size, previous_end)
+
+
+class Mark(NamedTuple):
+    """How far a segment is known to be synced."""
+
+    generation: int
+    end: int
+    """Everything in the segment below this offset is synced."""
+    followed_by: int = 0
+    """The generation of the next segment, which is there to stay; 0 while there is none."""
+
+    def encode(self) -> bytes:
+        body = _MARK.pack(_MARK_MAGIC, *self)
+        return body + _CHECKSUM.pack(crc32c(body))
+
+    @classmethod
+    def decode(cls, data: Buffer, generation: int) -> Mark:
+        """Return the mark of this use of the file; one that proves nothing if there is none, or none to be read."""
+        if len(data) >= _MARK.size + _CHECKSUM.size:
+            magic, *fields = _MARK.unpack_from(data)
+            mark = cls(*fields)
+            fits = _CHECKSUM.unpack_from(data, _MARK.size)[0] == crc32c(data[: _MARK.size])
+            if fits and magic == _MARK_MAGIC and mark.generation == generation:
+                return mark
+        return cls(generation, SEGMENT_HEADER_BYTES)
 
 
 def encode_block(generation: int, offset: int, records: Sequence[Record]) -> tuple[list[Buffer], int]:

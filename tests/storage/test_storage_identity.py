@@ -1,0 +1,155 @@
+"""Whose directory it is: what is refused, what is counted, and what is there after a crash."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sofadb.storage import identity
+from sofadb.storage.files import DiskFiles, StorageError
+from sofadb.storage.identity import cluster_id, open_directory
+
+MEMBERS = {"n1": "127.0.0.1:17001", "n2": "127.0.0.1:17002", "n3": "127.0.0.1:17003"}
+
+
+def started(path: Path, node: str = "n1", members: dict[str, str] | None = None) -> identity.Identity:
+    opened = open_directory(path, node, members)
+    opened.close()
+    return opened.identity
+
+
+def test_each_start_is_counted_and_the_first_members_stay(tmp_path: Path) -> None:
+    first = started(tmp_path / "a" / "b", members=MEMBERS)
+    assert (first.node, first.starts, first.members) == ("n1", 1, MEMBERS)
+    assert started(tmp_path / "a" / "b").starts == 2
+    third = started(tmp_path / "a" / "b", members={"n1": "elsewhere:1"})
+    assert (third.starts, third.members, third.cluster) == (3, MEMBERS, first.cluster)
+
+
+def test_nodes_agree_on_the_id_of_their_cluster(tmp_path: Path) -> None:
+    backwards = dict(reversed(MEMBERS.items()))
+    assert started(tmp_path / "1", "n1", MEMBERS).cluster == started(tmp_path / "2", "n2", backwards).cluster
+    assert cluster_id(MEMBERS) != cluster_id({**MEMBERS, "n4": "127.0.0.1:17004"})
+
+
+@pytest.mark.parametrize("node", ["", "a b", "x" * 33, "n1/..", "n\n", "ü"])
+def test_a_node_id_that_is_none_is_refused(tmp_path: Path, node: str) -> None:
+    with pytest.raises(StorageError, match="no node id"):
+        open_directory(tmp_path / "new", node, {node: "127.0.0.1:1"})
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_directory_of_another_node_or_cluster_is_refused_and_stays_as_it_was(tmp_path: Path) -> None:
+    started(tmp_path, members=MEMBERS)
+    before = (tmp_path / "identity").read_bytes()
+    with pytest.raises(StorageError, match="directory of node n1, not of n2"):
+        open_directory(tmp_path, "n2", MEMBERS)
+    with pytest.raises(StorageError, match="belongs to cluster"):
+        open_directory(tmp_path, "n1", None, cluster="0" * 16)
+    assert (tmp_path / "identity").read_bytes() == before
+    open_directory(tmp_path, "n1", None, cluster=cluster_id(MEMBERS)).close()
+
+
+def test_a_second_process_is_refused_and_told_who_the_first_is(tmp_path: Path) -> None:
+    opened = open_directory(tmp_path, "n1", MEMBERS)
+    program = (
+        "import sys; from pathlib import Path; from sofadb.storage.identity import open_directory\n"
+        "try: open_directory(Path(sys.argv[1]), 'n1', None)\n"
+        "except Exception as problem: print(problem)"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert f"in use by another process (pid {os.getpid()})" in output.stdout
+    opened.close()
+    assert started(tmp_path).starts == 2
+
+
+@pytest.mark.parametrize("file", ["journal-0000000000000001.seg", "spare-0000000000000001.seg"])
+def test_a_journal_without_an_identity_is_refused(tmp_path: Path, file: str) -> None:
+    (tmp_path / file).write_bytes(b"")
+    with pytest.raises(StorageError, match="no identity"):
+        open_directory(tmp_path, "n1", MEMBERS)
+    assert not (tmp_path / "identity").exists()
+
+
+def test_an_identity_with_any_bit_flipped_or_cut_short_is_refused(tmp_path: Path) -> None:
+    started(tmp_path, members=MEMBERS)
+    whole = (tmp_path / "identity").read_bytes()
+    for offset in range(len(whole) - 1):
+        flipped = bytearray(whole)
+        flipped[offset] ^= 1 << offset % 8
+        for data in (flipped, whole[:offset]):
+            (tmp_path / "identity").write_bytes(data)
+            with pytest.raises(StorageError, match="identity is damaged"):
+                open_directory(tmp_path, "n1", None)
+
+
+def test_another_format_version_is_named(tmp_path: Path) -> None:
+    first = started(tmp_path, members=MEMBERS)
+    newer = identity.Identity(9, first.cluster, first.node, 1, first.members)
+    (tmp_path / "identity").write_bytes(newer.encode())
+    with pytest.raises(StorageError, match="format version 9"):
+        open_directory(tmp_path, "n1", None)
+
+
+def test_a_new_directory_needs_members_and_the_node_among_them(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="--cluster"):
+        open_directory(tmp_path, "n1", None)
+    with pytest.raises(StorageError, match="not among the members: n1, n2, n3"):
+        open_directory(tmp_path, "n4", MEMBERS)
+    # A refused start leaves no lock behind.
+    assert started(tmp_path, members=MEMBERS).starts == 1
+
+
+def test_a_start_that_was_killed_at_any_step_is_only_a_start_that_did_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    started(tmp_path, members=MEMBERS)
+    starts = 1
+    for step in ("create", "rename", "sync_directory"):
+
+        def stop(*_: object) -> None:
+            raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(DiskFiles, step, stop)
+            with pytest.raises(Killed):
+                open_directory(tmp_path, "n1", None)
+        again = started(tmp_path).starts
+        assert again in (starts + 1, starts + 2)
+        starts = again
+
+
+def test_the_way_to_a_new_directory_is_synced_before_there_is_an_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a" / "b"
+    synced: list[tuple[Path, bool]] = []
+    sync = DiskFiles.sync_directory
+
+    def watched(files: DiskFiles) -> None:
+        synced.append((files.directory, (path / "identity").exists()))
+        sync(files)
+
+    monkeypatch.setattr(DiskFiles, "sync_directory", watched)
+    started(path, members=MEMBERS)
+    assert (tmp_path.resolve() / "a", False) in synced
+    assert (tmp_path.resolve(), False) in synced
+    assert synced[-1] == (path, True)
+    synced.clear()
+    started(path)
+    assert synced == [(path, True)]
+
+
+def test_a_path_that_is_a_file_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be made"):
+        open_directory(tmp_path / "file", "n1", MEMBERS)

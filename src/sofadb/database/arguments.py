@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from fractions import Fraction
 
 from .replies import NOT_A_FLOAT, NOT_AN_INTEGER, ReplyError
@@ -14,6 +15,11 @@ _HEXADECIMAL = re.compile(rb"([+-]?)0[xX]([0-9a-fA-F]{1,64})\.?([0-9a-fA-F]{0,64
 _INFINITE = re.compile(rb"[+-]?inf(?:inity)?", re.IGNORECASE)
 _MANTISSA_BITS = 64
 """Of the x87 long double, in which Redis computes INCRBYFLOAT."""
+LONG_DOUBLE_END = 2**16384
+"""Long doubles are smaller than this, and anything up to the next is zero to them."""
+_LONG_DOUBLE_TINY = Fraction(1, 2**16446)
+_DECIMAL_EXPONENT_MAX = 10_000
+_FLOAT_BYTES_MAX = 5 * 1024 - 1
 
 
 def parse_integer(text: bytes, problem: str = NOT_AN_INTEGER) -> int:
@@ -28,6 +34,15 @@ def parse_integer(text: bytes, problem: str = NOT_AN_INTEGER) -> int:
     raise ReplyError(problem)
 
 
+def is_integer(text: bytes) -> bool:
+    """Whether `parse_integer` takes it."""
+    try:
+        parse_integer(text)
+    except ReplyError:
+        return False
+    return True
+
+
 def expiry(text: bytes, base: int, unit_ms: int, command: str, at_least: int = 1) -> int:
     """The absolute time in ms that `text` means: so many units from `base`. Raises `ReplyError`."""
     amount = parse_integer(text)
@@ -37,21 +52,26 @@ def expiry(text: bytes, base: int, unit_ms: int, command: str, at_least: int = 1
     return value
 
 
-def parse_long_double(text: bytes) -> Fraction:
-    """A decimal number, rounded to a long double's precision. Raises `ReplyError`."""
+def parse_long_double(text: bytes) -> Fraction | None:
+    """A number as C's strtold reads it, rounded to a long double's precision; None if infinite. Raises `ReplyError`."""
+    if len(text) > _FLOAT_BYTES_MAX:
+        raise ReplyError(NOT_A_FLOAT)
+    if _INFINITE.fullmatch(text):
+        return None
     hexadecimal = _HEXADECIMAL.fullmatch(text)
+    decimal = _FLOAT.fullmatch(text)
     if hexadecimal is not None:
         sign, whole, rest, exponent = hexadecimal.groups()
-        value = Fraction(int(whole + rest, 16)) * Fraction(2) ** (int(exponent or 0) - 4 * len(rest))
-        return round_to_long_double(-value if sign == b"-" else value)
-    match = _FLOAT.fullmatch(text)
-    if match is None or len(text) > 5000:
-        if _INFINITE.fullmatch(text):
-            raise ReplyError("ERR increment would produce NaN or Infinity")
+        exact = Fraction(int(whole + rest, 16)) * Fraction(2) ** (int(exponent or 0) - 4 * len(rest))
+        value = -exact if sign == b"-" else exact
+    elif decimal is not None and abs(int(decimal[1] or 0)) <= _DECIMAL_EXPONENT_MAX:
+        # By way of Decimal, since int() refuses many digits.
+        value = Fraction(*Decimal(text.decode()).as_integer_ratio())
+    else:
         raise ReplyError(NOT_A_FLOAT)
-    if abs(int(match[1] or 0)) > 4900:
+    if abs(value) >= LONG_DOUBLE_END or (value and abs(value) <= _LONG_DOUBLE_TINY):
         raise ReplyError(NOT_A_FLOAT)
-    return round_to_long_double(Fraction(text.decode()))
+    return round_to_long_double(value)
 
 
 def round_to_long_double(value: Fraction) -> Fraction:
@@ -69,8 +89,6 @@ def round_to_long_double(value: Fraction) -> Fraction:
 
 def format_long_double(value: Fraction) -> bytes:
     """As C's %.17Lf writes it, without zeros at the end."""
-    scaled = round(abs(value) * 10**17)
-    whole, rest = divmod(scaled, 10**17)
-    text = b"%d.%017d" % (whole, rest)
-    text = text.rstrip(b"0").rstrip(b".")
+    whole, rest = divmod(round(abs(value) * 10**17), 10**17)
+    text = f"{Decimal(whole):f}.{rest:017}".rstrip("0").rstrip(".").encode()
     return b"-" + text if value < 0 and text != b"0" else text

@@ -148,7 +148,7 @@ def decode(payload: bytes | memoryview) -> Iterator[Run | Transaction]:
             else:
                 watched, rest = _watched(body)
                 yield Transaction(watched, [Group(number, _calls(raw), raw) for number, raw in _groups(rest)])
-    except (error, ValueError) as problem:
+    except (error, ValueError, hiredis.ProtocolError) as problem:
         raise Corrupt(f"a log entry cannot be read: {problem}") from None
 
 

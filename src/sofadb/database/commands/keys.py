@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..arguments import INTEGER_MAX, parse_integer
+from ..arguments import INTEGER_MAX, is_integer, parse_integer
 from ..keyspace import BUCKETS, Keyspace
 from ..patterns import matcher
 from ..replies import OK, SYNTAX, Reply, ReplyError, Status
@@ -12,11 +12,8 @@ ONE_KEY = (1, 1, 1)
 ALL_KEYS = (1, -1, 1)
 
 
-def _type_of(value: object) -> bytes:
-    if value is None:
-        return b"none"
-    assert type(value) is bytes, "strings are the only type so far"
-    return b"string"
+TYPES: dict[type, bytes] = {type(None): b"none", bytes: b"string"}
+"""What TYPE says of a value. Each type's file adds its own."""
 
 
 @command("del", -2, Route.WRITE, "write", keys=ALL_KEYS, summary="Delete a key", complexity="O(N)")
@@ -63,11 +60,17 @@ command(
 
 @command("type", 2, Route.READ, "readonly fast", keys=ONE_KEY, summary="Determine the type stored at key")
 def type_(keyspace: Keyspace, args: list[bytes]) -> Reply:
-    return Status(_type_of(keyspace.find(args[1])))
+    return Status(TYPES[type(keyspace.find(args[1]))])
 
 
 @command(
-    "keys", 2, Route.READ, "readonly", summary="Find all keys matching the given pattern", complexity="O(N)"
+    "keys",
+    2,
+    Route.READ,
+    "readonly",
+    summary="Find all keys matching the given pattern",
+    complexity="O(N)",
+    dangerous=True,
 )
 def keys(keyspace: Keyspace, args: list[bytes]) -> Reply:
     if args[1] == b"*":
@@ -106,14 +109,65 @@ def scan(keyspace: Keyspace, args: list[bytes]) -> Reply:
     if matches is not None:
         found = [key for key in found if matches(key)]
     if wanted is not None:
-        found = [key for key in found if _type_of(keyspace.find(key)) == wanted]
+        found = [key for key in found if TYPES[type(keyspace.find(key))] == wanted]
     return [b"%d" % cursor, found]
 
 
 def _parse_cursor(text: bytes) -> int:
-    if text and (not text.isdigit() or len(text) > 20):
+    """As C's strtoul reads it: nothing is zero, and a sign is taken."""
+    digits = text[1:] if text[:1] in (b"+", b"-") else text or b"0"
+    if not digits.isdigit() or len(digits) > 20 or int(digits) >= 2**64:
         raise ReplyError("ERR invalid cursor")
-    return int(text or b"0")
+    return int(text or b"0") % 2**64
+
+
+@command("randomkey", 1, Route.READ, "readonly", summary="Return a random key from the keyspace")
+def randomkey(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    return keyspace.any_key()
+
+
+@command(
+    "object",
+    -2,
+    Route.READ,
+    since="2.2.3",
+    summary="A container for object introspection commands",
+    complexity="Depends on subcommand.",
+)
+def object_(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    raise AssertionError("OBJECT has subcommands")
+
+
+@command(
+    "object|encoding",
+    3,
+    Route.READ,
+    "readonly",
+    keys=(2, 2, 1),
+    since="2.2.3",
+    summary="Inspect the internal encoding of a Redis object",
+)
+def object_encoding(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    """How Redis would hold the value if it had been SET. All strings are held alike here."""
+    value = keyspace.find(args[2])
+    if type(value) is not bytes:
+        return None
+    if is_integer(value):
+        return b"int"
+    return b"embstr" if len(value) <= 44 else b"raw"
+
+
+@command(
+    "object|refcount",
+    3,
+    Route.READ,
+    "readonly",
+    keys=(2, 2, 1),
+    since="2.2.3",
+    summary="Get the number of references to the value of the key",
+)
+def object_refcount(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    return None if keyspace.find(args[2]) is None else 1
 
 
 @command("rename", 3, Route.WRITE, "write", keys=(1, 2, 1), summary="Rename a key")
@@ -324,7 +378,14 @@ def _check_flush(args: list[bytes]) -> None:
 
 
 @command(
-    "flushdb", -1, Route.WRITE, "write", group="server", summary="Remove all keys from the current database"
+    "flushdb",
+    -1,
+    Route.WRITE,
+    "write",
+    group="server",
+    summary="Remove all keys from the current database",
+    complexity="O(N)",
+    dangerous=True,
 )
 def flushdb(keyspace: Keyspace, args: list[bytes]) -> Reply:
     _check_flush(args)
@@ -332,7 +393,16 @@ def flushdb(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return OK
 
 
-@command("flushall", -1, Route.WRITE, "write", group="server", summary="Remove all keys from all databases")
+@command(
+    "flushall",
+    -1,
+    Route.WRITE,
+    "write",
+    group="server",
+    summary="Remove all keys from all databases",
+    complexity="O(N)",
+    dangerous=True,
+)
 def flushall(keyspace: Keyspace, args: list[bytes]) -> Reply:
     _check_flush(args)
     for each in keyspace.all:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..arguments import (
     INTEGER_MAX,
     INTEGER_MIN,
+    LONG_DOUBLE_END,
     expiry,
     format_long_double,
     parse_integer,
@@ -189,14 +190,18 @@ def getdel(keyspace: Keyspace, args: list[bytes]) -> Reply:
 def getex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     key, at, persist = args[1], None, False
     if len(args) > 2:
-        kinds = {word.upper() for word in args[2::2]}
-        option = kinds.pop()
-        if option == b"PERSIST" and all(word.upper() == b"PERSIST" for word in args[2:]):
-            persist = True
-        elif option in _EXPIRY_OPTIONS and not kinds and len(args) % 2 == 0:
-            at = (option, args[-1])
-        else:
-            raise ReplyError(SYNTAX)
+        words = iter(args[2:])
+        for word in words:
+            option = word.upper()
+            if option == b"PERSIST" and at is None:
+                persist = True
+            elif option in _EXPIRY_OPTIONS and not persist and (at is None or at[0] == option):
+                amount = next(words, None)
+                if amount is None:
+                    raise ReplyError(SYNTAX)
+                at = (option, amount)
+            else:
+                raise ReplyError(SYNTAX)
     value = keyspace.claim_string(key)
     if value is None:
         return None
@@ -423,6 +428,10 @@ def decrby(keyspace: Keyspace, args: list[bytes]) -> Reply:
 def incrbyfloat(keyspace: Keyspace, args: list[bytes]) -> Reply:
     value = keyspace.claim_string(args[1])
     old = parse_long_double(b"0" if value is None else value)
-    total = format_long_double(round_to_long_double(old + parse_long_double(args[2])))
-    keyspace.replace(args[1], total)
-    return total
+    amount = parse_long_double(args[2])
+    total = None if old is None or amount is None else round_to_long_double(old + amount)
+    if total is None or abs(total) >= LONG_DOUBLE_END:
+        raise ReplyError("ERR increment would produce NaN or Infinity")
+    text = format_long_double(total)
+    keyspace.replace(args[1], text)
+    return text

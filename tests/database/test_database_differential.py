@@ -1,0 +1,155 @@
+"""The same commands to a real Redis and to the database, with the same time: the same replies, kinds and errors to the letter.
+
+Times that count from now are large and compared roughly, since the real one's clock moves on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from database_commands import Listlike, Words, begun, mistakes, reads, request, run_of, writes
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from processes import Redis
+from sofadb.database import database as databases
+from sofadb.database.commands.keys import TYPES
+from sofadb.database.commands.strings import STRING_BYTES_MAX
+from sofadb.database.replies import NullArray, Reply, ReplyError, Status
+from sofadb.database.table import TABLE, Command
+
+EXAMPLES = int(os.environ.get("SOFADB_EXAMPLES", "1000"))
+ROUGHLY_MS = 20_000
+
+
+class RealRedis:
+    """A connection whose replies keep their kinds: ("status", text), ("error", text), ("bulk", bytes), ("array", [..]), int."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), 30)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.stream = self.socket.makefile("rb")
+
+    def __call__(self, commands: list[Words]) -> list[Any]:
+        self.socket.sendall(b"".join(map(request, commands)))
+        return [self.receive() for _ in commands]
+
+    def receive(self) -> Any:
+        line = self.stream.readline()[:-2]
+        kind, rest = line[:1], line[1:]
+        if kind == b":":
+            return int(rest)
+        if kind == b"$":
+            return ("bulk", None if rest == b"-1" else self.stream.read(int(rest) + 2)[:-2])
+        if kind == b"*":
+            return ("array", None if rest == b"-1" else [self.receive() for _ in range(int(rest))])
+        return ({b"+": "status", b"-": "error"}[kind], rest)
+
+    def close(self) -> None:
+        self.stream.close()
+        self.socket.close()
+
+
+def shown(reply: Reply) -> Any:
+    """A reply of ours as `RealRedis` shows one."""
+    if isinstance(reply, Status):
+        return ("status", reply.text)
+    if isinstance(reply, ReplyError):
+        return ("error", re.sub("[\r\n]", " ", reply.text).encode("utf-8", "surrogateescape"))
+    if isinstance(reply, NullArray):
+        return ("array", None)
+    if isinstance(reply, list):
+        return ("array", [shown(each) for each in reply])
+    return reply if isinstance(reply, int) else ("bulk", reply)
+
+
+@pytest.fixture(scope="module")
+def real(redis: Redis) -> Iterator[RealRedis]:
+    redis.client().close()
+    connection = RealRedis(redis.port)
+    connection([[b"CONFIG", b"SET", b"proto-max-bulk-len", b"%d" % STRING_BYTES_MAX]])
+    yield connection
+    connection([[b"CONFIG", b"SET", b"proto-max-bulk-len", b"512mb"], [b"FLUSHALL"]])
+    connection.close()
+
+
+def same(command: Words, theirs: Any, ours: Any, present: list[bytes]) -> bool:
+    """Whether two replies to `command` say the same."""
+    name = command[0].upper()
+    if name in (b"TTL", b"EXPIRETIME", b"PTTL", b"PEXPIRETIME") and isinstance(theirs, int) and theirs > 0:
+        return abs(theirs - ours) <= ROUGHLY_MS and ours > 0
+    if name == b"RANDOMKEY":
+        return ours == theirs == ("bulk", None) or ours[1] in present
+    if name == b"KEYS" and theirs[0] == "array":
+        return sorted(theirs[1]) == sorted(ours[1])
+    if name == b"SCAN" and theirs[0] == "array" and command[1] != b"0":
+        return ours[0] == theirs[0]  # A cursor that neither has given means nothing.
+    if name == b"SCAN" and theirs[0] == "array":
+        return theirs[1][0] == ours[1][0] and sorted(theirs[1][1][1]) == sorted(ours[1][1][1])
+    if name == b"TIME":
+        return ours[0] == theirs[0]
+    if name == b"DBSIZE" and isinstance(theirs, int):
+        return ours <= theirs  # Redis counts what has expired until it comes upon it.
+    return theirs == ours
+
+
+@given(st.lists(writes | writes | reads | mistakes, min_size=1, max_size=25))
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+    database=None,
+)
+def test_random_commands_get_the_same_replies(real: RealRedis, commands: list[Words]) -> None:
+    TYPES[Listlike] = b"list"
+    setup = [[b"FLUSHALL"], [b"RPUSH", b"list", b"x"], [b"TIME"]]
+    _, _, (_, time) = real(setup)
+    database = begun(int(time[0][1]) * 1000 + int(time[1][1]) // 1000)
+    database.keyspaces[0].set(b"list", Listlike())
+    theirs = real(commands)
+    for command, expected in zip(commands, theirs, strict=True):
+        present = list(database.keyspaces[0].visible())
+        (reply,) = run_of([command]).execute(database)
+        actual = shown(reply)
+        assert same(command, expected, actual, present), f"{command}: Redis {expected}, here {actual}"
+    # What is left behind is the same, too.
+    for key in [b"a", b"b", b"c", b"key:1", b"", b"list"]:
+        for name in (b"TYPE", b"GET", b"PTTL"):
+            (expected,) = real([[name, key]])
+            (reply,) = run_of([[name, key]]).execute(database)
+            assert same([name], expected, shown(reply), []), f"{name!r} {key!r}"
+
+
+def declared() -> list[Command]:
+    """All commands that the database itself declares."""
+    ours = [
+        each
+        for command in TABLE.values()
+        for each in (command, *command.subcommands.values())
+        if each.function.__module__.startswith(databases.__package__ or "")
+    ]
+    assert len(ours) > 45
+    return ours
+
+
+def test_declarations_are_those_of_redis(real: RealRedis) -> None:
+    for command in declared():
+        name = command.name.encode()
+        ((_, (info,)), (_, docs)) = real([[b"COMMAND", b"INFO", name], [b"COMMAND", b"DOCS", name]])
+        actual_name, arity, flags, first, last, step, categories, *_ = info[1]
+        assert actual_name == ("bulk", name)
+        assert (command.arity, *command.keys) == (arity, first, last, step), command.name
+        assert sorted(command.flags) == sorted(flag.decode() for _, flag in flags[1]), command.name
+        assert [f"@{each}".encode() for each in command.categories] == [it for _, it in categories[1]], (
+            command.name
+        )
+        fields = docs[1][1]
+        facts = {name: value for (_, name), value in zip(fields[::2], fields[1::2], strict=True)}
+        assert ("bulk", command.since.encode()) == facts[b"since"], command.name
+        assert ("bulk", command.group.encode()) == facts[b"group"], command.name

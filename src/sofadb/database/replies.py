@@ -1,7 +1,8 @@
 """What a command answers, before it becomes bytes.
 
-Plain Python where it says enough: `bytes` is a bulk string, `int` an integer, `None` a null, `list` an array, `dict` a map
-(a flat array in RESP2), `float` a double (a bulk string in RESP2). The classes here are for what it does not.
+Plain Python where it says enough: `bytes`, or a view of some, is a bulk string, `int` an integer, `None` a null, `list` an
+array, `dict` a map (a flat array in RESP2), `float` a double (a bulk string in RESP2). The classes here are for what it
+does not.
 """
 
 from __future__ import annotations

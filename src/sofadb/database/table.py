@@ -44,6 +44,8 @@ class Command:
     complexity: str = "O(1)"
     categories: tuple[str, ...] = ()
     """Of access control, without their `@`, in Redis's order."""
+    reply_is_large: bool = False
+    """Its reply may be large whatever it is asked with, so a client gets one such reply at a time."""
     subcommands: dict[bytes, Command] = field(default_factory=dict)
 
 
@@ -69,6 +71,7 @@ def command(
     summary: str = "",
     complexity: str = "O(1)",
     dangerous: bool = False,
+    reply_is_large: bool = False,
 ) -> Callable[[Function], Function]:
     """Declare a command, or with "container|sub" a subcommand of one that is declared already."""
 
@@ -86,6 +89,7 @@ def command(
             summary,
             complexity,
             _categories(words, group, dangerous),
+            reply_is_large,
         )
         container, bar, sub = name.upper().encode().partition(b"|")
         where = TABLE[container].subcommands if bar else TABLE

@@ -329,6 +329,7 @@ def client_info(connection: Connection, args: list[bytes]) -> Reply:
     group="connection",
     since="2.4.0",
     summary="Get the list of client connections",
+    reply_is_large=True,
     complexity="O(N)",
 )
 def client_list(connection: Connection, args: list[bytes]) -> Reply:
@@ -400,6 +401,7 @@ def _client_line(connection: Connection) -> bytes:
     group="server",
     since="2.8.13",
     summary="Get array of Redis command details",
+    reply_is_large=True,
 )
 def command_(connection: Connection, args: list[bytes]) -> Reply:
     return [_command_info(each) for each in TABLE.values()]
@@ -429,6 +431,7 @@ def command_count(connection: Connection, args: list[bytes]) -> Reply:
     group="server",
     since="7.0.0",
     summary="Get an array of Redis command names",
+    reply_is_large=True,
 )
 def command_list(connection: Connection, args: list[bytes]) -> Reply:
     names = [each.name.encode() for each in TABLE.values()]
@@ -453,6 +456,7 @@ def command_list(connection: Connection, args: list[bytes]) -> Reply:
     group="server",
     since="2.8.13",
     summary="Get array of specific Redis command details",
+    reply_is_large=True,
 )
 def command_info(connection: Connection, args: list[bytes]) -> Reply:
     if len(args) == 2:
@@ -469,6 +473,7 @@ def command_info(connection: Connection, args: list[bytes]) -> Reply:
     group="server",
     since="7.0.0",
     summary="Get array of specific Redis command documentation",
+    reply_is_large=True,
 )
 def command_docs(connection: Connection, args: list[bytes]) -> Reply:
     chosen = (

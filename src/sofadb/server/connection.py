@@ -9,9 +9,10 @@ asking and their answer. A run of reads is executed when the node says that its 
 - commands that change what the connection is (WATCH, EXEC, HELLO, ...) are begun alone, and nothing behind them is
   looked at until they are done.
 
-A run is executed whether or not its client is still there: other replicas execute it, too. A client that does not read its
-replies is not read from; far beyond that it is cut off. A client with an outcome pending is never cut off for our own
-convenience.
+A run is executed whether or not its client is still there: other replicas execute it, too. Nothing is begun, encoded or
+read for a client that does not read its replies: what waits for it is bounded, and it is never cut off for our own
+convenience, since an outcome may be pending (rule D7). Commands whose replies may be large whatever they are asked with
+(KEYS, CLIENT LIST, ...) are begun alone, so that one such reply at a time is held for a client.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from sofadb.database.replies import NULL_ARRAY, Reply, ReplyError, Status
 from sofadb.database.runs import Call, Group, Run, Transaction, Watched
 from sofadb.database.table import Command, Route, check
 
-from .encoding import encode
+from .encoding import Buffer, encode
 from .requests import Chunk, Requests
 from .state import ServerState
 
@@ -38,6 +40,10 @@ log = logging.getLogger("sofadb.server")
 QUEUED = Status(b"QUEUED")
 ALONE = frozenset(("watch", "unwatch", "exec", "discard", "hello", "reset", "quit"))
 """Commands that are begun when everything before them is done, and that end a run."""
+RUN_COMMANDS_MAX = 512
+"""A longer pipeline becomes several runs."""
+QUEUED_LARGE_BYTES = 1 << 20
+"""What a command with a large reply counts for in a transaction."""
 
 
 class Work:
@@ -177,6 +183,8 @@ class Connection(asyncio.Protocol):
         self._flight: deque[Work] = deque()
         self._is_alone = False
         """Whether what is under way must be done before anything else is looked at."""
+        self._pieces: Iterator[Buffer] | None = None
+        """What is left of a large reply."""
         self._is_writable = True
         self._is_reading = True
         self._is_advancing = False
@@ -196,7 +204,7 @@ class Connection(asyncio.Protocol):
         state.last_client_id += 1
         self.id = state.last_client_id
         state.clients[self.id] = self
-        transport.set_write_buffer_limits(high=state.settings.output_bytes_soft)
+        transport.set_write_buffer_limits(high=state.settings.output_bytes_max)
         self.address = _shown(transport.get_extra_info("peername"))
         self.local_address = _shown(transport.get_extra_info("sockname"))
 
@@ -204,6 +212,8 @@ class Connection(asyncio.Protocol):
         self.is_closing = True
         self.state.clients.pop(self.id, None)
         self._chunks.clear()
+        self._flight.clear()
+        self._pieces = None
         self.multi = None
 
     def data_received(self, data: bytes) -> None:
@@ -227,7 +237,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_writable = True
-        self._advance()
+        self.work_done()
 
     # Beginning
 
@@ -244,16 +254,20 @@ class Connection(asyncio.Protocol):
                 self._begin(run)
         finally:
             self._is_advancing = False
-        if self.requests.problem and not self._chunks and not self._flight and not self.is_closing:
-            self.write(encode([ReplyError(self.requests.problem)], self.resp3))
-            self.close()
-        if self.is_closing and not self._chunks and not self._flight and self.transport is not None:
-            self.transport.close()
+        if not self._chunks and not self._flight and self._pieces is None:
+            if self.requests.problem and not self.is_closing:
+                self._write(b"-%s\r\n" % self.requests.problem.encode())
+                self.is_closing = True
+            if self.is_closing and self.transport is not None:
+                self.transport.close()
         self._mind_the_input()
 
     def _may_begin(self) -> bool:
         return (
-            not self._is_alone and self._is_writable and len(self._flight) < self.state.settings.in_flight_max
+            not self._is_alone
+            and self._is_writable
+            and self._pieces is None
+            and len(self._flight) < self.state.settings.in_flight_max
         )
 
     def _mind_the_input(self) -> None:
@@ -270,7 +284,7 @@ class Connection(asyncio.Protocol):
         """Take the longest run from what waits; None if nothing may be begun before reads are answered."""
         chunk = self._chunks[0]
         requests, borders = chunk.requests, chunk.borders
-        begin, end = self._next, len(requests)
+        begin, end = self._next, min(len(requests), self._next + RUN_COMMANDS_MAX)
         behind_reads = bool(self._flight) and self._carrier is None
         calls: list[Call] = []
         writes: list[int] = []
@@ -281,9 +295,23 @@ class Connection(asyncio.Protocol):
             try:
                 command = check(args)
             except ReplyError as problem:
+                if args[0].upper() in (b"POST", b"HOST:"):
+                    if not calls:
+                        self._on_http()
+                        return None
+                    break
                 self._on_mistake(calls, problem, args)
                 index += 1
                 continue
+            if command.reply_is_large and self.multi is None:
+                if calls:
+                    break
+                if self._flight:
+                    return None
+                self._is_alone = True
+                special = Run(self.database, [(self._function(command), args)], b"")
+                index += 1
+                break
             if command.route is Route.CONNECTION:
                 if command.name in ALONE or command.name == "select":
                     if calls:
@@ -298,7 +326,7 @@ class Connection(asyncio.Protocol):
                 elif self.multi is not None:
                     self._queue(calls, command, args, b"")
                 else:
-                    calls.append((_OnConnection(self, command.function), args))
+                    calls.append((self._function(command), args))
             elif self.multi is not None:
                 raw = chunk.data[borders[index] : borders[index + 1]] if command.route is Route.WRITE else b""
                 self._queue(calls, command, args, raw)
@@ -317,6 +345,11 @@ class Connection(asyncio.Protocol):
         if special is not None:
             return special
         return Run(self.database, calls, _raw(chunk, writes))
+
+    def _function(self, command: Command) -> Any:
+        if command.route is Route.CONNECTION:
+            return _OnConnection(self, command.function)
+        return command.function
 
     def _consume(self, chunk: Chunk, index: int) -> None:
         self.state.commands_processed += index - self._next
@@ -417,16 +450,14 @@ class Connection(asyncio.Protocol):
         """Put a command into the transaction; the reply for now is QUEUED."""
         multi = self.multi
         assert multi is not None
-        multi.size += sum(map(len, args)) + 64
+        multi.size += QUEUED_LARGE_BYTES if command.reply_is_large else sum(map(len, args)) + 64
         if multi.size > self.state.settings.transaction_bytes_max:
             multi.has_errors = True
             multi.groups.clear()
             problem = ReplyError("ERR the transaction is too large")
             calls.append((_OnConnection(self, _Answer(problem)), args))
             return
-        function: Any = command.function
-        if command.route is Route.CONNECTION:
-            function = _OnConnection(self, instead or command.function)
+        function = self._function(command) if instead is None else _OnConnection(self, instead)
         multi.add((function, args), raw)
         calls.append((_OnConnection(self, _Answer(QUEUED)), args))
 
@@ -452,48 +483,47 @@ class Connection(asyncio.Protocol):
         self.state.errors += 1
         if self.multi is not None:
             self.multi.has_errors = True
-        if args[0].upper() in (b"POST", b"HOST:"):
-            log.warning(
-                "%s speaks HTTP, perhaps made to by somebody else: closing the connection", self.address
-            )
-            self.close()
         calls.append((_OnConnection(self, _Answer(problem)), args))
+
+    def _on_http(self) -> None:
+        """A browser may have been talked into this: nothing of what it sends is done (as in Redis)."""
+        log.warning("%s speaks HTTP, perhaps made to by somebody else: closing the connection", self.address)
+        self.close()
 
     # Ending
 
     def work_done(self) -> None:
-        """Something under way is done: send what can be sent, in order, and go on."""
+        """Something under way is done, or the client has read on: send what can be sent, in order, and go on."""
         flight = self._flight
-        parts: list[bytes] = []
-        while flight and flight[0].is_done:
-            parts.append(encode(flight.popleft().replies, self.resp3))
+        while self._is_writable:
+            if self._pieces is not None:
+                piece = next(self._pieces, None)
+                if piece is None:
+                    self._pieces = None
+                else:
+                    self._write(piece)
+                continue
+            if not flight or not flight[0].is_done:
+                break
+            encoded = encode(flight.popleft().replies, self.resp3)
+            if isinstance(encoded, bytes):
+                self._write(encoded)
+            else:
+                self._pieces = encoded
         if not flight:
             self._is_alone = False
-        if parts:
-            self.write(parts[0] if len(parts) == 1 else b"".join(parts))
-        if self._chunks or self.requests.problem:
-            self._advance()
-        elif self.is_closing and not flight and self.transport is not None:
-            self.transport.close()
+        self._advance()
 
-    def write(self, data: bytes) -> None:
-        """Send, unless the client does not read for much too long."""
-        transport = self.transport
-        if transport is None or transport.is_closing():
-            return
-        if transport.get_write_buffer_size() > self.state.settings.output_bytes_hard:
-            log.warning("%s does not read its replies: cutting it off", self.address)
-            transport.abort()
-            return
-        transport.write(data)
+    def _write(self, data: Buffer) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(data)
 
     def close(self) -> None:
         """Close once everything that is under way is answered."""
         self.is_closing = True
         self._chunks.clear()
         self._next = 0
-        if not self._flight and self.transport is not None:
-            self.transport.close()
+        self._advance()
 
     @property
     def queued_count(self) -> int:

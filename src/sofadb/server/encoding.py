@@ -1,57 +1,110 @@
 """From replies to bytes, in RESP2 and RESP3.
 
-`encode` takes the replies of a whole run and returns them as one piece. Errors keep to one line, whatever a client made
-them say.
+Most runs of replies become one piece, in one pass. Large values are not copied together and long arrays are not encoded at
+once: they come as pieces, each made when the client has taken the one before, so that what a client does not read costs
+references and no copies. Errors keep to one line, whatever a client made them say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from math import isinf, isnan
 from typing import Any
 
 from sofadb.database.replies import NullArray, Reply, ReplyError, Status, Verbatim
 
-_Encoder = Callable[[list[bytes], Any, bool], None]
+LARGE_BYTES = 16 << 10
+"""A string of this size is sent as it lies, not copied."""
+LONG_ITEMS = 4096
+"""An array longer than this is encoded bit by bit."""
+PIECE_BYTES = 64 << 10
+"""What is small is put together into pieces of about this size."""
+
+Buffer = bytes | memoryview
 
 
-def encode(replies: Iterable[Reply], resp3: bool) -> bytes:
-    """The bytes of all `replies`, one behind the other."""
-    parts: list[bytes] = []
+class _Long:
+    """A long array, to be encoded when its turn comes."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: list[Reply]) -> None:
+        self.items = items
+
+
+class _Parts(list[Any]):
+    """Bytes, and where `is_large` is set, large buffers and `_Long`s between them."""
+
+    is_large = False
+
+
+_Encoder = Callable[[_Parts, Any, bool], None]
+
+
+def encode(replies: Iterable[Reply], resp3: bool) -> bytes | Iterator[Buffer]:
+    """The bytes of all `replies`, one behind the other: in one piece, or if they are large, piece by piece."""
+    parts = _Parts()
     for reply in replies:
         _ENCODERS[type(reply)](parts, reply, resp3)
-    return b"".join(parts)
+    return _pieces(parts, resp3) if parts.is_large else b"".join(parts)
 
 
-def _bulk(parts: list[bytes], reply: bytes, resp3: bool) -> None:
-    if len(reply) < 4096:
-        parts.append(b"$%d\r\n%s\r\n" % (len(reply), reply))
+def _pieces(parts: _Parts, resp3: bool) -> Iterator[Buffer]:
+    small: list[bytes] = []
+    size = 0
+    for part in parts:
+        is_long = type(part) is _Long
+        if not is_long and len(part) < LARGE_BYTES:
+            small.append(part)
+            size += len(part)
+            if size < PIECE_BYTES:
+                continue
+        if small:
+            yield b"".join(small)
+            small, size = [], 0
+        if is_long:
+            for begin in range(0, len(part.items), LONG_ITEMS):
+                encoded = encode(part.items[begin : begin + LONG_ITEMS], resp3)
+                if isinstance(encoded, bytes):
+                    yield encoded
+                else:
+                    yield from encoded
+        elif len(part) >= LARGE_BYTES:
+            yield part
+    if small:
+        yield b"".join(small)
+
+
+def _bulk(parts: _Parts, reply: Buffer, resp3: bool) -> None:
+    if len(reply) < LARGE_BYTES:
+        parts.append(b"$%d\r\n%b\r\n" % (len(reply), reply))  # type: ignore[str-format]
     else:
         parts += (b"$%d\r\n" % len(reply), reply, b"\r\n")
+        parts.is_large = True
 
 
-def _integer(parts: list[bytes], reply: int, resp3: bool) -> None:
+def _integer(parts: _Parts, reply: int, resp3: bool) -> None:
     parts.append(b":%d\r\n" % reply)
 
 
-def _null(parts: list[bytes], reply: None, resp3: bool) -> None:
+def _null(parts: _Parts, reply: None, resp3: bool) -> None:
     parts.append(b"_\r\n" if resp3 else b"$-1\r\n")
 
 
-def _null_array(parts: list[bytes], reply: NullArray, resp3: bool) -> None:
+def _null_array(parts: _Parts, reply: NullArray, resp3: bool) -> None:
     parts.append(b"_\r\n" if resp3 else b"*-1\r\n")
 
 
-def _status(parts: list[bytes], reply: Status, resp3: bool) -> None:
+def _status(parts: _Parts, reply: Status, resp3: bool) -> None:
     parts.append(b"+%s\r\n" % reply.text)
 
 
-def _error(parts: list[bytes], reply: ReplyError, resp3: bool) -> None:
+def _error(parts: _Parts, reply: ReplyError, resp3: bool) -> None:
     text = reply.text.replace("\r", " ").replace("\n", " ")
     parts.append(b"-%s\r\n" % text.encode("utf-8", "surrogateescape"))
 
 
-def _double(parts: list[bytes], reply: float, resp3: bool) -> None:
+def _double(parts: _Parts, reply: float, resp3: bool) -> None:
     if isnan(reply):
         text = b"nan"
     elif isinf(reply):
@@ -64,24 +117,28 @@ def _double(parts: list[bytes], reply: float, resp3: bool) -> None:
         _bulk(parts, text, resp3)
 
 
-def _boolean(parts: list[bytes], reply: bool, resp3: bool) -> None:
+def _boolean(parts: _Parts, reply: bool, resp3: bool) -> None:
     parts.append((b"#t\r\n" if reply else b"#f\r\n") if resp3 else b":%d\r\n" % reply)
 
 
-def _verbatim(parts: list[bytes], reply: Verbatim, resp3: bool) -> None:
+def _verbatim(parts: _Parts, reply: Verbatim, resp3: bool) -> None:
     if resp3:
         parts.append(b"=%d\r\ntxt:%s\r\n" % (len(reply.text) + 4, reply.text))
     else:
         _bulk(parts, reply.text, resp3)
 
 
-def _array(parts: list[bytes], reply: list[Reply], resp3: bool) -> None:
+def _array(parts: _Parts, reply: list[Reply], resp3: bool) -> None:
     parts.append(b"*%d\r\n" % len(reply))
+    if len(reply) > LONG_ITEMS:
+        parts.append(_Long(reply))
+        parts.is_large = True
+        return
     for item in reply:
         _ENCODERS[type(item)](parts, item, resp3)
 
 
-def _map(parts: list[bytes], reply: dict[Reply, Reply], resp3: bool) -> None:
+def _map(parts: _Parts, reply: dict[Reply, Reply], resp3: bool) -> None:
     parts.append(b"%%%d\r\n" % len(reply) if resp3 else b"*%d\r\n" % (2 * len(reply)))
     for key, value in reply.items():
         _ENCODERS[type(key)](parts, key, resp3)
@@ -90,6 +147,7 @@ def _map(parts: list[bytes], reply: dict[Reply, Reply], resp3: bool) -> None:
 
 _ENCODERS: dict[type, _Encoder] = {
     bytes: _bulk,
+    memoryview: _bulk,
     int: _integer,
     type(None): _null,
     NullArray: _null_array,

@@ -36,10 +36,8 @@ class Settings:
     """How many runs of one connection may be under way at once."""
     waiting_bytes_max: int = 1 << 20
     """What one connection may have waiting to be begun before it is not read from any more."""
-    output_bytes_soft: int = 1 << 20
-    """With more than this unread, nothing more is begun for a client."""
-    output_bytes_hard: int = 256 << 20
-    """With more than this unread, a client is cut off."""
+    output_bytes_max: int = 1 << 20
+    """With more than this unread, nothing more is begun or encoded for a client. (One large value may be on top.)"""
     transaction_bytes_max: int = 64 << 20
     """What MULTI may queue."""
 

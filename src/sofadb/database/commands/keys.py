@@ -71,6 +71,7 @@ def type_(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="Find all keys matching the given pattern",
     complexity="O(N)",
     dangerous=True,
+    reply_is_large=True,
 )
 def keys(keyspace: Keyspace, args: list[bytes]) -> Reply:
     if args[1] == b"*":
@@ -87,6 +88,7 @@ def keys(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="2.8.0",
     summary="Incrementally iterate the keys space",
     complexity="O(1)",
+    reply_is_large=True,
 )
 def scan(keyspace: Keyspace, args: list[bytes]) -> Reply:
     cursor = _parse_cursor(args[1])

@@ -19,6 +19,9 @@ from ..table import Route, command
 STRING_BYTES_MAX = 64 << 20
 """No value grows beyond this (Redis's proto-max-bulk-len, here 64 MiB)."""
 
+SLICE_COPIED_BYTES_MAX = 512
+"""A larger part of a value is a view of it: thousands of them in one pipeline cost nothing."""
+
 ONE_KEY = (1, 1, 1)
 
 
@@ -313,7 +316,9 @@ def getrange(keyspace: Keyspace, args: list[bytes]) -> Reply:
         return b""
     first = max(first + len(value), 0) if first < 0 else first
     last = max(last + len(value), 0) if last < 0 else last
-    return value[first : last + 1]
+    if last - first < SLICE_COPIED_BYTES_MAX:
+        return value[first : last + 1]
+    return memoryview(value)[first : last + 1]
 
 
 command(

@@ -28,6 +28,16 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster.stop()
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_left_running() -> Iterator[None]:
+    """A test that fails leaves no process behind."""
+    before = set(Cluster.all)
+    yield
+    for cluster in Cluster.all - before:
+        cluster.clear_away()
+        Cluster.all.discard(cluster)
+
+
 @pytest.fixture
 def three(tmp_path: Path) -> Iterator[Cluster]:
     """Three nodes, running."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import signal
 import socket
@@ -11,11 +13,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import hiredis
 
-PATIENCE_S = 30.0
+PATIENCE_S = 15.0
 """How long a test waits for what must happen at some time, before it fails."""
 
 
@@ -84,6 +86,8 @@ class Client:
 class Cluster:
     """`sofadb serve` processes in a directory of their own."""
 
+    all: ClassVar[set[Cluster]] = set()
+
     def __init__(self, directory: Path, count: int = 3) -> None:
         ports = free_ports(2 * count)
         self.directory = directory
@@ -92,6 +96,7 @@ class Cluster:
         self.peer_ports = dict(zip(self.names, ports[count:], strict=True))
         self.members = ",".join(f"{name}=127.0.0.1:{port}" for name, port in self.peer_ports.items())
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        Cluster.all.add(self)
 
     def command(self, name: str) -> list[str]:
         return [
@@ -147,17 +152,37 @@ class Cluster:
 
         return wait_until(connect, f"{name} listens")
 
+    def pid(self, name: str) -> int:
+        """The node's own process, even if another program (strace) was started to start it."""
+        pid = self.processes[name].pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return int(children[0]) if children else pid
+
+    def signal(self, name: str, number: int) -> None:
+        os.kill(self.pid(name), number)
+
     def kill(self, *names: str) -> None:
         """kill -9."""
         for name in names or list(self.processes):
-            self.processes[name].kill()
+            self.signal(name, signal.SIGKILL)
             self.processes.pop(name).wait()
+
+    def clear_away(self) -> None:
+        """Let nothing outlive a test that failed."""
+        for name, process in self.processes.items():
+            if process.poll() is None:
+                with contextlib.suppress(OSError, ValueError):
+                    self.signal(name, signal.SIGKILL)
+                process.kill()
+            process.wait()
+        self.processes.clear()
 
     def stop(self) -> None:
         """Stop in good order; whoever does not, is an error."""
-        for process in self.processes.values():
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
+        for name, process in self.processes.items():
+            if process.poll() is None:
+                self.signal(name, signal.SIGCONT)
+                self.signal(name, signal.SIGTERM)
         codes = {}
         for name, process in self.processes.items():
             try:

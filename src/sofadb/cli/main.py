@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import click
 import typer
 import uvloop
 from rich.console import Console
@@ -19,6 +18,11 @@ from sofadb import __version__
 from .addresses import NODE_ID, parse_address, parse_cluster
 from .client import Unreachable, ask
 from .up import Trouble, bring_up
+
+CommandLineError: type[Exception] = next(
+    each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException"
+)
+"""What Typer raises for whatever is wrong with a command line; it has no public name there."""
 
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True
@@ -141,10 +145,8 @@ def main() -> None:
     """Run the command line; every error is one line."""
     try:
         code = app(standalone_mode=False)
-    except click.ClickException as problem:
-        fail(" ".join(problem.format_message().split()), 2)
-    except click.Abort:
-        raise SystemExit(130) from None
-    except KeyboardInterrupt:
+    except CommandLineError as problem:
+        fail(" ".join(problem.format_message().split()), 2)  # type: ignore[attr-defined]
+    except (typer.Abort, KeyboardInterrupt):
         raise SystemExit(130) from None
     raise SystemExit(code or 0)

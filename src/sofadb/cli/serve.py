@@ -32,6 +32,7 @@ async def run_node(
 ) -> None:
     """Run until SIGTERM or SIGINT. Exits with one line if the directory or a port cannot be had."""
     start_logging()
+    told_to_stop = _listen_for_signals()
     host, port = client_address
     try:
         running = await start_node(directory, node_id, peer_address, f"{host}:{port}", members)
@@ -48,7 +49,7 @@ async def run_node(
     gc.collect()
     gc.freeze()
     log.info("%s is ready: clients on %s:%d, peers on %s:%d", node_id, host, port, *peer_address)
-    await _until_told_to_stop()
+    await told_to_stop.wait()
     log.info("stopping")
     await _stop(state, running)
     log.info("stopped")
@@ -61,12 +62,12 @@ def _no_port(address: tuple[str, int], whom: str, problem: OSError) -> NoReturn:
     die(EXIT_PORT, f"cannot listen for {whom} on {host}:{port}: {problem.strerror or problem}")
 
 
-async def _until_told_to_stop() -> None:
-    loop = asyncio.get_running_loop()
+def _listen_for_signals() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT, from the very beginning: a node that still reads its log stops in good order, too."""
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
-    await told.wait()
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    return told
 
 
 async def _stop(state: ServerState, running: RunningNode) -> None:

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install up test verify fix bench clean
+.PHONY: help install up test verify fix docs bench clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +17,7 @@ install: .venv/installed ## Make a virtual environment in .venv with the package
 up: install ## Run three nodes on ports 7001-7003 until Ctrl-C
 	@$(BIN)/sofadb up
 
-test: install verify ## Run the whole suite (needs redis-server and strace)
+test: install verify ## Run the whole suite (needs redis-server, strace and iproute2)
 	$(BIN)/python -m pytest
 
 verify: install ## Judge style, types and import rules; writes nothing
@@ -29,6 +29,9 @@ verify: install ## Judge style, types and import rules; writes nothing
 fix: install ## Put style in order
 	$(BIN)/ruff check --quiet --fix .
 	$(BIN)/ruff format --quiet .
+
+docs: install ## Write those pages of docs/ that the code itself knows
+	$(BIN)/python tools/write_docs.py
 
 bench: install ## Measure with redis-benchmark against three nodes on this machine
 	$(BIN)/python benchmarks/run.py

@@ -10,7 +10,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 import uvloop
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from sofadb import __version__
@@ -108,14 +109,14 @@ def status(
             )
         )
         return
-    table = Table(
-        title=f"cluster {facts['cluster']}, ballot {facts['ballot']}, leader {facts['leader'] or 'nobody'}"
-    )
-    for heading in ("node", "clients", "peers", "role", "ballot", "chosen", "applied", "lag"):
-        table.add_column(heading, justify="right" if heading in ("chosen", "applied", "lag") else "left")
+    print(f"cluster {facts['cluster']}, ballot {facts['ballot']}, leader {facts['leader'] or 'nobody'}")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("node", "clients", "peers", "role", "pid", "chosen", "applied", "lag"):
+        justify: JustifyMethod = "right" if heading in ("pid", "chosen", "applied", "lag") else "left"
+        table.add_column(heading, justify=justify, overflow="fold")
     for row in rows:
-        cells = (row["node"], row["client_address"], row["peer_address"], row["role"], row["ballot"])
-        counts = (row["chosen"], row["applied"], row["lag"])
+        cells = (row["node"], row["client_address"], row["peer_address"], row["role"])
+        counts = (row["process_id"], row["chosen"], row["applied"], row["lag"])
         table.add_row(*cells, *("-" if count is None else str(count) for count in counts))
     Console().print(table)
 
@@ -128,6 +129,7 @@ def _member_status(member: dict[str, str], facts: dict[str, Any]) -> dict[str, A
         "peer_address": member["peer_address"],
         "role": "unreachable",
         "ballot": "",
+        "process_id": None,
         "chosen": None,
         "applied": None,
     }
@@ -137,7 +139,7 @@ def _member_status(member: dict[str, str], facts: dict[str, Any]) -> dict[str, A
             if member["node"] == facts["node"]
             else json.loads(ask(*parse_address(member["client_address"]), "SOFA.INFO", timeout_s=1.0))
         )
-        row |= {name: own[name] for name in ("role", "ballot", "chosen", "applied")}
+        row |= {name: own[name] for name in ("role", "ballot", "process_id", "chosen", "applied")}
     return row
 
 

@@ -85,8 +85,14 @@ def _greet(directory: Path, ports: dict[str, int]) -> None:
     print(f"SofaDB is ready: {len(ports)} nodes on 127.0.0.1, {which}; data in {directory}.")
     print(f"  connect    redis-cli -p {first}          (or any Redis client; any node takes any command)")
     print(f"  try        redis-cli -p {first} set a 1; redis-cli -p {last} get a")
-    print(f"  look       sofadb status --port {first}")
+    print(f"  look       {_myself()} status --port {first}")
     print("  stop       Ctrl-C", flush=True)
+
+
+def _myself() -> str:
+    """How this command was called, as one can call it again."""
+    called = Path(sys.argv[0])
+    return f"{sys.executable} -m sofadb" if called.name == "__main__.py" else str(called)
 
 
 def _watch(running: dict[str, subprocess.Popen[bytes]], directory: Path) -> None:

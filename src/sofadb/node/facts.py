@@ -35,6 +35,7 @@ class Facts:
     """The last instance of the unbroken run that this node knows to be chosen."""
     applied: int
     directory: str
+    process_id: int
     uptime_s: int
     journal_bytes: int
     journal_syncs: int

@@ -160,6 +160,7 @@ class RunningNode:
             chosen=replica.sequence.watermark,
             applied=self.node.applied,
             directory=str(self.opened.directory),
+            process_id=os.getpid(),
             uptime_s=int(time.monotonic() - self.started_at),
             journal_bytes=self.world.journal.bytes,
             journal_syncs=self.world.journal.syncs,

@@ -18,7 +18,13 @@ Section 3, which chooses a sequence of values, is a replica that plays all the r
 Choosing a single value is the sequence's first instance; there is no second implementation.
 
 Nothing in this package reads a clock, rolls dice, touches a file or a socket, or starts a thread, and it needs nothing but the
-standard library. To use it, a program feeds a `Replica` with events and performs the effects it returns:
+standard library. To use it, a program feeds a `Replica` with events and performs the effects it returns, in their order:
+
+    for effect in replica.step(event, Moment(now, clock, chance)):
+        perform(effect)      # Send a message; Save records and, once they are stable, send what waited for them;
+                             # Deliver what was chosen to the state machine; Serve reads; wake me at a time.
+
+`examples/replicate_a_counter.py` is a whole program. In the database, `sofadb.node` does the same with a disk and a network.
 """
 
 from .acceptor import Acceptor, Answer

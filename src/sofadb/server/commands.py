@@ -7,7 +7,6 @@ following is put in Redis's words, so that its clients understand: the leader is
 from __future__ import annotations
 
 import json
-import os
 import resource
 import sys
 import time
@@ -36,20 +35,20 @@ CONNECTION = Route.CONNECTION
 # Connection
 
 
-@command("ping", -1, CONNECTION, "fast", group="connection", summary="Ping the server")
+@command("ping", -1, CONNECTION, "fast", group="connection", summary="Answer, to show that somebody is there")
 def ping(connection: Connection, args: list[bytes]) -> Reply:
     if len(args) > 2:
         raise ReplyError("ERR wrong number of arguments for 'ping' command")
     return args[1] if len(args) == 2 else Status(b"PONG")
 
 
-@command("echo", 2, CONNECTION, "loading stale fast", group="connection", summary="Echo the given string")
+@command("echo", 2, CONNECTION, "loading stale fast", group="connection", summary="Send back what was sent")
 def echo(connection: Connection, args: list[bytes]) -> Reply:
     return args[1]
 
 
 @command(
-    "select", 2, CONNECTION, "loading stale fast", group="connection", summary="Change the selected database"
+    "select", 2, CONNECTION, "loading stale fast", group="connection", summary="Go on in another database"
 )
 def select(connection: Connection, args: list[bytes]) -> Reply:
     raise AssertionError("SELECT is done on sight")
@@ -61,7 +60,7 @@ def select(connection: Connection, args: list[bytes]) -> Reply:
     CONNECTION,
     "noscript loading stale fast no_auth allow_busy",
     group="connection",
-    summary="Close the connection",
+    summary="Answer and close the connection",
 )
 def quit_(connection: Connection, args: list[bytes]) -> Reply:
     connection.close()
@@ -74,7 +73,7 @@ def quit_(connection: Connection, args: list[bytes]) -> Reply:
     CONNECTION,
     "noscript loading stale fast no_auth allow_busy",
     group="connection",
-    summary="Authenticate to the server",
+    summary="Prove who you are",
 )
 def auth(connection: Connection, args: list[bytes]) -> Reply:
     if len(args) > 3:
@@ -98,7 +97,7 @@ def _check_user(user: bytes) -> None:
     "noscript loading stale fast no_auth allow_busy",
     group="connection",
     since="6.0.0",
-    summary="Handshake with Redis",
+    summary="Choose the protocol's version and introduce oneself",
 )
 def hello(connection: Connection, args: list[bytes]) -> Reply:
     resp3, name = connection.resp3, None
@@ -141,7 +140,7 @@ def hello(connection: Connection, args: list[bytes]) -> Reply:
     "noscript loading stale fast no_auth allow_busy",
     group="connection",
     since="6.2.0",
-    summary="Reset the connection",
+    summary="Make the connection as good as new",
 )
 def reset(connection: Connection, args: list[bytes]) -> Reply:
     connection.database, connection.multi, connection.watched = 0, None, []
@@ -159,7 +158,7 @@ def reset(connection: Connection, args: list[bytes]) -> Reply:
     "noscript loading stale fast allow_busy",
     group="transactions",
     since="1.2.0",
-    summary="Mark the start of a transaction block",
+    summary="Queue the commands that follow, until EXEC",
 )
 def multi(connection: Connection, args: list[bytes]) -> Reply:
     raise AssertionError("MULTI is done on sight")
@@ -172,7 +171,7 @@ def multi(connection: Connection, args: list[bytes]) -> Reply:
     "noscript loading stale skip_slowlog",
     group="transactions",
     since="1.2.0",
-    summary="Execute all commands issued after MULTI",
+    summary="Do what MULTI has queued, all of it or nothing",
 )
 def exec_(connection: Connection, args: list[bytes]) -> Reply:
     raise AssertionError("EXEC is done by the connection")
@@ -185,7 +184,7 @@ def exec_(connection: Connection, args: list[bytes]) -> Reply:
     "noscript loading stale fast allow_busy",
     group="transactions",
     since="2.0.0",
-    summary="Discard all commands issued after MULTI",
+    summary="Forget what MULTI has queued",
 )
 def discard(connection: Connection, args: list[bytes]) -> Reply:
     if connection.multi is None:
@@ -202,7 +201,7 @@ def discard(connection: Connection, args: list[bytes]) -> Reply:
     keys=(1, -1, 1),
     group="transactions",
     since="2.2.0",
-    summary="Watch the given keys to determine execution of the MULTI/EXEC block",
+    summary="Let EXEC do nothing if one of these keys has changed by then",
 )
 def watch(connection: Connection, args: list[bytes]) -> Reply:
     raise AssertionError("WATCH is done by the connection")
@@ -215,7 +214,7 @@ def watch(connection: Connection, args: list[bytes]) -> Reply:
     "noscript loading stale fast allow_busy",
     group="transactions",
     since="2.2.0",
-    summary="Forget about all watched keys",
+    summary="Watch no keys any more",
 )
 def unwatch(connection: Connection, args: list[bytes]) -> Reply:
     connection.watched = []
@@ -232,7 +231,7 @@ def unwatch(connection: Connection, args: list[bytes]) -> Reply:
     "",
     group="connection",
     since="2.4.0",
-    summary="A container for client connection commands",
+    summary="What concerns client connections",
 )
 def client(connection: Connection, args: list[bytes]) -> Reply:
     raise AssertionError("CLIENT has subcommands")
@@ -248,7 +247,7 @@ _CLIENT_FLAGS = "noscript loading stale"
     _CLIENT_FLAGS,
     group="connection",
     since="5.0.0",
-    summary="Returns the client ID for the current connection",
+    summary="The number of this connection",
 )
 def client_id(connection: Connection, args: list[bytes]) -> Reply:
     return connection.id
@@ -261,7 +260,7 @@ def client_id(connection: Connection, args: list[bytes]) -> Reply:
     _CLIENT_FLAGS,
     group="connection",
     since="2.6.9",
-    summary="Get the current connection name",
+    summary="The name this connection has given itself",
 )
 def client_getname(connection: Connection, args: list[bytes]) -> Reply:
     return connection.name or None
@@ -274,7 +273,7 @@ def client_getname(connection: Connection, args: list[bytes]) -> Reply:
     _CLIENT_FLAGS,
     group="connection",
     since="2.6.9",
-    summary="Set the current connection name",
+    summary="Give this connection a name",
 )
 def client_setname(connection: Connection, args: list[bytes]) -> Reply:
     connection.name = _check_name(args[2])
@@ -294,7 +293,7 @@ def _check_name(name: bytes) -> bytes:
     _CLIENT_FLAGS,
     group="connection",
     since="7.2.0",
-    summary="Set client or connection specific info",
+    summary="Note which library speaks on this connection",
 )
 def client_setinfo(connection: Connection, args: list[bytes]) -> Reply:
     attribute = args[2].upper()
@@ -315,7 +314,7 @@ def client_setinfo(connection: Connection, args: list[bytes]) -> Reply:
     _CLIENT_FLAGS,
     group="connection",
     since="6.2.0",
-    summary="Returns information about the current client connection.",
+    summary="This connection's line of CLIENT LIST",
 )
 def client_info(connection: Connection, args: list[bytes]) -> Reply:
     return Verbatim(_client_line(connection))
@@ -328,7 +327,7 @@ def client_info(connection: Connection, args: list[bytes]) -> Reply:
     f"admin {_CLIENT_FLAGS}",
     group="connection",
     since="2.4.0",
-    summary="Get the list of client connections",
+    summary="All connections of this node, a line each",
     reply_is_large=True,
     complexity="O(N)",
 )
@@ -400,7 +399,7 @@ def _client_line(connection: Connection) -> bytes:
     "loading stale",
     group="server",
     since="2.8.13",
-    summary="Get array of Redis command details",
+    summary="Declarations of all commands",
     reply_is_large=True,
 )
 def command_(connection: Connection, args: list[bytes]) -> Reply:
@@ -417,7 +416,7 @@ _COMMAND_FLAGS = "loading stale"
     _COMMAND_FLAGS,
     group="server",
     since="2.8.13",
-    summary="Get total number of Redis commands",
+    summary="How many commands there are",
 )
 def command_count(connection: Connection, args: list[bytes]) -> Reply:
     return len(TABLE)
@@ -430,7 +429,7 @@ def command_count(connection: Connection, args: list[bytes]) -> Reply:
     _COMMAND_FLAGS,
     group="server",
     since="7.0.0",
-    summary="Get an array of Redis command names",
+    summary="The names of commands",
     reply_is_large=True,
 )
 def command_list(connection: Connection, args: list[bytes]) -> Reply:
@@ -455,7 +454,7 @@ def command_list(connection: Connection, args: list[bytes]) -> Reply:
     _COMMAND_FLAGS,
     group="server",
     since="2.8.13",
-    summary="Get array of specific Redis command details",
+    summary="Declarations of some commands",
     reply_is_large=True,
 )
 def command_info(connection: Connection, args: list[bytes]) -> Reply:
@@ -472,7 +471,7 @@ def command_info(connection: Connection, args: list[bytes]) -> Reply:
     _COMMAND_FLAGS,
     group="server",
     since="7.0.0",
-    summary="Get array of specific Redis command documentation",
+    summary="What commands do",
     reply_is_large=True,
 )
 def command_docs(connection: Connection, args: list[bytes]) -> Reply:
@@ -526,7 +525,7 @@ def _command_docs(it: Command) -> Reply:
     "",
     group="server",
     since="2.0.0",
-    summary="A container for server configuration commands",
+    summary="What concerns the configuration",
 )
 def config(connection: Connection, args: list[bytes]) -> Reply:
     raise AssertionError("CONFIG has subcommands")
@@ -539,7 +538,7 @@ def config(connection: Connection, args: list[bytes]) -> Reply:
     "admin noscript loading stale",
     group="server",
     since="2.0.0",
-    summary="Get the values of configuration parameters",
+    summary="Settings whose names match a pattern",
 )
 def config_get(connection: Connection, args: list[bytes]) -> Reply:
     settings = _configuration(connection)
@@ -595,7 +594,7 @@ def _role(connection: Connection) -> str:
     "noscript loading stale fast",
     group="server",
     since="2.8.12",
-    summary="Return the role of the instance",
+    summary="Whether this node leads, and if not, who does",
 )
 def role(connection: Connection, args: list[bytes]) -> Reply:
     facts = connection.state.facts()
@@ -634,7 +633,7 @@ def sofa_info(connection: Connection, args: list[bytes]) -> Reply:
     CONNECTION,
     "loading stale",
     group="server",
-    summary="Get information and statistics about the server",
+    summary="Facts and figures about this node",
 )
 def info(connection: Connection, args: list[bytes]) -> Reply:
     wanted = {word.decode(errors="replace").lower() for word in args[1:]}
@@ -675,7 +674,7 @@ def _sections(connection: Connection) -> dict[str, dict[str, object]]:
             "redis_mode": "standalone",
             "os": sys.platform,
             "arch_bits": 64,
-            "process_id": os.getpid(),
+            "process_id": facts.process_id,
             "run_id": f"{facts.cluster}{facts.node}",
             "tcp_port": state.port,
             "uptime_in_seconds": facts.uptime_s,

@@ -16,7 +16,7 @@ TYPES: dict[type, bytes] = {type(None): b"none", bytes: b"string"}
 """What TYPE says of a value. Each type's file adds its own."""
 
 
-@command("del", -2, Route.WRITE, "write", keys=ALL_KEYS, summary="Delete a key", complexity="O(N)")
+@command("del", -2, Route.WRITE, "write", keys=ALL_KEYS, summary="Remove keys", complexity="O(N)")
 def del_(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return sum(map(keyspace.delete, args[1:]))
 
@@ -28,7 +28,7 @@ command(
     "write fast",
     keys=ALL_KEYS,
     since="4.0.0",
-    summary="Delete a key, its memory being freed without delay to anybody",
+    summary="Remove keys",
     complexity="O(N)",
 )(del_)
 
@@ -39,7 +39,7 @@ command(
     Route.READ,
     "readonly fast",
     keys=ALL_KEYS,
-    summary="Determine if a key exists",
+    summary="Count how many of the keys are there",
     complexity="O(N)",
 )
 def exists(keyspace: Keyspace, args: list[bytes]) -> Reply:
@@ -53,12 +53,12 @@ command(
     "readonly fast",
     keys=ALL_KEYS,
     since="3.2.1",
-    summary="Count which of the given keys exist",
+    summary="Count how many of the keys are there",
     complexity="O(N)",
 )(exists)
 
 
-@command("type", 2, Route.READ, "readonly fast", keys=ONE_KEY, summary="Determine the type stored at key")
+@command("type", 2, Route.READ, "readonly fast", keys=ONE_KEY, summary="The type of the value at a key")
 def type_(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return Status(TYPES[type(keyspace.find(args[1]))])
 
@@ -68,7 +68,7 @@ def type_(keyspace: Keyspace, args: list[bytes]) -> Reply:
     2,
     Route.READ,
     "readonly",
-    summary="Find all keys matching the given pattern",
+    summary="All keys that match a pattern",
     complexity="O(N)",
     dangerous=True,
     reply_is_large=True,
@@ -86,7 +86,7 @@ def keys(keyspace: Keyspace, args: list[bytes]) -> Reply:
     Route.READ,
     "readonly",
     since="2.8.0",
-    summary="Incrementally iterate the keys space",
+    summary="Go through all keys, a few at a time",
     complexity="O(1)",
     reply_is_large=True,
 )
@@ -123,7 +123,7 @@ def _parse_cursor(text: bytes) -> int:
     return int(text or b"0") % 2**64
 
 
-@command("randomkey", 1, Route.READ, "readonly", summary="Return a random key from the keyspace")
+@command("randomkey", 1, Route.READ, "readonly", summary="Any key at all")
 def randomkey(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return keyspace.any_key()
 
@@ -133,7 +133,7 @@ def randomkey(keyspace: Keyspace, args: list[bytes]) -> Reply:
     -2,
     Route.READ,
     since="2.2.3",
-    summary="A container for object introspection commands",
+    summary="What concerns the inside of values",
     complexity="Depends on subcommand.",
 )
 def object_(keyspace: Keyspace, args: list[bytes]) -> Reply:
@@ -147,7 +147,7 @@ def object_(keyspace: Keyspace, args: list[bytes]) -> Reply:
     "readonly",
     keys=(2, 2, 1),
     since="2.2.3",
-    summary="Inspect the internal encoding of a Redis object",
+    summary="How Redis would hold a value",
 )
 def object_encoding(keyspace: Keyspace, args: list[bytes]) -> Reply:
     """How Redis would hold the value if it had been SET. All strings are held alike here."""
@@ -166,13 +166,20 @@ def object_encoding(keyspace: Keyspace, args: list[bytes]) -> Reply:
     "readonly",
     keys=(2, 2, 1),
     since="2.2.3",
-    summary="Get the number of references to the value of the key",
+    summary="How often a value is referred to",
 )
 def object_refcount(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return None if keyspace.find(args[2]) is None else 1
 
 
-@command("rename", 3, Route.WRITE, "write", keys=(1, 2, 1), summary="Rename a key")
+@command(
+    "rename",
+    3,
+    Route.WRITE,
+    "write",
+    keys=(1, 2, 1),
+    summary="Give a value another key, in place of what is there",
+)
 def rename(keyspace: Keyspace, args: list[bytes]) -> Reply:
     old, new = args[1], args[2]
     value = keyspace.claim(old)
@@ -193,7 +200,7 @@ def rename(keyspace: Keyspace, args: list[bytes]) -> Reply:
     Route.WRITE,
     "write fast",
     keys=(1, 2, 1),
-    summary="Rename a key, only if the new key does not exist",
+    summary="Give a value another key, if nothing is there",
 )
 def renamenx(keyspace: Keyspace, args: list[bytes]) -> Reply:
     if keyspace.claim(args[1]) is None:
@@ -244,7 +251,9 @@ def _conditions(words: list[bytes]) -> set[bytes]:
     return conditions
 
 
-@command("expire", -3, Route.WRITE, "write fast", keys=ONE_KEY, summary="Set a key's time to live in seconds")
+@command(
+    "expire", -3, Route.WRITE, "write fast", keys=ONE_KEY, summary="Let a key expire so many seconds from now"
+)
 def expire(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _expire(keyspace, args, keyspace.time, 1000)
 
@@ -256,7 +265,7 @@ def expire(keyspace: Keyspace, args: list[bytes]) -> Reply:
     "write fast",
     keys=ONE_KEY,
     since="2.6.0",
-    summary="Set a key's time to live in milliseconds",
+    summary="Let a key expire so many milliseconds from now",
 )
 def pexpire(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _expire(keyspace, args, keyspace.time, 1)
@@ -269,7 +278,7 @@ def pexpire(keyspace: Keyspace, args: list[bytes]) -> Reply:
     "write fast",
     keys=ONE_KEY,
     since="1.2.0",
-    summary="Set the expiration for a key as a UNIX timestamp",
+    summary="Let a key expire at a Unix time in seconds",
 )
 def expireat(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _expire(keyspace, args, 0, 1000)
@@ -282,7 +291,7 @@ def expireat(keyspace: Keyspace, args: list[bytes]) -> Reply:
     "write fast",
     keys=ONE_KEY,
     since="2.6.0",
-    summary="Set the expiration for a key as a UNIX timestamp specified in milliseconds",
+    summary="Let a key expire at a Unix time in milliseconds",
 )
 def pexpireat(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _expire(keyspace, args, 0, 1)
@@ -296,9 +305,7 @@ def _remaining(keyspace: Keyspace, key: bytes) -> int:
     return -1 if at is None else max(1, at - keyspace.clock)
 
 
-@command(
-    "ttl", 2, Route.READ, "readonly fast", keys=ONE_KEY, summary="Get the time to live for a key in seconds"
-)
+@command("ttl", 2, Route.READ, "readonly fast", keys=ONE_KEY, summary="How many seconds a key has left")
 def ttl(keyspace: Keyspace, args: list[bytes]) -> Reply:
     remaining = _remaining(keyspace, args[1])
     return remaining if remaining < 0 else (remaining + 500) // 1000
@@ -311,7 +318,7 @@ def ttl(keyspace: Keyspace, args: list[bytes]) -> Reply:
     "readonly fast",
     keys=ONE_KEY,
     since="2.6.0",
-    summary="Get the time to live for a key in milliseconds",
+    summary="How many milliseconds a key has left",
 )
 def pttl(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _remaining(keyspace, args[1])
@@ -324,7 +331,7 @@ def pttl(keyspace: Keyspace, args: list[bytes]) -> Reply:
     "readonly fast",
     keys=ONE_KEY,
     since="7.0.0",
-    summary="Get the expiration Unix timestamp for a key",
+    summary="The Unix time in seconds at which a key expires",
 )
 def expiretime(keyspace: Keyspace, args: list[bytes]) -> Reply:
     at = pexpiretime(keyspace, args)
@@ -338,7 +345,7 @@ def expiretime(keyspace: Keyspace, args: list[bytes]) -> Reply:
     "readonly fast",
     keys=ONE_KEY,
     since="7.0.0",
-    summary="Get the expiration Unix timestamp for a key in milliseconds",
+    summary="The Unix time in milliseconds at which a key expires",
 )
 def pexpiretime(keyspace: Keyspace, args: list[bytes]) -> Reply:
     if keyspace.find(args[1]) is None:
@@ -353,7 +360,7 @@ def pexpiretime(keyspace: Keyspace, args: list[bytes]) -> Reply:
     "write fast",
     keys=ONE_KEY,
     since="2.2.0",
-    summary="Remove the expiration from a key",
+    summary="Let a key live for ever again",
 )
 def persist(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return int(keyspace.claim(args[1]) is not None and keyspace.persist(args[1]))
@@ -368,7 +375,7 @@ def persist(keyspace: Keyspace, args: list[bytes]) -> Reply:
     Route.READ,
     "readonly fast",
     group="server",
-    summary="Return the number of keys in the selected database",
+    summary="How many keys the database holds",
 )
 def dbsize(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return len(keyspace.values)
@@ -385,7 +392,7 @@ def _check_flush(args: list[bytes]) -> None:
     Route.WRITE,
     "write",
     group="server",
-    summary="Remove all keys from the current database",
+    summary="Remove all keys of the database",
     complexity="O(N)",
     dangerous=True,
 )
@@ -401,7 +408,7 @@ def flushdb(keyspace: Keyspace, args: list[bytes]) -> Reply:
     Route.WRITE,
     "write",
     group="server",
-    summary="Remove all keys from all databases",
+    summary="Remove all keys of all databases",
     complexity="O(N)",
     dangerous=True,
 )
@@ -419,7 +426,7 @@ def flushall(keyspace: Keyspace, args: list[bytes]) -> Reply:
     "loading stale fast",
     group="server",
     since="2.6.0",
-    summary="Return the current server time",
+    summary="The time that the cluster agrees on",
 )
 def time(keyspace: Keyspace, args: list[bytes]) -> Reply:
     """The time that the cluster agrees on, in seconds and microseconds; not any one machine's."""

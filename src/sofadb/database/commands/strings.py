@@ -25,9 +25,7 @@ SLICE_COPIED_BYTES_MAX = 512
 ONE_KEY = (1, 1, 1)
 
 
-@command(
-    "get", 2, Route.READ, "readonly fast", keys=ONE_KEY, group="string", summary="Get the value of a key"
-)
+@command("get", 2, Route.READ, "readonly fast", keys=ONE_KEY, group="string", summary="The string at a key")
 def get(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return keyspace.find_string(args[1])
 
@@ -39,7 +37,7 @@ def get(keyspace: Keyspace, args: list[bytes]) -> Reply:
     "write denyoom",
     keys=ONE_KEY,
     group="string",
-    summary="Set the string value of a key",
+    summary="Put a string, perhaps on conditions, perhaps with an expiry",
 )
 def set_(keyspace: Keyspace, args: list[bytes]) -> Reply:
     key, value = args[1], args[2]
@@ -105,7 +103,7 @@ def _expire_or_delete(keyspace: Keyspace, key: bytes, at: int) -> None:
     "write denyoom fast",
     keys=ONE_KEY,
     group="string",
-    summary="Set the value of a key, only if the key does not exist",
+    summary="Put a string, if the key is not there",
 )
 def setnx(keyspace: Keyspace, args: list[bytes]) -> Reply:
     if keyspace.claim(args[1]) is not None:
@@ -129,7 +127,7 @@ def _setex(keyspace: Keyspace, args: list[bytes], unit_ms: int, name: str) -> Re
     keys=ONE_KEY,
     group="string",
     since="2.0.0",
-    summary="Set the value and expiration of a key",
+    summary="Put a string that expires so many seconds from now",
 )
 def setex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _setex(keyspace, args, 1000, "setex")
@@ -143,7 +141,7 @@ def setex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=ONE_KEY,
     group="string",
     since="2.6.0",
-    summary="Set the value and expiration in milliseconds of a key",
+    summary="Put a string that expires so many milliseconds from now",
 )
 def psetex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _setex(keyspace, args, 1, "psetex")
@@ -156,7 +154,7 @@ def psetex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     "write denyoom fast",
     keys=ONE_KEY,
     group="string",
-    summary="Set the string value of a key and return its old value",
+    summary="Put a string and return the one before",
 )
 def getset(keyspace: Keyspace, args: list[bytes]) -> Reply:
     old = keyspace.claim_string(args[1])
@@ -172,7 +170,7 @@ def getset(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=ONE_KEY,
     group="string",
     since="6.2.0",
-    summary="Get the value of a key and delete the key",
+    summary="The string at a key, which is removed",
 )
 def getdel(keyspace: Keyspace, args: list[bytes]) -> Reply:
     old = keyspace.claim_string(args[1])
@@ -188,7 +186,7 @@ def getdel(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=ONE_KEY,
     group="string",
     since="6.2.0",
-    summary="Get the value of a key and optionally set its expiration",
+    summary="The string at a key, whose expiry is changed",
 )
 def getex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     key, at, persist = args[1], None, False
@@ -222,7 +220,7 @@ def getex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     "readonly fast",
     keys=(1, -1, 1),
     group="string",
-    summary="Get the values of all given keys",
+    summary="The strings at several keys",
 )
 def mget(keyspace: Keyspace, args: list[bytes]) -> Reply:
     values = map(keyspace.find, args[1:])
@@ -237,7 +235,7 @@ def mget(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=(1, -1, 2),
     group="string",
     since="1.0.1",
-    summary="Set multiple keys to multiple values",
+    summary="Put several strings at once",
 )
 def mset(keyspace: Keyspace, args: list[bytes]) -> Reply:
     if len(args) % 2 == 0:
@@ -255,7 +253,7 @@ def mset(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=(1, -1, 2),
     group="string",
     since="1.0.1",
-    summary="Set multiple keys to multiple values, only if none of the keys exist",
+    summary="Put several strings at once, if none of the keys is there",
 )
 def msetnx(keyspace: Keyspace, args: list[bytes]) -> Reply:
     if len(args) % 2 == 0:
@@ -274,7 +272,7 @@ def msetnx(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=ONE_KEY,
     group="string",
     since="2.0.0",
-    summary="Append a value to a key",
+    summary="Put more at the end of a string",
 )
 def append(keyspace: Keyspace, args: list[bytes]) -> Reply:
     value = keyspace.claim_string(args[1]) or b""
@@ -293,7 +291,7 @@ def append(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=ONE_KEY,
     group="string",
     since="2.2.0",
-    summary="Get the length of the value stored in a key",
+    summary="How many bytes a string has",
 )
 def strlen(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return len(keyspace.find_string(args[1]) or b"")
@@ -307,7 +305,7 @@ def strlen(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=ONE_KEY,
     group="string",
     since="2.4.0",
-    summary="Get a substring of the string stored at a key",
+    summary="A part of a string",
 )
 def getrange(keyspace: Keyspace, args: list[bytes]) -> Reply:
     first, last = parse_integer(args[2]), parse_integer(args[3])
@@ -328,7 +326,7 @@ command(
     "readonly",
     keys=ONE_KEY,
     group="string",
-    summary="Get a substring of the string stored at a key",
+    summary="A part of a string (the old name of GETRANGE)",
 )(getrange)
 
 
@@ -340,7 +338,7 @@ command(
     keys=ONE_KEY,
     group="string",
     since="2.2.0",
-    summary="Overwrite part of a string at key starting at the specified offset",
+    summary="Overwrite a part of a string",
 )
 def setrange(keyspace: Keyspace, args: list[bytes]) -> Reply:
     offset, part = parse_integer(args[2]), args[3]
@@ -372,7 +370,7 @@ def _increment(keyspace: Keyspace, key: bytes, amount: int) -> int:
     "write denyoom fast",
     keys=ONE_KEY,
     group="string",
-    summary="Increment the integer value of a key by one",
+    summary="Add 1 to a number",
 )
 def incr(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _increment(keyspace, args[1], 1)
@@ -385,7 +383,7 @@ def incr(keyspace: Keyspace, args: list[bytes]) -> Reply:
     "write denyoom fast",
     keys=ONE_KEY,
     group="string",
-    summary="Decrement the integer value of a key by one",
+    summary="Take 1 from a number",
 )
 def decr(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _increment(keyspace, args[1], -1)
@@ -398,7 +396,7 @@ def decr(keyspace: Keyspace, args: list[bytes]) -> Reply:
     "write denyoom fast",
     keys=ONE_KEY,
     group="string",
-    summary="Increment the integer value of a key by the given amount",
+    summary="Add an integer to a number",
 )
 def incrby(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _increment(keyspace, args[1], parse_integer(args[2]))
@@ -411,7 +409,7 @@ def incrby(keyspace: Keyspace, args: list[bytes]) -> Reply:
     "write denyoom fast",
     keys=ONE_KEY,
     group="string",
-    summary="Decrement the integer value of a key by the given number",
+    summary="Take an integer from a number",
 )
 def decrby(keyspace: Keyspace, args: list[bytes]) -> Reply:
     amount = parse_integer(args[2])
@@ -428,7 +426,7 @@ def decrby(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=ONE_KEY,
     group="string",
     since="2.6.0",
-    summary="Increment the float value of a key by the given amount",
+    summary="Add a decimal to a number",
 )
 def incrbyfloat(keyspace: Keyspace, args: list[bytes]) -> Reply:
     value = keyspace.claim_string(args[1])

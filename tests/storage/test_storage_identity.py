@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from crc32c import crc32c
 
 from sofadb.storage import identity
 from sofadb.storage.files import DiskFiles, StorageError
@@ -153,3 +154,35 @@ def test_a_path_that_is_a_file_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be made"):
         open_directory(tmp_path / "file", "n1", MEMBERS)
+
+
+def test_a_lock_file_that_was_removed_lets_nobody_in(tmp_path: Path) -> None:
+    opened = open_directory(tmp_path, "n1", MEMBERS)
+    (tmp_path / "lock").unlink()
+    with pytest.raises(StorageError, match="in use"):
+        open_directory(tmp_path, "n1", MEMBERS)
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b"[" * 100_000,
+        b'{"format": 1}',
+        b'{"format": 1, "cluster": 1, "node": 2}',
+        b"\xff",
+    ],
+)
+def test_an_identity_with_a_right_checksum_and_a_wrong_body_is_refused(tmp_path: Path, body: bytes) -> None:
+    (tmp_path / "identity").write_bytes(b"%08x\n" % crc32c(body) + body + b"\n")
+    with pytest.raises(StorageError, match="identity"):
+        open_directory(tmp_path, "n1", MEMBERS)
+
+
+def test_a_path_that_no_file_system_takes_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be made"):
+        open_directory(tmp_path / "a\0b", "n1", MEMBERS)

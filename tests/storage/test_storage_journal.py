@@ -20,15 +20,17 @@ from sofadb.storage.segment import (
     SEGMENT_HEADER_BYTES,
     Record,
     Rot,
+    SegmentHeader,
     encode_block,
 )
 from storage.simulated_disk import Crash, SimulatedDisk
 
-SEGMENT = SEGMENT_HEADER_BYTES + 4096
+SEGMENT = 16 << 10
+SALTS = random.Random(1)
 
 
-def opened(disk: SimulatedDisk) -> tuple[Journal, list[tuple[int, bytes]]]:
-    journal = Journal.open(disk, SEGMENT)
+def opened(disk: SimulatedDisk, owner: int = 7) -> tuple[Journal, list[tuple[int, bytes]]]:
+    journal = Journal.open(disk, SEGMENT, owner, new_salt=lambda: SALTS.getrandbits(64))
     return journal, list(journal.recover())
 
 
@@ -49,6 +51,10 @@ def written(count: int, mark: bool = True, size: int = 100) -> SimulatedDisk:
     if mark:
         journal.mark()
     return disk
+
+
+def block_bytes(*records: Record) -> int:
+    return encode_block(SegmentHeader(0, 1, 0, SEGMENT, 0, 1), 0, records)[1]
 
 
 def only_segment(disk: SimulatedDisk) -> str:
@@ -181,7 +187,7 @@ def _end_of_records(disk: SimulatedDisk) -> int:
 def _is_padding(offset: int) -> bool:
     """Bytes that prove nothing: behind the header's checksum, the mark itself, and between a block's end and the next."""
     if offset < SEGMENT_HEADER_BYTES:
-        return offset >= 56
+        return offset >= 512
     data = BLOCK_HEADER_BYTES + RECORD_HEADER_BYTES + len(b"1:") + 100
     block = data + -data % 8
     return (offset - SEGMENT_HEADER_BYTES) % block >= data
@@ -309,8 +315,8 @@ def test_another_format_version_is_named() -> None:
     inode = disk.latest[only_segment(disk)]
     for data in (inode.latest, inode.stable):
         data[8:12] = (9).to_bytes(4, "big")
-        data[52:56] = crc32c(bytes(data[:52])).to_bytes(4, "big")
-    with pytest.raises(Rot, match="version 9"):
+        data[508:512] = crc32c(bytes(data[:508])).to_bytes(4, "big")
+    with pytest.raises(StorageError, match="version 9"):
         opened(disk)
 
 
@@ -318,7 +324,7 @@ def test_a_block_of_another_place_or_generation_is_no_block() -> None:
     disk = written(4)
     name = only_segment(disk)
     inode = disk.latest[name]
-    size = encode_block(1, 0, [record(1)])[1]
+    size = block_bytes(record(1))
     first, second = SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES + size
     moved = bytes(inode.latest[second : second + size])
     for data in (inode.latest, inode.stable):
@@ -554,13 +560,103 @@ def test_a_cut_off_file_below_the_mark_is_rot() -> None:
 def test_two_blocks_that_changed_places_are_rot() -> None:
     disk = written(4)
     inode = disk.latest[only_segment(disk)]
-    size = encode_block(1, 0, [record(1)])[1]
+    size = block_bytes(record(1))
     first, second = SEGMENT_HEADER_BYTES + size, SEGMENT_HEADER_BYTES + 2 * size
     for data in (inode.latest, inode.stable):
         data[first:second], data[second : second + size] = data[second : second + size], data[first:second]
     with pytest.raises(Rot) as caught:
         opened(disk)
     assert caught.value.offset == first
+
+
+def test_a_last_segment_cut_off_anywhere_is_rot_whether_it_was_marked_or_not() -> None:
+    for mark in (True, False):
+        disk = written(5, mark)
+        name = only_segment(disk)
+        for size in (*range(0, SEGMENT, 1000), SEGMENT - 1):
+            cut = disk.copy()
+            del cut.latest[name].latest[size:], cut.latest[name].stable[size:]
+            with pytest.raises(Rot, match=name):
+                opened(cut)
+
+
+def test_two_sectors_that_changed_places_never_take_a_record_and_its_proof_at_once() -> None:
+    disk = written(5)
+    name = only_segment(disk)
+    last = _end_of_records(disk.copy()) - 60
+    for proof in (MARK_OFFSET, SEGMENT - PAGE_BYTES):
+        swapped = disk.copy()
+        for data in (swapped.latest[name].latest, swapped.latest[name].stable):
+            one, other = (slice(at - at % 512, at - at % 512 + 512) for at in (proof, last))
+            data[one], data[other] = data[other], data[one]
+        with pytest.raises(Rot):
+            opened(swapped)
+
+
+def test_what_a_client_sends_is_never_taken_for_a_block() -> None:
+    """A value full of blocks that fit their places in the file, made with everything that a client can know."""
+    guess = SegmentHeader(owner=7, generation=2, previous=0, size=SEGMENT, previous_end=0, salt=0)
+    first = record(1)
+    begin = SEGMENT_HEADER_BYTES + block_bytes(first) + BLOCK_HEADER_BYTES + RECORD_HEADER_BYTES
+    begin, padding = begin + -begin % 8, -begin % 8
+    blocks = [b"".join(encode_block(guess, begin + 56 * n, [Record(0, [b"forged 8"])])[0]) for n in range(60)]
+    assert {len(block) for block in blocks} == {56}
+    forged = b"".join((bytes(padding), *blocks))
+    disk = SimulatedDisk()
+    journal, _ = opened(disk)
+    journal.append([first])
+    disk.crash_at = disk.operations + 1
+    with pytest.raises(Crash):
+        journal.append([Record(0, [forged])])
+    # Whatever part of the last write is there: it is a torn tail, and nothing in it is evidence or a record.
+    for lost in range(10):
+        _, found = opened(disk.survive(lambda n, lost=lost: n != lost))
+        assert found in ([content(1)], [content(1), (0, forged)])
+
+
+def test_the_journal_of_another_node_is_refused() -> None:
+    disk = written(3)
+    with pytest.raises(StorageError, match="another node's"):
+        opened(disk, owner=8)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "journal-xyz.seg",
+        "spare-0x10.seg",
+        "spare-.seg",
+        "journal-0000000100000000.seg",
+        "spare-" + "f" * 16 + ".seg",
+    ],
+)
+def test_a_name_that_is_not_ours_is_named_and_nothing_is_called_damaged(name: str) -> None:
+    disk = written(3)
+    disk.create(name).close()
+    with pytest.raises(StorageError, match="move it out") as caught:
+        opened(disk)
+    assert name in str(caught.value)
+    assert not isinstance(caught.value, Rot)
+
+
+def test_absurd_keys_in_the_very_first_block_are_refused_before_anything_is_written() -> None:
+    disk = SimulatedDisk()
+    journal, _ = opened(disk)
+    operations = disk.operations
+    with pytest.raises(StorageError, match="too far"):
+        journal.append([Record(1, [b"x"]), Record(1 << 60, [b"x"])])
+    assert disk.operations == operations
+
+
+def test_nothing_stays_open_when_opening_fails() -> None:
+    disk = written(100)
+    for name in [name for name in disk.names() if name.startswith("journal-")]:
+        rotten = disk.copy()
+        before = rotten.open_files
+        rotten.flip(name, SEGMENT_HEADER_BYTES + 50)
+        with pytest.raises(Rot):
+            opened(rotten)
+        assert rotten.open_files == before
 
 
 def test_rot_says_after_which_key() -> None:

@@ -186,6 +186,21 @@ def test_a_failure_while_preparing_is_told_once_and_ends_everything() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_mistake_while_preparing_is_a_failure_and_no_silence() -> None:
+    office = Office(Gate())
+
+    def fail() -> None:
+        raise MemoryError
+
+    office.journal.prepare = fail  # type: ignore[method-assign]
+    office.journal.spares.clear()
+    office.save(1, size=1 << 15)
+    assert office.has_failed.wait(PATIENCE_S)
+    assert "MemoryError" in str(office.failures[0])
+    office.writer.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_mistake_in_the_thread_is_a_failure_and_no_silence() -> None:
     office = Office()
     office.writer.save([Record(-1, [b"no such key"])], lambda: None)

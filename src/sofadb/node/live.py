@@ -32,7 +32,7 @@ from sofadb.paxos import (
     Tick,
 )
 from sofadb.paxos.codec import decode_record, encode
-from sofadb.paxos.messages import Learn
+from sofadb.paxos.messages import Accept, Forward, Learn
 from sofadb.paxos.records import Acceptance, Learned
 from sofadb.storage.files import DiskFiles, StorageError
 from sofadb.storage.identity import Opened, open_directory
@@ -52,6 +52,8 @@ EXIT_STORAGE = 74
 EXIT_INVARIANT = 70
 """Something that cannot be is (sysexits.h: internal software error)."""
 
+UNSAVED_BYTES_MAX = 256 << 20
+"""With more than this on its way to the disk, what would add to it is not taken in: peers will say it again."""
 TEACH_BYTES_MAX = 4 << 20
 """How much is read back from disk for one message to a replica that is behind."""
 
@@ -100,7 +102,10 @@ class LiveWorld:
     def teach(self, teach: Teach) -> None:
         values, size = [], 0
         for instance in range(teach.first, teach.last + 1):
-            data = self.journal.read(instance)
+            try:
+                data = self.journal.read(instance)
+            except StorageError as problem:
+                die(EXIT_STORAGE, str(problem))
             record = decode_record(data) if data is not None else None
             assert isinstance(record, Acceptance | Learned), f"instance {instance} is chosen but not on disk"
             values.append(record.value)
@@ -195,19 +200,29 @@ async def start_node(
     Raises `StorageError` for a directory that is another node's, in use, damaged or full, and `OSError` if the peer
     port cannot be had.
     """
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_on_unhandled)
+    asyncio.get_running_loop().set_exception_handler(_on_unhandled)
     opened = open_directory(directory, node_id, members)
+    try:
+        return await _start_in(opened, peer_listen, client_address, settings or Settings())
+    except BaseException:
+        opened.close()
+        raise
+
+
+async def _start_in(
+    opened: Opened, peer_listen: tuple[str, int], client_address: str, settings: Settings
+) -> RunningNode:
     identity = opened.identity
-    journal = Journal.open(DiskFiles(directory))
+    journal = Journal.open(DiskFiles(opened.directory), owner=identity.owner)
     if journal.is_cut:
         raise StorageError(
-            f"{directory}: the beginning of the journal is missing, and there is no snapshot of it"
+            f"{opened.directory}: the beginning of the journal is missing, and there is no snapshot of it"
         )
+    loop = asyncio.get_running_loop()
     world = LiveWorld(loop, journal)
     node = Node(loop.call_soon)
     configuration = Configuration(tuple(sorted(identity.members)))
-    replica = Replica(node_id, identity.starts, configuration, settings or Settings())
+    replica = Replica(identity.node, identity.starts, configuration, settings)
     driver = Driver(replica, world, node)
     node.driver = world.driver = driver
 
@@ -220,11 +235,14 @@ async def start_node(
         time.monotonic() - began,
     )
 
-    world.writer = Writer(journal, world.stable, lambda error: die(EXIT_STORAGE, str(error)))
-    myself = Myself(identity.cluster, node_id, identity.starts, client_address)
+    if not journal.segments:
+        journal.prepare()
+    writer = world.writer = Writer(journal, world.stable, lambda error: die(EXIT_STORAGE, str(error)))
+    myself = Myself(identity.cluster, identity.node, identity.starts, client_address)
 
     def received(sender: NodeId, message: Message) -> None:
-        driver.handle(Received(sender, message))
+        if writer.pending_bytes <= UNSAVED_BYTES_MAX or not isinstance(message, Accept | Learn | Forward):
+            driver.handle(Received(sender, message))
 
     peers = world.peers = Peers(myself, dict(identity.members), received)
     await peers.start(*peer_listen)
@@ -237,8 +255,10 @@ async def start_node(
 def _on_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Whatever nobody handled is a broken belief: better no node than a wrong one."""
     error = context.get("exception")
-    if isinstance(error, OSError):
-        log.warning("%s: %s", context.get("message"), error)
+    if isinstance(error, OSError) and "handle" not in context:
+        log.warning(
+            "%s: %s", context.get("message"), error
+        )  # Of a socket, such as: no descriptor for another.
         return
     log.critical("%s", context.get("message"), exc_info=error)
     die(EXIT_INVARIANT, "a broken invariant; this node stops")

@@ -44,6 +44,11 @@ class Identity:
         body = json.dumps(asdict(self), indent=1, sort_keys=True).encode()
         return b"%08x\n" % crc32c(body) + body + b"\n"
 
+    @property
+    def owner(self) -> int:
+        """This node of this cluster as a number of 64 bits."""
+        return int.from_bytes(hashlib.sha256(f"{self.cluster}/{self.node}".encode()).digest()[:8], "big")
+
 
 @dataclass(slots=True)
 class Opened:
@@ -70,15 +75,15 @@ def open_directory(
     """Open or create the data directory of `node` and begin a new life in it.
 
     `members` (id to peer address) matters at the first start only; None then is an error. `cluster`, if it is given, must
-    be the id of the cluster that the directory belongs to. Raises `StorageError`, and then the directory is as it was.
+    be the id of the cluster that the directory belongs to. Raises `StorageError`; what was refused has changed nothing.
     """
     for each in (node, *(members or ())):
         if not NODE_ID.fullmatch(each):
             raise StorageError(f"{each!r} is no node id: 1 to 32 letters, digits, hyphens and underscores")
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as problem:
-        raise StorageError(f"the directory {path} cannot be made: {problem.strerror}") from problem
+    except (OSError, ValueError) as problem:
+        raise StorageError(f"the directory {path} cannot be made: {problem}") from problem
     lock = _lock(path)
     try:
         files = DiskFiles(path)
@@ -114,35 +119,37 @@ def _sync_way(path: Path) -> None:
     """Make the names that lead to a new directory durable: without them all that is in it is lost with the power.
 
     Which of them are new is not known (an earlier attempt may have been killed), but those in a directory that we may not
-    write, or on another file system, are not.
+    write or even look at, or on another file system, are not.
     """
-    device = os.stat(path).st_dev
-    for parent in path.resolve().parents:
-        if os.stat(parent).st_dev != device or not os.access(parent, os.R_OK | os.W_OK):
-            return
-        DiskFiles(parent).sync_directory()
+    try:
+        device = os.stat(path).st_dev
+        for parent in path.resolve().parents:
+            if os.stat(parent).st_dev != device or not os.access(parent, os.R_OK | os.W_OK):
+                return
+            DiskFiles(parent).sync_directory()
+    except PermissionError:
+        return
+    except OSError as problem:
+        raise StorageError(f"the way to {path} cannot be looked at: {problem}") from problem
 
 
 def _lock(path: Path) -> int:
+    """Lock the directory itself, which nobody can remove and make anew meanwhile, and leave our process id in a file."""
+    owner = path / _LOCK
     try:
-        descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as problem:
-        raise StorageError(f"{path} cannot be written: {problem.strerror}") from problem
+        raise StorageError(f"{path} cannot be opened: {problem.strerror}") from problem
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        owner.write_bytes(b"%d\n" % os.getpid())
     except BlockingIOError:
-        owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
         os.close(descriptor)
-        raise StorageError(f"{path} is in use by another process (pid {owner})") from None
+        holder = owner.read_text(errors="replace").strip() if owner.exists() else "unknown"
+        raise StorageError(f"{path} is in use by another process (pid {holder})") from None
     except OSError as problem:
         os.close(descriptor)
-        raise StorageError(f"{path / _LOCK} cannot be locked: {problem.strerror}") from problem
-    try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
-    except OSError as problem:
-        os.close(descriptor)
-        raise StorageError(f"{path / _LOCK} cannot be written: {problem.strerror}") from problem
+        raise StorageError(f"{path} cannot be locked: {problem.strerror}") from problem
     return descriptor
 
 
@@ -156,12 +163,20 @@ def _read(files: DiskFiles, path: Path) -> Identity:
     body = body.removesuffix(b"\n")
     if checksum != b"%08x" % crc32c(body):
         raise StorageError(f"{path} is damaged: its checksum does not fit; restore it, or rebuild this node")
-    fields = json.loads(body)
-    if fields.get("format") != FORMAT_VERSION:
-        raise StorageError(
-            f"{path} has format version {fields.get('format')}; this program knows version {FORMAT_VERSION}"
-        )
-    return Identity(**fields)
+    try:
+        fields = json.loads(body)
+        version = fields["format"]
+        if version != FORMAT_VERSION:
+            raise StorageError(
+                f"{path} has format version {version}, and this program knows version {FORMAT_VERSION}"
+            )
+        identity = Identity(**fields)
+        texts = [identity.cluster, identity.node, *identity.members, *identity.members.values()]
+        if not all(isinstance(text, str) for text in texts) or type(identity.starts) is not int:
+            raise TypeError("a field is of the wrong type")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
+        raise StorageError(f"{path} cannot be understood: {problem}") from None
+    return identity
 
 
 def _replace(files: DiskFiles, identity: Identity) -> None:

@@ -9,6 +9,8 @@ Files: `journal-<generation>.seg` are in use, in the order of their generations;
 used. A spare becomes a segment by getting its header, synced, then its name, and the directory synced: only then is anything
 written to it that somebody might be told of.
 
+A node's first segment is prepared before its first word, so that no write waits for zeros.
+
 An earlier life may have been killed at any point, between a rename and the sync of the directory too, or have died of a
 failed sync, after which the page cache shows what the disk does not have. So before recovery ends, everything that only the cache
 may hold is written again and synced, and marked: from then on we tell others of it.
@@ -16,10 +18,13 @@ may hold is written again and synced, and marked: from then on we tell others of
 
 from __future__ import annotations
 
+import os
+import re
 import threading
 from array import array
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import zip_longest
 
 from crc32c import crc32c
 
@@ -30,6 +35,7 @@ from .segment import (
     MARK_OFFSET,
     PAGE_BYTES,
     RECORD_HEADER_BYTES,
+    SEGMENT_BYTES_MAX,
     SEGMENT_HEADER_BYTES,
     Mark,
     Record,
@@ -50,6 +56,12 @@ KEY_GAP_MAX = 1 << 27
 """Keys follow each other closely; one further than this from all others (a gigabyte of index) is a mistake."""
 _ZERO_BYTES = 4 << 20
 _OFFSET_BITS = 32
+_NAME = re.compile(r"(journal|spare)-([0-9a-f]{16})\.seg", re.ASCII)
+_GENERATION_MAX = (1 << 32) - 1
+
+
+def _random_salt() -> int:
+    return int.from_bytes(os.urandom(8), "big")
 
 
 class KeyIndex:
@@ -61,12 +73,14 @@ class KeyIndex:
         self.first = 0
         self.places = array("Q")
 
-    def check(self, key: int) -> None:
-        """Raise `StorageError` for a key that `put` would need an absurd amount of memory for."""
-        if self.places and not -KEY_GAP_MAX <= key - self.first <= len(self.places) + KEY_GAP_MAX:
+    def check(self, keys: Sequence[int]) -> None:
+        """Raise `StorageError` if `put` would need an absurd amount of memory for these."""
+        low, high = min(keys, default=self.first), max(keys, default=self.first)
+        if self.places:
+            low, high = min(low, self.first), max(high, self.first + len(self.places) - 1)
+        if high - low - len(self.places) > KEY_GAP_MAX:
             raise StorageError(
-                f"key {key} is too far from those in the journal, "
-                f"{self.first} to {self.first + len(self.places) - 1}: this is a mistake of the program"
+                f"keys {low} to {high} are too far from each other: this is a mistake of the program"
             )
 
     def put(self, key: int, generation: int, offset: int) -> None:
@@ -114,9 +128,13 @@ class Segment:
 class Journal:
     """Make one with `Journal.open`. `append`, `mark` and `cut` are for one thread; `read` and `prepare` for any."""
 
-    def __init__(self, files: Files, segment_bytes: int) -> None:
-        assert SEGMENT_HEADER_BYTES < segment_bytes < 1 << _OFFSET_BITS
+    def __init__(
+        self, files: Files, segment_bytes: int, owner: int = 0, new_salt: Callable[[], int] = _random_salt
+    ) -> None:
+        assert SEGMENT_HEADER_BYTES + PAGE_BYTES < segment_bytes <= SEGMENT_BYTES_MAX
         self.files = files
+        self.owner = owner
+        self.new_salt = new_salt
         self.segment_bytes = segment_bytes
         self.failure: StorageError | None = None
         self.is_cut = False
@@ -138,22 +156,34 @@ class Journal:
         self._lock = threading.Lock()
         """Held while segments come and go or the index changes."""
         self._readers_lock = threading.Lock()
-        """Held while `read` reads, and while a segment is given up: nobody reads a file that is used anew."""
+        """Held while `read` reads, and while a segment leaves the list: nobody reads a file that is used anew."""
 
     # Opening
 
     @classmethod
-    def open(cls, files: Files, segment_bytes: int = SEGMENT_BYTES) -> Journal:
+    def open(
+        cls,
+        files: Files,
+        segment_bytes: int = SEGMENT_BYTES,
+        owner: int = 0,
+        new_salt: Callable[[], int] = _random_salt,
+    ) -> Journal:
         """Open the journal in `files`, making a new one if there is none. Raises `Rot` and `StorageError`.
 
-        The records are read when `recover` is called, which must be done before anything is appended.
+        `owner` says whose it is, a number of 64 bits: one of another owner is refused. The records are read when
+        `recover` is called, which must be done before anything is appended.
         """
-        journal = cls(files, segment_bytes)
+        journal = cls(files, segment_bytes, owner, new_salt)
         for name in files.names():
-            if name.startswith("journal-") and name.endswith(".seg"):
+            if not name.endswith(".seg"):
+                continue
+            parts = _NAME.fullmatch(name)
+            if parts is None or int(parts[2], 16) > _GENERATION_MAX:
+                raise StorageError(f"{name} is no file of this journal: move it out of the data directory")
+            if parts[1] == "journal":
                 journal.segments.append(journal._find_segment(name))
-            elif name.startswith("spare-") and name.endswith(".seg"):
-                journal._find_spare(name)
+            else:
+                journal._find_spare(name, int(parts[2], 16))
         for before, after in zip(journal.segments, journal.segments[1:], strict=False):
             if after.header.previous != before.generation:
                 raise Rot(_name(after.header.previous), 0, f"it is missing, though {after.name} follows it")
@@ -165,91 +195,93 @@ class Journal:
             journal.generation = max(journal.generation, last.generation)
         return journal
 
-    def _find_spare(self, name: str) -> None:
-        """Keep a spare that an earlier life left, unless it is not even as long as it should be."""
-        try:
-            generation = int(name.removeprefix("spare-").removesuffix(".seg"), 16)
-        except ValueError:
-            raise StorageError(
-                f"{name} is no file of this journal: move it out of the data directory"
-            ) from None
+    def _find_spare(self, name: str, generation: int) -> None:
+        """Keep a spare that an earlier life left, unless its size is not what it should be."""
         self.generation = max(self.generation, generation)
-        file = self.files.open(name)
-        size = file.size()
-        file.close()
-        if size < self.segment_bytes:
-            self.files.remove(name)
-        else:
+        with closing(self.files.open(name)) as file:
+            size = file.size()
+        if self.segment_bytes <= size <= SEGMENT_BYTES_MAX:
             self.spares[name] = size
+        else:
+            self.files.remove(name)
 
     def _find_segment(self, name: str) -> Segment:
-        file = self.files.open(name)
-        header = SegmentHeader.decode(file.read(PAGE_BYTES, 0))
-        mark = file.read(PAGE_BYTES, MARK_OFFSET)
-        file.close()
-        if isinstance(header, str):
-            raise Rot(name, 0, header)
-        if name != _name(header.generation):
-            raise Rot(name, 0, f"it is of generation {header.generation}, not what its name says")
-        return Segment(name, header, Mark.decode(mark, header.generation))
+        with closing(self.files.open(name)) as file:
+            try:
+                header = SegmentHeader.decode(file.read(PAGE_BYTES, 0))
+            except StorageError as problem:
+                raise StorageError(f"{name}: {problem}") from None
+            if isinstance(header, str):
+                raise Rot(name, 0, header)
+            if name != _name(header.generation):
+                raise Rot(name, 0, f"it is of generation {header.generation}, not what its name says")
+            if header.owner != self.owner:
+                raise StorageError(f"{name} is of another node's journal: put the right file back")
+            if not SEGMENT_HEADER_BYTES + PAGE_BYTES < header.size <= SEGMENT_BYTES_MAX:
+                raise Rot(name, 0, f"it claims a size of {header.size} bytes")
+            if file.size() < header.size:
+                raise Rot(name, file.size(), f"it has been cut off: it had {header.size} bytes")
+            marks = [
+                Mark.decode(file.read(PAGE_BYTES, offset), header.generation)
+                for offset in (MARK_OFFSET, header.end_max)
+            ]
+        return Segment(name, header, max(marks))
 
     def recover(self) -> Iterator[tuple[int, bytes]]:
         """Yield the key and data of every record, in the order of writing. Raises `Rot` at damage."""
-        for index, segment in enumerate(self.segments):
-            later = self.segments[index + 1] if index + 1 < len(self.segments) else None
-            yield from self._recover_segment(segment, later)
+        last_key = 0
+        for segment, later in zip_longest(self.segments, self.segments[1:]):
+            last_key = yield from self._recover_segment(segment, later, last_key)
         self.is_recovered = True
 
-    def _recover_segment(self, segment: Segment, later: Segment | None) -> Iterator[tuple[int, bytes]]:
-        file = self.files.open(segment.name)
-        data = memoryview(file.read(file.size(), 0))
-        proven = later.header.previous_end if later else segment.mark.end
-        witness = later.name if later else "its mark"
-        begin = at = SEGMENT_HEADER_BYTES
-        last_key = 0
-        while later is None or at < proven:
-            block = read_block(data, segment.generation, at)
-            if block is None:
-                break
-            for key, offset, contents in block.records:
-                if key:
-                    self._index.check(key)
-                    self._index.put(key, segment.generation, offset)
-                    segment.key_max = max(segment.key_max, key)
-                    last_key = key
-                yield key, bytes(contents)
-            begin, at = at, block.end
-        segment.end = at
-        if at < proven:
-            reason = f"there is no whole block, and {witness} proves that there was one"
-            raise Rot(segment.name, at, reason, last_key)
-        if later is not None:
-            file.close()
-            return
-        evidence = next(whole_blocks_beyond(data, segment.generation, at), None)
-        if evidence is not None:
-            reason = f"there is no whole block, and the one at {evidence} proves that there was"
-            raise Rot(segment.name, at, reason, last_key)
-        self._last = file
-        self._make_sure(file, segment, data, begin)
+    def _recover_segment(
+        self, segment: Segment, later: Segment | None, last_key: int
+    ) -> Generator[tuple[int, bytes], None, int]:
+        """Yield the records of one segment; `last_key` is the last one before it, and, returned, in it."""
+        with closing(self.files.open(segment.name)) as file:
+            data = memoryview(file.read(segment.header.size, 0))
+            proven = later.header.previous_end if later else segment.mark.end
+            witness = later.name if later else "its mark"
+            begin = at = SEGMENT_HEADER_BYTES
+            while later is None or at < proven:
+                block = read_block(data[: segment.header.end_max], segment.header, at)
+                if block is None:
+                    break
+                self._index.check([key for key, _, _ in block.records if key])
+                for key, offset, contents in block.records:
+                    if key:
+                        self._index.put(key, segment.generation, offset)
+                        segment.key_max = max(segment.key_max, key)
+                        last_key = key
+                    yield key, bytes(contents)
+                begin, at = at, block.end
+            segment.end = at
+            if at < proven:
+                reason = f"there is no whole block, and {witness} proves that there was one"
+                raise Rot(segment.name, at, reason, last_key)
+            if later is not None:
+                return last_key
+            evidence = next(whole_blocks_beyond(data, segment.header, at), None)
+            if evidence is not None:
+                reason = f"there is no whole block, and the one at {evidence} proves that there was"
+                raise Rot(segment.name, at, reason, last_key)
+            self._make_sure(file, segment, data, begin)
+        self._last = self.files.open(segment.name)
+        return last_key
 
     def _make_sure(self, file: File, segment: Segment, data: memoryview, begin: int) -> None:
         """Give the end of the log, whose last block is at `begin`, the durability that appending would have given it."""
         with self._for_good():
-            tail = bytes(data[segment.end :]).rstrip(b"\0")
-            for offset in range(0, len(tail), _ZERO_BYTES):
-                # The cut of a torn tail must last: nothing of it may ever look like a block behind a new one.
-                file.write([bytes(min(_ZERO_BYTES, len(tail) - offset))], segment.end + offset)
+            # What is left of a torn write stays behind the end. It never looks like a block: at its beginning is the next one.
             # A sync writes only what the cache takes for changed, so the block that nothing proves is written anew.
             if segment.end > segment.mark.end:
                 file.write([data[begin : segment.end]], begin)
             file.sync()
             self.files.sync_directory()
             self._mark(file, segment)
-            if len(self.segments) > 1 and not self.segments[-2].mark.followed_by:
-                before = self.files.open(self.segments[-2].name)
-                self._mark(before, self.segments[-2], segment.generation)
-                before.close()
+            if len(self.segments) > 1:
+                with closing(self.files.open(self.segments[-2].name)) as before:
+                    self._mark(before, self.segments[-2], segment.generation)
 
     # Writing
 
@@ -281,7 +313,8 @@ class Journal:
 
     def _mark(self, file: File, segment: Segment, followed_by: int = 0) -> None:
         mark = Mark(segment.generation, segment.end, followed_by)
-        file.write([mark.encode()], MARK_OFFSET)
+        for offset in (MARK_OFFSET, segment.header.end_max):
+            file.write([mark.encode()], offset)
         file.sync()
         self.syncs += 1
         segment.mark = mark
@@ -292,15 +325,13 @@ class Journal:
             raise StorageError(
                 f"a block of {size} bytes is too large for the journal: {BLOCK_BYTES_MAX} are allowed"
             )
-        for record in records:
-            if record.key:
-                self._index.check(record.key)
-        if self._last is None or self.segments[-1].end + size > self.segments[-1].header.size:
-            self._begin_segment(SEGMENT_HEADER_BYTES + size)
+        self._index.check([record.key for record in records if record.key])
+        if self._last is None or self.segments[-1].end + size > self.segments[-1].header.end_max:
+            self._begin_segment(SEGMENT_HEADER_BYTES + size + PAGE_BYTES)
         assert self._last is not None
         segment = self.segments[-1]
         offset = segment.end
-        buffers, total = encode_block(segment.generation, offset, records)
+        buffers, total = encode_block(segment.header, offset, records)
         assert total == size
         self._last.write(buffers, offset)
         self._last.sync()
@@ -335,11 +366,10 @@ class Journal:
         name, found = next((name, found) for name, found in self.spares.items() if found >= size)
         self.generation += 1
         previous, end = (self.segments[-1].generation, self.segments[-1].end) if self.segments else (0, 0)
-        header = SegmentHeader(self.generation, previous, found, end)
-        file = self.files.open(name)
-        file.write([header.encode()], 0)
-        file.sync()
-        file.close()
+        header = SegmentHeader(self.owner, self.generation, previous, found, end, self.new_salt())
+        with closing(self.files.open(name)) as file:
+            file.write([header.encode()], 0)
+            file.sync()
         self.files.rename(name, _name(self.generation))
         self.files.sync_directory()
         del self.spares[name]
@@ -355,11 +385,10 @@ class Journal:
             return
         self.generation += 1
         name = f"spare-{self.generation:016x}.seg"
-        file = self.files.create(name)
-        for begin in range(0, size, _ZERO_BYTES):
-            file.write([bytes(min(_ZERO_BYTES, size - begin))], begin)
-        file.sync()
-        file.close()
+        with closing(self.files.create(name)) as file:
+            for begin in range(0, size, _ZERO_BYTES):
+                file.write([bytes(min(_ZERO_BYTES, size - begin))], begin)
+            file.sync()
         self.files.sync_directory()
         self.spares[name] = size
 
@@ -408,26 +437,27 @@ class Journal:
         """
         with self._for_good():
             while len(self.segments) > 1 and self.segments[0].key_max < key:
-                with self._readers_lock, self._spares_lock:
-                    self._give_up_first()
+                self._give_up_first()
             with self._lock:
                 self._index.cut(key)
 
     def _give_up_first(self) -> None:
-        with self._lock:
-            segment = self.segments.pop(0)
-            # Nothing of it may be looked for any more.
-            self._index.cut(segment.key_max + 1)
-        reader = self._readers.pop(segment.generation, None)
-        if reader is not None:
-            reader.close()
-        if len(self.spares) < SPARES_MAX:
-            spare = f"spare-{segment.generation:016x}.seg"
-            self.files.rename(segment.name, spare)
-            self.spares[spare] = segment.header.size
-        else:
-            self.files.remove(segment.name)
-        self.files.sync_directory()
+        with self._readers_lock:
+            with self._lock:
+                segment = self.segments.pop(0)
+                # Nothing of it may be looked for any more: from here on nobody reads the file.
+                self._index.cut(segment.key_max + 1)
+            reader = self._readers.pop(segment.generation, None)
+            if reader is not None:
+                reader.close()
+        with self._spares_lock:
+            if len(self.spares) < SPARES_MAX:
+                spare = f"spare-{segment.generation:016x}.seg"
+                self.files.rename(segment.name, spare)
+                self.spares[spare] = segment.header.size
+            else:
+                self.files.remove(segment.name)
+            self.files.sync_directory()
         self.is_cut = True
 
     def close(self) -> None:

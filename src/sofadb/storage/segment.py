@@ -8,7 +8,9 @@ block's own CRC32C covers its header and its records' headers, and with their ch
 How to tell what lies there:
 
 - A block is *whole* if its checksums fit. They cover the segment's generation and the block's own offset, so what is left over
-  from an earlier use of the file, or was written to the wrong place, is never taken for a block.
+  from an earlier use of the file, or was written to the wrong place, is never taken for a block. They also cover the segment's
+  *salt*, a random number drawn for each use: records hold what clients send, and no client must be able to
+  send something that looks like a block.
 - Damage is *rot* if it lies where the log is proven to have been synced. The next block is written only after the sync
   of the one before has returned, so a whole block is evidence for everything before it, and the header of the next segment, which
   says where this one ends, is evidence for all of it.
@@ -17,8 +19,9 @@ How to tell what lies there:
 
 The last block of all has no evidence behind it, so the mark says how far the segment is synced. It is written in place when
 the log has been quiet for a moment, and when the next segment has been begun, whose generation it then names: a lost last
-segment is missed. It has a page of its own, so that a page that goes bad never takes a record and the proof of it at once.
-A mark that cannot be read proves nothing, and costs nothing.
+segment is missed. It stands twice, on a page behind the header and on the segment's last page, so that neither a page that
+goes bad nor one that was written to the wrong place takes a record and the proof of it at once. Each copy counts by
+itself; one that cannot be read proves nothing, and costs nothing.
 
 What this does not know: whether a journal of which every segment is gone ever was. Peers have to remember that (rule P10).
 """
@@ -34,7 +37,7 @@ from crc32c import crc32c
 
 from .files import Buffer, StorageError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Rises with every change of what is described here: a file read by other rules could pass for a torn one."""
 MAGIC = b"SofaJrnl"
 PAGE_BYTES = 4096
@@ -43,12 +46,16 @@ SEGMENT_HEADER_BYTES = 2 * PAGE_BYTES
 """The header and the mark; the first block begins behind them."""
 BLOCK_BYTES_MAX = 256 << 20
 """A block that claims to be larger is none."""
+SEGMENT_BYTES_MAX = 1 << 31
+"""No segment is larger: one that claims to be is none of ours."""
 
-_SEGMENT = Struct(">8sIQQQQQ")  # magic, format, generation, previous, size, proven end of previous, reserved
+_SEGMENT = Struct(">8sIQQQQQQ")  # magic, format, owner, generation, previous, size, end of previous, salt
+_CHECKED_BYTES = 508
+"""The header's checksum covers so much and stands behind it, in every format version from 3 on."""
 _MARK = Struct(">8sQQQ")  # magic, generation, end, followed by
 _MARK_MAGIC = b"SofaMark"
 _CHECKSUM = Struct(">I")
-_BLOCK = Struct(">IQQII")  # checksum, generation, offset, bytes after this header, records
+_BLOCK = Struct(">IQQII")  # checksum, salt, offset, bytes after this header, records
 _RECORD = Struct(">QII")  # key, bytes of data, checksum of data
 
 BLOCK_HEADER_BYTES = _BLOCK.size
@@ -80,6 +87,8 @@ class Record:
 class SegmentHeader(NamedTuple):
     """The first bytes of a segment."""
 
+    owner: int
+    """Whose journal this is: a segment of another node's is not taken for ours."""
     generation: int
     """Rises with every use of a file, and never comes again."""
     previous: int
@@ -87,25 +96,33 @@ class SegmentHeader(NamedTuple):
     size: int
     previous_end: int
     """Where the segment before it ends: everything up to there is synced."""
+    salt: int
+    """Drawn at random for this use of the file."""
+
+    @property
+    def end_max(self) -> int:
+        """Blocks end here at the latest: the last page is the mark's."""
+        return self.size - PAGE_BYTES
 
     def encode(self) -> bytes:
-        body = _SEGMENT.pack(
-            MAGIC, FORMAT_VERSION, self.generation, self.previous, self.size, self.previous_end, 0
-        )
-        body += _CHECKSUM.pack(crc32c(body))
-        return body.ljust(PAGE_BYTES, b"\0")
+        body = _SEGMENT.pack(MAGIC, FORMAT_VERSION, *self).ljust(_CHECKED_BYTES, b"\0")
+        return (body + _CHECKSUM.pack(crc32c(body))).ljust(PAGE_BYTES, b"\0")
 
     @classmethod
     def decode(cls, data: Buffer) -> SegmentHeader | str:
-        """Return the header, or in words why it is none."""
+        """Return the header, or in words why it is damaged. Raises `StorageError` for one of another format."""
         if len(data) < PAGE_BYTES:
             return "the file is too short for a header"
-        magic, version, generation, previous, size, previous_end, _ = _SEGMENT.unpack_from(data)
-        if magic != MAGIC or _CHECKSUM.unpack_from(data, _SEGMENT.size)[0] != crc32c(data[: _SEGMENT.size]):
+        magic, version, *fields = _SEGMENT.unpack_from(data)
+        fits = _CHECKSUM.unpack_from(data, _CHECKED_BYTES)[0] == crc32c(data[:_CHECKED_BYTES])
+        if magic != MAGIC or not fits:
             return "the header's checksum does not fit"
         if version != FORMAT_VERSION:
-            return f"it has format version {version}, and this program knows version {FORMAT_VERSION}"
-        return cls(generation, previous, size, previous_end)
+            raise StorageError(
+                f"it has format version {version}, and this program knows version {FORMAT_VERSION}: "
+                "start the node with a program that knows it"
+            )
+        return cls(*fields)
 
 
 class Mark(NamedTuple):
@@ -133,7 +150,7 @@ class Mark(NamedTuple):
         return cls(generation, SEGMENT_HEADER_BYTES)
 
 
-def encode_block(generation: int, offset: int, records: Sequence[Record]) -> tuple[list[Buffer], int]:
+def encode_block(segment: SegmentHeader, offset: int, records: Sequence[Record]) -> tuple[list[Buffer], int]:
     """Return a block as buffers to be written at `offset`, and how many bytes they are. Copies no data."""
     buffers: list[Buffer] = [b""]
     headers, length = [], 0
@@ -147,14 +164,18 @@ def encode_block(generation: int, offset: int, records: Sequence[Record]) -> tup
         buffers.append(header)
         buffers += record.data
         length += RECORD_HEADER_BYTES + size
-    rest = _BLOCK.pack(0, generation, offset, length, len(records))[4:]
-    checksum = crc32c(b"".join(headers), crc32c(rest))
-    buffers[0] = _CHECKSUM.pack(checksum) + rest
+    rest = _BLOCK.pack(0, segment.salt, offset, length, len(records))[4:]
+    buffers[0] = _CHECKSUM.pack(_block_checksum(segment, rest, headers)) + rest
     total = BLOCK_HEADER_BYTES + length
     if total % 8:
         buffers.append(_ZEROS[total % 8 :])
         total += 8 - total % 8
     return buffers, total
+
+
+def _block_checksum(segment: SegmentHeader, fields: Buffer, headers: Sequence[Buffer]) -> int:
+    begin = crc32c(segment.generation.to_bytes(8, "big"))
+    return crc32c(b"".join(headers), crc32c(fields, begin))
 
 
 class Block(NamedTuple):
@@ -164,17 +185,17 @@ class Block(NamedTuple):
     records: list[tuple[int, int, memoryview]]
 
 
-def read_block(data: memoryview, generation: int, offset: int) -> Block | None:
+def read_block(data: memoryview, segment: SegmentHeader, offset: int) -> Block | None:
     """Return the block at `offset` of a segment's bytes, or None if there is no whole one."""
     if offset + BLOCK_HEADER_BYTES > len(data):
         return None
-    checksum, of_generation, of_offset, length, count = _BLOCK.unpack_from(data, offset)
+    checksum, salt, of_offset, length, count = _BLOCK.unpack_from(data, offset)
     at = offset + BLOCK_HEADER_BYTES
     end = at + length
     if (
-        of_generation != generation
+        salt != segment.salt
         or of_offset != offset
-        or end > len(data)
+        or end > min(len(data), offset + BLOCK_BYTES_MAX)
         or count * RECORD_HEADER_BYTES > length
     ):
         return None
@@ -190,21 +211,21 @@ def read_block(data: memoryview, generation: int, offset: int) -> Block | None:
         records.append((key, at, of_data, data[begin : begin + size]))
         at = begin + size
     fields = data[offset + 4 : offset + BLOCK_HEADER_BYTES]
-    if at != end or crc32c(b"".join(headers), crc32c(fields)) != checksum:
+    if at != end or _block_checksum(segment, fields, headers) != checksum:
         return None
     if any(crc32c(contents) != of_data for _, _, of_data, contents in records):
         return None
     return Block(end + -end % 8, [(key, where, contents) for key, where, _, contents in records])
 
 
-def whole_blocks_beyond(data: memoryview, generation: int, offset: int) -> Iterator[int]:
-    """Where, beyond `offset`, whole blocks of this generation begin."""
-    pattern = generation.to_bytes(8, "big")
+def whole_blocks_beyond(data: memoryview, segment: SegmentHeader, offset: int) -> Iterator[int]:
+    """Where, beyond `offset`, whole blocks of this segment begin."""
+    pattern = segment.salt.to_bytes(8, "big")
     haystack = bytes(data)
     at = haystack.find(pattern, offset)
     while at >= 0:
         begin = at - 4
-        if begin > offset and begin % 8 == 0 and read_block(data, generation, begin) is not None:
+        if begin > offset and begin % 8 == 0 and read_block(data, segment, begin) is not None:
             yield begin
         at = haystack.find(pattern, at + 1)
 

@@ -7,14 +7,15 @@ the one that prepares, no callback of that save or of any later one is ever call
 When the log has been quiet for a moment, the thread writes the mark that proves the last block (rule P11), and it
 has the next segment prepared, by another thread, before the current one is full.
 
-It takes whatever it is given: who calls `save` looks at `pending_bytes`, and stops in time.
+It takes whatever it is given: whoever calls `save` looks at `pending_bytes`, and takes nothing in that would add to it.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from .files import StorageError
 from .journal import Journal
@@ -22,7 +23,7 @@ from .segment import Record
 
 BLOCK_BYTES = 8 << 20
 """A block holds no more data than this, unless a single save does: one save is never divided."""
-MARK_AFTER_S = 0.02
+MARK_AFTER_S = 0.1
 
 Callback = Callable[[], None]
 
@@ -73,13 +74,18 @@ class Writer:
         self.journal.close()
 
     def _run(self) -> None:
-        try:
+        with self._any_failure_ends_all():
             self._work()
+
+    @contextmanager
+    def _any_failure_ends_all(self) -> Iterator[None]:
+        try:
+            yield
         except StorageError as failure:
             self._fail(failure)
         except BaseException as mistake:
             # Nobody would ever be answered again, and nobody would know why.
-            self._fail(StorageError(f"the disk thread stopped by a mistake of the program: {mistake!r}"))
+            self._fail(StorageError(f"a disk thread stopped by a mistake of the program: {mistake!r}"))
             raise
 
     def _work(self) -> None:
@@ -105,10 +111,8 @@ class Writer:
                 self._preparing.start()
 
     def _prepare(self) -> None:
-        try:
+        with self._any_failure_ends_all():
             self.journal.prepare()
-        except StorageError as failure:
-            self._fail(failure)
 
     def _fail(self, failure: StorageError) -> None:
         with self._condition:

@@ -54,7 +54,7 @@ class Greeting:
         try:
             fields = json.loads(bytes(data))
             greeting = cls(**fields)
-        except (ValueError, TypeError) as problem:
+        except (ValueError, TypeError, RecursionError) as problem:
             raise BadPeer(f"its greeting cannot be read: {problem}") from None
         texts = (greeting.cluster, greeting.node, greeting.to, greeting.client_address, greeting.problem)
         if not all(isinstance(text, str) for text in texts) or type(greeting.starts) is not int:

@@ -25,16 +25,14 @@ class NeverWaiting(logging.handlers.QueueHandler):
         self.dropped = 0
 
     def enqueue(self, record: logging.LogRecord) -> None:
+        if self.dropped:
+            record.msg = f"{record.getMessage()} ({self.dropped} log lines were dropped before)"
+            record.args = None
         try:
             self.records.put_nowait(record)
         except queue.Full:
             self.dropped += 1
-            return
-        if self.dropped:
-            record.msg, record.args = (
-                f"{record.getMessage()} ({self.dropped} log lines were dropped before)",
-                None,
-            )
+        else:
             self.dropped = 0
 
     def flush(self) -> None:

@@ -72,6 +72,10 @@ def tune(transport: asyncio.BaseTransport) -> None:
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
 
@@ -117,6 +121,11 @@ class Link(asyncio.Protocol):
         self.peer.client_address = greeting.client_address
         self.peer.starts = max(self.peer.starts, greeting.starts)
         log.info("connected to %s", self.peer.node)
+
+    def expect_greeting(self) -> None:
+        """It had its time to answer."""
+        if not self.greeted:
+            self._give_up("it accepts connections and says nothing")
 
     def _give_up(self, problem: str) -> None:
         self.problem = problem
@@ -284,7 +293,9 @@ class Peers:
                 link.problem = str(problem) or "it does not answer"
             else:
                 peer.link = link
+                timer = loop.call_later(GREETING_TIMEOUT_S, link.expect_greeting)
                 await link.closed
+                timer.cancel()
                 peer.link = None
                 if link.greeted:
                     pause_ms = PAUSE_MS_MIN

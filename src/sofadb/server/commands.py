@@ -13,6 +13,7 @@ import time
 from dataclasses import asdict
 
 from sofadb import __version__
+from sofadb.database.arguments import parse_integer
 from sofadb.database.database import DATABASES
 from sofadb.database.patterns import matcher
 from sofadb.database.replies import OK, Reply, ReplyError, Status, Verbatim
@@ -143,7 +144,8 @@ def hello(connection: Connection, args: list[bytes]) -> Reply:
     summary="Make the connection as good as new",
 )
 def reset(connection: Connection, args: list[bytes]) -> Reply:
-    connection.database, connection.multi, connection.watched = 0, None, []
+    connection.database, connection.multi = 0, None
+    connection.unwatch()
     connection.resp3, connection.name = False, b""
     return Status(b"RESET")
 
@@ -189,7 +191,8 @@ def exec_(connection: Connection, args: list[bytes]) -> Reply:
 def discard(connection: Connection, args: list[bytes]) -> Reply:
     if connection.multi is None:
         raise ReplyError("ERR DISCARD without MULTI")
-    connection.multi, connection.watched = None, []
+    connection.multi = None
+    connection.unwatch()
     return OK
 
 
@@ -217,7 +220,7 @@ def watch(connection: Connection, args: list[bytes]) -> Reply:
     summary="Watch no keys any more",
 )
 def unwatch(connection: Connection, args: list[bytes]) -> Reply:
-    connection.watched = []
+    connection.unwatch()
     return OK
 
 
@@ -342,9 +345,8 @@ def client_list(connection: Connection, args: list[bytes]) -> Reply:
                 raise ReplyError(f"ERR Unknown client type '{args[3].decode(errors='backslashreplace')}'")
             chosen = chosen if kind == b"normal" else []
         elif option == b"ID" and len(args) > 3:
-            if not all(word.isdigit() and int(word) > 0 for word in args[3:]):
-                raise ReplyError("ERR Invalid client ID")
-            chosen = [clients[int(word)] for word in args[3:] if int(word) in clients]
+            numbers = [parse_integer(word, "ERR Invalid client ID") for word in args[3:]]
+            chosen = [clients[number] for number in numbers if number in clients]
         else:
             raise ReplyError("ERR syntax error")
     return Verbatim(b"".join(map(_client_line, chosen)))

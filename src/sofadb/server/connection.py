@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
+from sofadb.database.arguments import parse_integer
 from sofadb.database.replies import NULL_ARRAY, Reply, ReplyError, Status
 from sofadb.database.runs import Call, Group, Run, Transaction, Watched
 from sofadb.database.table import Command, Route, check
@@ -49,7 +50,7 @@ QUEUED_LARGE_BYTES = 1 << 20
 class Work:
     """A run on its way. The node calls `execute` or `fail`, once."""
 
-    __slots__ = ("behind", "connection", "is_done", "needs_log", "replies", "run")
+    __slots__ = ("behind", "connection", "is_done", "is_local", "needs_log", "replies", "run")
 
     def __init__(self, connection: Connection, run: Run | Transaction) -> None:
         self.connection = connection
@@ -59,6 +60,8 @@ class Work:
         """Runs of reads that are executed right after this one."""
         self.replies: list[Reply] = []
         self.is_done = False
+        self.is_local = False
+        """Whether it needs no node: it is executed when what is before it is answered."""
 
     def encode(self) -> bytes:
         """What every replica has to execute."""
@@ -76,12 +79,15 @@ class Work:
     def fail(self, error: ReplyError) -> None:
         """It is not done, or nobody knows. What concerns only the connection is done all the same."""
         for work in (self, *self.behind):
-            if isinstance(work.run, Transaction):
-                work.replies = [error]
-            else:
-                work.replies = [_without_state(call, error) for call in work.run.group.calls]
-            work.is_done = True
+            work.do_without_state(error)
         self.connection.work_done()
+
+    def do_without_state(self, error: ReplyError) -> None:
+        if isinstance(self.run, Transaction):
+            self.replies = [error]
+        else:
+            self.replies = [_without_state(call, error) for call in self.run.group.calls]
+        self.is_done = True
 
 
 def _without_state(call: Call, error: ReplyError) -> Reply:
@@ -170,7 +176,9 @@ class Connection(asyncio.Protocol):
         self.database = 0
         self.resp3 = False
         self.multi: _Multi | None = None
-        self.watched: list[Watched] = []
+        self.watched: dict[tuple[int, bytes], int] = {}
+        """Versions of keys, by database and key."""
+        self.watched_bytes = 0
         self.address = self.local_address = ""
         self.created_at = self.active_at = time.monotonic()
         self.last_command = "NULL"
@@ -227,8 +235,8 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         # What was asked for is still answered: the other half of the connection is open.
-        if self._flight or self._chunks:
-            self.is_closing = True
+        if self._flight or self._chunks or self._pieces is not None:
+            self.is_closing = self.is_closing or not self.requests.problem  # A problem is still told.
             return True
         return False
 
@@ -303,6 +311,7 @@ class Connection(asyncio.Protocol):
                 self._on_mistake(calls, problem, args)
                 index += 1
                 continue
+            self.last_command = command.name
             if command.reply_is_large and self.multi is None:
                 if calls:
                     break
@@ -339,8 +348,6 @@ class Connection(asyncio.Protocol):
                     writes.append(index)
                 calls.append((command.function, args))
             index += 1
-        if index > begin:
-            self.last_command = _name(requests[index - 1])
         self._consume(chunk, index)
         if special is not None:
             return special
@@ -372,9 +379,8 @@ class Connection(asyncio.Protocol):
             flight.append(work)
             self.state.node.read(work)
         else:
+            work.is_local = True
             flight.append(work)
-            work.replies = [_without_state(call, NO_STATE) for call in _calls(run)]
-            work.is_done = True
             if flight[0] is work:
                 self.work_done()
 
@@ -408,7 +414,13 @@ class Connection(asyncio.Protocol):
             number = self.database
 
             def watch(keyspace: Any, args: list[bytes]) -> Reply:
-                self.watched += [Watched(number, key, keyspace.version(key)) for key in keys]
+                new = {key for key in keys if (number, key) not in self.watched}
+                size = self.watched_bytes + sum(len(key) + 64 for key in new)
+                if size > self.state.settings.transaction_bytes_max:
+                    raise ReplyError("ERR too many keys are watched")
+                self.watched_bytes = size
+                for key in keys:
+                    self.watched.setdefault((number, key), keyspace.version(key))
                 return Status(b"OK")
 
             return Run(self.database, [(watch, args)], b"")
@@ -450,7 +462,8 @@ class Connection(asyncio.Protocol):
         """Put a command into the transaction; the reply for now is QUEUED."""
         multi = self.multi
         assert multi is not None
-        multi.size += QUEUED_LARGE_BYTES if command.reply_is_large else sum(map(len, args)) + 64
+        size = len(raw) if raw else sum(map(len, args))
+        multi.size += QUEUED_LARGE_BYTES if command.reply_is_large else size + 64 * len(args)
         if multi.size > self.state.settings.transaction_bytes_max:
             multi.has_errors = True
             multi.groups.clear()
@@ -472,11 +485,16 @@ class Connection(asyncio.Protocol):
         multi, self.multi = self.multi, None
         if multi is None:
             return self._say(ReplyError("ERR EXEC without MULTI"))
-        watched, self.watched = self.watched, []
+        watched = [Watched(number, key, version) for (number, key), version in self.watched.items()]
+        self.unwatch()
         if multi.has_errors:
             return self._say(ReplyError("EXECABORT Transaction discarded because of previous errors."))
         groups = [Group(number, calls, b"".join(raws)) for number, calls, raws in multi.groups]
         return _Exec(self, multi.database, watched, groups)
+
+    def unwatch(self) -> None:
+        """Watch no keys any more."""
+        self.watched, self.watched_bytes = {}, 0
 
     def _on_mistake(self, calls: list[Call], problem: ReplyError, args: list[bytes]) -> None:
         """What is no command at all."""
@@ -503,6 +521,8 @@ class Connection(asyncio.Protocol):
                 else:
                     self._write(piece)
                 continue
+            if flight and flight[0].is_local:
+                flight[0].do_without_state(NO_STATE)
             if not flight or not flight[0].is_done:
                 break
             encoded = encode(flight.popleft().replies, self.resp3)
@@ -536,9 +556,7 @@ NO_STATE = ReplyError("ERR this is no command of the connection")
 
 def parse_database(text: bytes) -> int:
     """The number that SELECT names. Raises `ReplyError`."""
-    if not text.removeprefix(b"-").isdigit() or len(text) > 10:
-        raise ReplyError("ERR value is not an integer or out of range")
-    number = int(text)
+    number = parse_integer(text)
     if not 0 <= number < 16:
         raise ReplyError("ERR DB index is out of range")
     return number
@@ -550,11 +568,6 @@ def _concerns_state(run: Run | Transaction) -> bool:
     )
 
 
-def _calls(run: Run | Transaction) -> list[Call]:
-    assert isinstance(run, Run)
-    return list(run.group.calls)
-
-
 def _raw(chunk: Chunk, writes: list[int]) -> bytes:
     """The bytes of these requests: one slice where they lie together."""
     if not writes:
@@ -563,10 +576,6 @@ def _raw(chunk: Chunk, writes: list[int]) -> bytes:
     if writes[-1] - writes[0] + 1 == len(writes):
         return chunk.data[borders[writes[0]] : borders[writes[-1] + 1]]
     return b"".join([chunk.data[borders[index] : borders[index + 1]] for index in writes])
-
-
-def _name(args: list[bytes]) -> str:
-    return args[0][:32].decode(errors="backslashreplace").lower()
 
 
 def _shown(address: Any) -> str:

@@ -19,23 +19,36 @@ LONG_ITEMS = 4096
 """An array longer than this is encoded bit by bit."""
 PIECE_BYTES = 64 << 10
 """What is small is put together into pieces of about this size."""
+AT_ONCE_BYTES = 256 << 10
+"""When so much is encoded, the rest waits until the client has taken it."""
 
 Buffer = bytes | memoryview
 
 
-class _Long:
-    """A long array, to be encoded when its turn comes."""
+class _Rest:
+    """What is left of an array, to be encoded when its turn comes."""
 
-    __slots__ = ("items",)
+    __slots__ = ("replies",)
 
-    def __init__(self, items: list[Reply]) -> None:
-        self.items = items
+    def __init__(self, replies: Iterator[Reply]) -> None:
+        self.replies = replies
 
 
 class _Parts(list[Any]):
-    """Bytes, and where `is_large` is set, large buffers and `_Long`s between them."""
+    """Bytes, and where `is_large` is set, large buffers and `_Rest`s between them."""
 
     is_large = False
+    size = 0
+    """Of the strings in it."""
+
+    def take(self, replies: Iterator[Reply], resp3: bool) -> None:
+        """Encode replies, and leave it at that when there is enough."""
+        for reply in replies:
+            _ENCODERS[type(reply)](self, reply, resp3)
+            if self.size > AT_ONCE_BYTES or len(self) > LONG_ITEMS:
+                self.append(_Rest(replies))
+                self.is_large = True
+                break
 
 
 _Encoder = Callable[[_Parts, Any, bool], None]
@@ -44,17 +57,15 @@ _Encoder = Callable[[_Parts, Any, bool], None]
 def encode(replies: Iterable[Reply], resp3: bool) -> bytes | Iterator[Buffer]:
     """The bytes of all `replies`, one behind the other: in one piece, or if they are large, piece by piece."""
     parts = _Parts()
-    for reply in replies:
-        _ENCODERS[type(reply)](parts, reply, resp3)
+    parts.take(iter(replies), resp3)
     return _pieces(parts, resp3) if parts.is_large else b"".join(parts)
 
 
 def _pieces(parts: _Parts, resp3: bool) -> Iterator[Buffer]:
-    small: list[bytes] = []
+    small: list[Buffer] = []
     size = 0
-    for part in parts:
-        is_long = type(part) is _Long
-        if not is_long and len(part) < LARGE_BYTES:
+    for part in _unfolded(parts, resp3):
+        if len(part) < LARGE_BYTES:
             small.append(part)
             size += len(part)
             if size < PIECE_BYTES:
@@ -62,22 +73,31 @@ def _pieces(parts: _Parts, resp3: bool) -> Iterator[Buffer]:
         if small:
             yield b"".join(small)
             small, size = [], 0
-        if is_long:
-            for begin in range(0, len(part.items), LONG_ITEMS):
-                encoded = encode(part.items[begin : begin + LONG_ITEMS], resp3)
-                if isinstance(encoded, bytes):
-                    yield encoded
-                else:
-                    yield from encoded
-        elif len(part) >= LARGE_BYTES:
+        if len(part) >= LARGE_BYTES:
             yield part
     if small:
         yield b"".join(small)
 
 
+def _unfolded(parts: _Parts, resp3: bool) -> Iterator[Buffer]:
+    """The parts, with what was left for later in its place."""
+    stack = [iter(parts)]
+    while stack:
+        part = next(stack[-1], None)
+        if part is None:
+            stack.pop()
+        elif type(part) is _Rest:
+            more = _Parts()
+            more.take(part.replies, resp3)
+            stack.append(iter(more))
+        else:
+            yield part
+
+
 def _bulk(parts: _Parts, reply: Buffer, resp3: bool) -> None:
     if len(reply) < LARGE_BYTES:
         parts.append(b"$%d\r\n%b\r\n" % (len(reply), reply))  # type: ignore[str-format]
+        parts.size += len(reply)
     else:
         parts += (b"$%d\r\n" % len(reply), reply, b"\r\n")
         parts.is_large = True
@@ -130,12 +150,7 @@ def _verbatim(parts: _Parts, reply: Verbatim, resp3: bool) -> None:
 
 def _array(parts: _Parts, reply: list[Reply], resp3: bool) -> None:
     parts.append(b"*%d\r\n" % len(reply))
-    if len(reply) > LONG_ITEMS:
-        parts.append(_Long(reply))
-        parts.is_large = True
-        return
-    for item in reply:
-        _ENCODERS[type(item)](parts, item, resp3)
+    parts.take(iter(reply), resp3)
 
 
 def _map(parts: _Parts, reply: dict[Reply, Reply], resp3: bool) -> None:

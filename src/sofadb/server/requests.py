@@ -116,17 +116,14 @@ class Requests:
                     return True
                 at = end + 2
             while left:
+                if at < size and buffer[at] != 36:  # "$"
+                    raise _Broken(f"expected '$', got '{_shown(buffer[at])}'")
                 end = find(b"\r\n", at, at + _LENGTH_BYTES_MAX)
                 if end < 0:
                     if size - at >= _LENGTH_BYTES_MAX:
                         raise _Broken("too big bulk count string")
-                    if at < size and buffer[at] != 36:
-                        raise _Broken(f"expected '$', got '{_shown(buffer[at])}'")
                     break
-                if buffer[at] != 36:  # "$"
-                    raise _Broken(f"expected '$', got '{_shown(buffer[at])}'")
-                digits = buffer[at + 1 : end]
-                length = int(digits) if digits.isdigit() else -1
+                length = _number(buffer[at + 1 : end])
                 if not 0 <= length <= BULK_BYTES_MAX:
                     raise _Broken("invalid bulk length")
                 after = end + 2 + length
@@ -154,9 +151,9 @@ class Requests:
 
     @staticmethod
     def _count(digits: bytearray) -> int:
-        if digits.isdigit() and (count := int(digits)) <= ARGUMENTS_MAX:
+        if 0 <= (count := _number(digits)) <= ARGUMENTS_MAX:
             return count
-        if digits[:1] == b"-" and digits[1:].isdigit():
+        if digits[:1] == b"-" and _number(digits[1:]) > 0:
             return 0
         raise _Broken("invalid multibulk length")
 
@@ -171,9 +168,9 @@ class Requests:
         """A line of words, as one types it. It is kept as the array that it means."""
         buffer = self._pending
         end = buffer.find(b"\n", self._at)
+        if (end if end >= 0 else len(buffer)) > INLINE_BYTES_MAX:
+            raise _Broken("too big inline request")
         if end < 0:
-            if len(buffer) > INLINE_BYTES_MAX:
-                raise _Broken("too big inline request")
             self._at = len(buffer)
             return False
         words = split_words(bytes(buffer[:end]).rstrip(b"\r"))
@@ -183,6 +180,11 @@ class Requests:
             data = b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
             chunks.append(Chunk([words], data, [0, len(data)]))
         return True
+
+
+def _number(digits: bytearray) -> int:
+    """What canonical digits mean, as Redis and `hiredis` read them: no sign, no zero in front. -1 if they are none."""
+    return int(digits) if digits.isdigit() and (digits[0] != 48 or len(digits) == 1) else -1
 
 
 _ESCAPES = {ord("n"): b"\n", ord("r"): b"\r", ord("t"): b"\t", ord("b"): b"\b", ord("a"): b"\a"}

@@ -1,0 +1,237 @@
+"""Work is gathered, handed on, and executed once, when its time has come; the driver beneath is a fake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from sofadb.database.database import Database
+from sofadb.database.replies import OK, Reply, ReplyError
+from sofadb.database.runs import Run
+from sofadb.database.table import Route, lookup
+from sofadb.node.driver import Driver
+from sofadb.node.node import NO_REPLICAS, SUBMISSION_BYTES_MAX, UNCERTAIN, Node
+from sofadb.paxos import Abandon, Deliver, Entry, Event, Instance, Moment, MoveTime, Read, Serve, Submit
+from sofadb.paxos.following import Following
+from sofadb.paxos.leading import Leading
+
+
+class FakeDriver:
+    """Remembers what it is handed. Its clock and its phase are as the test sets them."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.clock = 0
+        self.replica = SimpleNamespace(phase=Following.__new__(Following))
+        self.world = SimpleNamespace(moment=lambda: Moment(0.0, self.clock, 0.5))
+
+    def handle(self, event: Event) -> None:
+        self.events.append(event)
+
+    def submissions(self) -> list[Submit]:
+        return [event for event in self.events if isinstance(event, Submit)]
+
+
+class Station:
+    """A node on a fake driver; `turn` is what the event loop would do."""
+
+    def __init__(self) -> None:
+        self.soon: list[Callable[[], None]] = []
+        self.node = Node(self.soon.append)
+        self.driver = FakeDriver()
+        self.node.driver = cast(Driver, self.driver)
+
+    def turn(self) -> None:
+        callbacks, self.soon[:] = self.soon[:], []
+        for callback in callbacks:
+            callback()
+
+    def deliver(self, instance: int, *entries: tuple[int | None, bytes], time: int = 0) -> None:
+        """These are chosen: payloads, with the tokens of those who wait for them here."""
+        numbered = tuple((token, Entry("n1", 1, 1, payload)) for token, payload in entries)
+        self.node.deliver(Deliver(Instance(instance), time, numbered))
+
+
+class Asked:
+    """Commands of one connection, and what became of them: each time the replies, or the error."""
+
+    def __init__(self, *commands: str) -> None:
+        calls, raw = [], b""
+        for command in commands:
+            words = [word.encode() for word in command.split()]
+            found = lookup(words[0])
+            assert found is not None
+            calls.append((found.function, words))
+            if found.route is Route.WRITE:
+                raw += b"*%d\r\n" % len(words)
+                raw += b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+        self.run = Run(0, calls, raw)
+        self.outcomes: list[list[Reply] | str] = []
+
+    def encode(self) -> bytes:
+        return self.run.encode()
+
+    def execute(self, database: Database) -> None:
+        self.outcomes.append(self.run.execute(database))
+
+    def fail(self, error: ReplyError) -> None:
+        self.outcomes.append(str(error))
+
+
+# Gathering
+
+
+def test_everything_of_one_turn_becomes_one_submission_and_the_next_turn_makes_another() -> None:
+    station = Station()
+    works = [Asked("INCR a"), Asked("INCR b"), Asked("INCR c")]
+    for work in works[:2]:
+        station.node.submit(work)
+    assert station.driver.events == []
+    station.turn()
+    station.node.submit(works[2])
+    station.turn()
+    station.turn()
+    first, second = station.driver.submissions()
+    assert first.payload == works[0].encode() + works[1].encode()
+    assert second.payload == works[2].encode()
+    assert first.token != second.token
+
+
+def test_a_submission_is_closed_when_it_is_large_enough_and_nothing_is_lost_or_reordered() -> None:
+    station = Station()
+    works = [Asked(f"SET key:{number} {'x' * (SUBMISSION_BYTES_MAX * 2 // 5)}") for number in range(7)]
+    for work in works:
+        station.node.submit(work)
+    station.turn()
+    submissions = station.driver.submissions()
+    sizes = [len(works[0].encode()) * count for count in (3, 3, 1)]
+    assert [len(submission.payload) for submission in submissions] == sizes
+    for instance, submission in enumerate(submissions, 1):
+        station.deliver(instance, (submission.token, submission.payload))
+    assert [work.outcomes for work in works] == [[[OK]]] * 7
+    assert list(station.node.database.keyspaces[0].values) == [b"key:%d" % number for number in range(7)]
+
+
+def test_reads_of_one_turn_share_one_read_and_come_after_its_writes() -> None:
+    station = Station()
+    for work in (Asked("GET a"), Asked("GET b")):
+        station.node.read(work)
+    station.node.submit(Asked("INCR a"))
+    station.turn()
+    assert [type(event) for event in station.driver.events] == [Submit, Read]
+
+
+# Executing
+
+
+def test_works_of_a_submission_are_executed_in_their_order_once() -> None:
+    station = Station()
+    works = [Asked("INCR n", "GET n"), Asked("APPEND n 0"), Asked("INCR n")]
+    for work in works:
+        station.node.submit(work)
+    station.turn()
+    (submission,) = station.driver.submissions()
+    assert [work.outcomes for work in works] == [[], [], []]
+    station.deliver(1, (submission.token, submission.payload))
+    station.node.abandon(Abandon((submission.token,), certain=False))  # Too late: nobody waits any more.
+    assert [work.outcomes for work in works] == [[[1, b"1"]], [[2]], [[11]]]
+    assert station.node.applied == 1
+
+
+def test_entry_that_nobody_here_waits_for_ends_in_the_same_state_as_executing_the_work() -> None:
+    here, elsewhere = Station(), Station()
+    scripts = [
+        ["SET a 1 PX 100", "GET a", "INCR a"],
+        ["SET text hello", "INCR text", "APPEND text !"],
+        ["DEL a", "EXISTS a", "SET b 2"],
+    ]
+    for instance, commands in enumerate(scripts, 1):
+        here.node.submit(Asked(*commands))
+        here.turn()
+        submission = here.driver.submissions()[-1]
+        here.deliver(instance, (submission.token, submission.payload), time=1000 * instance)
+        elsewhere.deliver(instance, (None, submission.payload), time=1000 * instance)
+    assert here.node.database.digest() == elsewhere.node.database.digest()
+    assert here.node.database.digest() != Database().digest()
+    assert here.node.applied == elsewhere.node.applied == 3
+
+
+def test_entries_of_several_nodes_are_applied_in_the_order_in_which_they_were_chosen() -> None:
+    station = Station()
+    mine, foreign = Asked("APPEND log b"), [Asked("APPEND log a"), Asked("APPEND log c")]
+    station.node.submit(mine)
+    station.turn()
+    (submission,) = station.driver.submissions()
+    station.deliver(
+        1, (None, foreign[0].encode()), (submission.token, submission.payload), (None, foreign[1].encode())
+    )
+    assert mine.outcomes == [[2]]
+    assert station.node.database.keyspaces[0].find(b"log") == b"abc"
+
+
+def test_reads_are_executed_on_the_state_as_it_is_when_they_are_granted_and_told_the_leaders_time() -> None:
+    station = Station()
+    reads = [Asked("GET a"), Asked("TIME")]
+    for work in reads:
+        station.node.read(work)
+    station.turn()
+    (event,) = station.driver.events
+    assert isinstance(event, Read)
+    station.deliver(1, (None, Asked("SET a 1").encode()), time=4000)
+    assert [work.outcomes for work in reads] == [[], []]
+    station.node.serve(Serve((event.token,), 5000))
+    assert [work.outcomes for work in reads] == [[[b"1"]], [[[b"5", b"0"]]]]
+
+
+# Giving up
+
+
+@pytest.mark.parametrize(("certain", "error"), [(True, NO_REPLICAS), (False, UNCERTAIN)])
+def test_abandoned_work_is_told_whether_it_is_certain_that_it_was_not_done(certain: bool, error: str) -> None:
+    station = Station()
+    writes, read = [Asked("INCR a"), Asked("INCR b")], Asked("GET a")
+    for work in writes:
+        station.node.submit(work)
+    station.node.read(read)
+    station.turn()
+    submission, reading = station.driver.events
+    assert isinstance(submission, Submit)
+    assert isinstance(reading, Read)
+    station.node.abandon(Abandon((submission.token, reading.token), certain))
+    assert [work.outcomes for work in (*writes, read)] == [[error]] * 3
+
+
+def test_what_was_given_up_as_uncertain_and_is_chosen_after_all_takes_effect_without_a_second_answer() -> (
+    None
+):
+    station = Station()
+    work = Asked("INCR a")
+    station.node.submit(work)
+    station.turn()
+    (submission,) = station.driver.submissions()
+    station.node.abandon(Abandon((submission.token,), certain=False))
+    station.deliver(1, (submission.token, submission.payload))
+    assert work.outcomes == [UNCERTAIN]
+    assert station.node.database.keyspaces[0].find(b"a") == b"1"
+
+
+# Time
+
+
+def test_time_is_asked_to_move_only_by_a_leader_and_only_when_a_key_is_due() -> None:
+    station = Station()
+    station.driver.replica.phase = Leading.__new__(Leading)
+    assert station.node.expire_due() is None, "nothing will ever be due"
+    station.deliver(1, (None, Asked("SET a 1 PX 500").encode()), time=1000)
+    station.driver.clock = 1200
+    assert station.node.expire_due() == 300, "look again when it is"
+    assert station.driver.events == []
+    station.driver.clock = 1500
+    assert station.node.expire_due() is not None
+    assert station.driver.events == [MoveTime()]
+    station.driver.replica.phase = Following.__new__(Following)
+    assert station.node.expire_due() is None
+    assert station.driver.events == [MoveTime()]

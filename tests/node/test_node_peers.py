@@ -1,0 +1,385 @@
+"""Nodes and strangers on real loopback connections: who is let in, what arrives, and what is dropped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+import uvloop
+
+from processes import PATIENCE_S, free_ports
+from sofadb.node import peers as module
+from sofadb.node.frames import FRAME_BYTES_MAX, PREAMBLE, FrameReader, Greeting, frame
+from sofadb.node.peers import Myself, Peers
+from sofadb.paxos import Entry, Instance, Message, NodeId
+from sofadb.paxos.codec import decode_message, encode
+from sofadb.paxos.messages import Ask, Forward
+
+LARGE = Forward((Entry("n1", 1, 1, bytes(1 << 20)),))
+
+
+def in_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run a test in an event loop like a node's, where whatever nobody handles is the end."""
+
+    @functools.wraps(test)
+    def run(*args: object, **kwargs: object) -> None:
+        unhandled: list[dict[str, object]] = []
+
+        async def bounded() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+            async with asyncio.timeout(PATIENCE_S):
+                await test(*args, **kwargs)
+
+        uvloop.run(bounded())
+        assert unhandled == []
+
+    return run
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the loop turn until `condition` holds."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+class Station:
+    """One node's `Peers`, and what has arrived there."""
+
+    def __init__(self, ports: dict[NodeId, int], node: NodeId, starts: int = 1, cluster: str = "c") -> None:
+        self.port = ports[node]
+        self.mail: asyncio.Queue[tuple[NodeId, Message]] = asyncio.Queue()
+        self.peers = Peers(
+            Myself(cluster, node, starts, f"{node}:6379"),
+            {name: f"127.0.0.1:{port}" for name, port in ports.items()},
+            lambda sender, message: self.mail.put_nowait((sender, message)),
+        )
+
+    async def __aenter__(self) -> Station:
+        await self.peers.start("127.0.0.1", self.port)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.peers.stop()
+        await until(lambda: not self.peers.inbound)
+
+    async def connected(self, *nodes: NodeId) -> None:
+        """Wait until messages can be sent to these nodes."""
+        peers = [self.peers.known[node] for node in nodes]
+        await until(lambda: all(peer.link is not None and peer.link.ready for peer in peers))
+
+
+def ports_of(*nodes: NodeId) -> dict[NodeId, int]:
+    return dict(zip(nodes, free_ports(len(nodes)), strict=True))
+
+
+class Connection:
+    """A connection to a peer port that says what the test wants it to say."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.frames = FrameReader()
+        self.frames.bytes_max = FRAME_BYTES_MAX
+
+    def send(self, *contents: bytes) -> None:
+        """Frames, in one piece."""
+        self.writer.write(b"".join(b"".join(frame([each])) for each in contents))
+
+    async def receive(self) -> list[bytes]:
+        """The contents of the next frames; none if the other end has closed the connection."""
+        received: list[bytes] = []
+        with contextlib.suppress(ConnectionError):
+            while not received and (data := await self.reader.read(1 << 16)):
+                received += self.frames.feed(data)
+        return received
+
+    async def close(self) -> None:
+        self.writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self.writer.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def connection(port: int) -> AsyncIterator[Connection]:
+    """Connect, and say nothing yet."""
+    opened = Connection(*await asyncio.open_connection("127.0.0.1", port))
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+@contextlib.asynccontextmanager
+async def impostor(port: int, answer: bytes) -> AsyncIterator[asyncio.Queue[Connection]]:
+    """Listen in a node's place and answer everybody with these bytes; who connects is in the queue."""
+    arrived: asyncio.Queue[Connection] = asyncio.Queue()
+    everybody: list[Connection] = []
+
+    def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        everybody.append(Connection(reader, writer))
+        arrived.put_nowait(everybody[-1])
+
+    server = await asyncio.start_server(on_connection, "127.0.0.1", port)
+    try:
+        yield arrived
+    finally:
+        server.close()
+        for each in everybody:
+            await each.close()
+
+
+def greeting_from(node: NodeId, starts: int = 1, to: str = "n1") -> Greeting:
+    return Greeting("c", node, starts, to, f"{node}:6379")
+
+
+def hello(greeting: Greeting) -> bytes:
+    """How a connection begins."""
+    return PREAMBLE + b"".join(frame([greeting.encode()]))
+
+
+def encoded(message: Message) -> bytes:
+    return b"".join(encode(message))
+
+
+async def greet(stranger: Connection, greeting: Greeting) -> Greeting:
+    """Say who one is; return the answer."""
+    stranger.writer.write(hello(greeting))
+    (answer,) = await stranger.receive()
+    return Greeting.decode(answer)
+
+
+# Among members
+
+
+@in_a_loop
+async def test_messages_arrive_in_order_with_their_senders_id() -> None:
+    ports = ports_of("n1", "n2", "n3")
+    async with Station(ports, "n1") as n1, Station(ports, "n2") as n2, Station(ports, "n3") as n3:
+        await n1.connected("n2", "n3")
+        await n2.connected("n1")
+        sent: list[Message] = [Ask(Instance(1)), LARGE, Ask(Instance(2))]
+        for message in sent:
+            for node in ("n2", "n3"):
+                n1.peers.send(node, message)
+        n2.peers.send("n1", Ask(Instance(3)))
+        for station in (n2, n3):
+            assert [await station.mail.get() for _ in sent] == [("n1", message) for message in sent]
+        assert await n1.mail.get() == ("n2", Ask(Instance(3)))
+
+
+@in_a_loop
+async def test_greetings_tell_both_sides_where_the_others_clients_connect() -> None:
+    ports = ports_of("n1", "n2")
+    async with Station(ports, "n1") as n1, Station(ports, "n2", starts=4) as n2:
+        await n1.connected("n2")
+        await n2.connected("n1")
+        assert (n1.peers.known["n2"].client_address, n1.peers.known["n2"].starts) == ("n2:6379", 4)
+        assert n2.peers.known["n1"].client_address == "n1:6379"
+
+
+@in_a_loop
+async def test_messages_to_a_node_that_is_away_are_dropped_and_counted_and_it_is_found_again() -> None:
+    ports = ports_of("n1", "n2")
+    async with Station(ports, "n1") as n1:
+        async with Station(ports, "n2") as n2:
+            await n1.connected("n2")
+        await until(lambda: n1.peers.known["n2"].problem)  # It is noticed.
+        n1.peers.send("n2", Ask(Instance(1)))
+        n1.peers.send("n2", Ask(Instance(2)))
+        assert n1.peers.known["n2"].dropped == 2
+        async with Station(ports, "n2", starts=2) as n2:
+            await n1.connected("n2")
+            n1.peers.send("n2", Ask(Instance(3)))
+            assert await n2.mail.get() == ("n1", Ask(Instance(3)))
+            assert n1.peers.known["n2"].starts == 2
+
+
+@in_a_loop
+async def test_message_to_somebody_who_is_no_member_goes_nowhere() -> None:
+    async with Station(ports_of("n1", "n2"), "n1") as n1:
+        n1.peers.send("n9", Ask(Instance(1)))
+
+
+@in_a_loop
+async def test_what_a_peer_does_not_read_is_dropped_beyond_the_bound_and_the_link_works_again_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "WRITE_BUFFER_BYTES_MAX", 1 << 20)
+    ports = ports_of("n1", "n2")
+    async with impostor(ports["n2"], hello(greeting_from("n2"))) as arrived, Station(ports, "n1") as n1:
+        await n1.connected("n2")
+        peer = n1.peers.known["n2"]
+        assert peer.link is not None
+        transport = peer.link.transport
+        assert transport is not None
+        for _ in range(100):
+            n1.peers.send("n2", LARGE)
+            assert transport.get_write_buffer_size() <= (1 << 20) + len(encoded(LARGE)) + 8
+            await asyncio.sleep(0)
+        assert 0 < peer.dropped < 100
+        lazy = await arrived.get()
+        received = 0
+        while received < 1 + 100 - peer.dropped:  # The greeting, and what was not dropped, whole.
+            received += len(await lazy.receive())
+        n1.peers.send("n2", Ask(Instance(1)))
+        assert [decode_message(each) for each in await lazy.receive()] == [Ask(Instance(1))]
+
+
+# Who is let in
+
+
+@pytest.mark.parametrize(
+    ("greeting", "problem"),
+    [
+        (replace(greeting_from("n2"), cluster="other"), "this is cluster c, not other"),
+        (greeting_from("n2", to="n3"), "this is node n1, not n3"),
+        (greeting_from("n9"), "node n9 is no member of this cluster"),
+        (greeting_from("n1"), "node n1 is no member of this cluster"),
+    ],
+    ids=["another cluster", "another node was meant", "no member", "ourselves"],
+)
+@in_a_loop
+async def test_stranger_is_told_why_and_nothing_it_says_is_heard(greeting: Greeting, problem: str) -> None:
+    async with Station(ports_of("n1", "n2", "n3"), "n1") as n1, connection(n1.port) as stranger:
+        stranger.writer.write(hello(greeting))
+        stranger.send(encoded(Ask(Instance(1))))
+        (answer,) = await stranger.receive()
+        assert Greeting.decode(answer).problem == problem
+        assert await stranger.receive() == []
+        assert n1.mail.empty()
+
+
+@in_a_loop
+async def test_an_earlier_life_of_a_node_is_refused_once_a_later_one_was_heard() -> None:
+    async with Station(ports_of("n1", "n2"), "n1") as n1:
+        for starts, problem in ((2, ""), (1, "node n2 has been started again since"), (2, ""), (3, "")):
+            async with connection(n1.port) as n2:
+                answer = await greet(n2, greeting_from("n2", starts))
+                assert answer.problem == problem
+                n2.send(encoded(Ask(Instance(starts))))
+                if not problem:
+                    assert await n1.mail.get() == ("n2", Ask(Instance(starts)))
+        assert n1.mail.empty()
+
+
+@in_a_loop
+async def test_second_connection_of_a_node_replaces_its_first() -> None:
+    async with (
+        Station(ports_of("n1", "n2"), "n1") as n1,
+        connection(n1.port) as first,
+        connection(n1.port) as second,
+    ):
+        await greet(first, greeting_from("n2"))
+        await greet(second, greeting_from("n2"))
+        assert await first.receive() == []
+        second.send(encoded(Ask(Instance(1))))
+        assert await n1.mail.get() == ("n2", Ask(Instance(1)))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"".join(frame([b"no message"])),
+        b"".join(frame([encoded(Ask(Instance(1)))]))[:-1] + b"?",
+        (FRAME_BYTES_MAX + 1).to_bytes(4, "big") + bytes(4),
+        hello(greeting_from("n2")),
+    ],
+    ids=["not a message", "damaged", "too large", "a second greeting"],
+)
+@in_a_loop
+async def test_what_cannot_be_understood_ends_the_connection_and_nothing_after_it_is_heard(
+    bad: bytes,
+) -> None:
+    async with Station(ports_of("n1", "n2"), "n1") as n1, connection(n1.port) as n2:
+        await greet(n2, greeting_from("n2"))
+        good = b"".join(frame([encoded(Ask(Instance(1)))]))
+        n2.writer.write(good + bad + good)
+        assert await n2.receive() == []
+        assert n1.mail.get_nowait() == ("n2", Ask(Instance(1)))
+        assert n1.mail.empty()
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (hello(greeting_from("n3")), "there is node n3 of cluster c at its address"),
+        (
+            hello(replace(greeting_from("n2"), cluster="other")),
+            "there is node n2 of cluster other at its address",
+        ),
+        (hello(replace(greeting_from("n2"), problem="no room")), "it refuses us: no room"),
+        (hello(greeting_from("n2")) + hello(greeting_from("n2"))[8:], "it greets twice"),
+        (b"-ERR unknown command\r\n", "it does not speak SofaDB's protocol"),
+        (PREAMBLE + b"".join(frame([b"hello"])), "its greeting cannot be read"),
+    ],
+    ids=["another node", "another cluster", "refused", "greets twice", "another protocol", "no greeting"],
+)
+@in_a_loop
+async def test_whoever_answers_wrongly_at_a_peers_address_is_left_and_the_reason_kept(
+    answer: bytes, problem: str
+) -> None:
+    ports = ports_of("n1", "n2")
+    async with impostor(ports["n2"], answer) as arrived, Station(ports, "n1") as n1:
+        caller = await arrived.get()
+        (greeting,) = await caller.receive()
+        assert Greeting.decode(greeting) == Greeting("c", "n1", 1, "n2", "n1:6379")
+        assert await caller.receive() == []
+        await until(lambda: n1.peers.known["n2"].problem.startswith(problem))
+
+
+# Strangers who cost something
+
+
+@in_a_loop
+async def test_silent_stranger_is_closed_after_a_while_and_a_silent_member_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "GREETING_TIMEOUT_S", 0.05)
+    async with Station(ports_of("n1", "n2"), "n1") as n1, connection(n1.port) as n2:
+        await greet(n2, greeting_from("n2"))
+        for said in (b"", PREAMBLE, hello(greeting_from("n2"))[:-1]):
+            async with connection(n1.port) as stranger:
+                stranger.writer.write(said)
+                assert await stranger.receive() == []
+        n2.send(encoded(Ask(Instance(1))))
+        assert await n1.mail.get() == ("n2", Ask(Instance(1)))
+
+
+@in_a_loop
+async def test_peer_that_accepts_and_says_nothing_is_given_up_after_a_while_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "GREETING_TIMEOUT_S", 0.05)
+    ports = ports_of("n1", "n2")
+    async with impostor(ports["n2"], b"") as arrived, Station(ports, "n1"):
+        for _ in range(2):
+            silent = await arrived.get()
+            assert len(await silent.receive()) == 1
+            assert await silent.receive() == []
+
+
+@in_a_loop
+async def test_too_many_connections_are_refused_and_members_get_through_when_the_crowd_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "INBOUND_MAX", 4)
+    monkeypatch.setattr(module, "GREETING_TIMEOUT_S", 0.2)
+    ports = ports_of("n1", "n2")
+    async with Station(ports, "n1") as n1, contextlib.AsyncExitStack() as stack:
+        crowd = [await stack.enter_async_context(connection(n1.port)) for _ in range(4)]
+        await until(lambda: len(n1.peers.inbound) == 4)
+        async with connection(n1.port) as one_too_many:
+            one_too_many.writer.write(hello(greeting_from("n2")))
+            assert await one_too_many.receive() == [], "it is not even answered"
+        n2 = await stack.enter_async_context(Station(ports, "n2"))
+        await n2.connected("n1")
+        n2.peers.send("n1", Ask(Instance(1)))
+        assert await n1.mail.get() == ("n2", Ask(Instance(1)))
+        for stranger in crowd:
+            assert await stranger.receive() == []

@@ -1,0 +1,234 @@
+"""A server without sockets: fake clients, the transports between, and a node that does its work when it is told to.
+
+`Server().connect()` gives a `Client`. What it sends arrives at once; what the server begins on its behalf waits in
+`Server.node.works` until a test has it executed, in whatever order, or has it fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+
+from sofadb.database.database import Database
+from sofadb.database.replies import ReplyError
+from sofadb.database.runs import apply
+from sofadb.node.facts import Facts, Member
+from sofadb.server import commands as commands  # Fills the table.
+from sofadb.server.connection import Connection, Work
+from sofadb.server.encoding import Buffer
+from sofadb.server.state import ServerState, Settings
+
+NOW = 1_700_000_000_000
+"""The time (ms) at which everything happens."""
+
+Words = str | Sequence[bytes]
+"""A command; as `str`, its words with spaces between."""
+
+
+def words_of(command: Words) -> list[bytes]:
+    return command.encode().split() if isinstance(command, str) else list(command)
+
+
+def request(command: Words) -> bytes:
+    """A command as clients send it."""
+    words = words_of(command)
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+
+
+def pipeline(*commands: Words) -> bytes:
+    return b"".join(map(request, commands))
+
+
+class FakeNode:
+    """Work is kept until it is executed or failed. What is written is executed by another replica as well."""
+
+    def __init__(self) -> None:
+        self.database = Database()
+        self.replica = Database()
+        """Knows only what goes through the log."""
+        self.works: list[Work] = []
+        """What is under way, in the order in which it was begun."""
+
+    def submit(self, work: Work) -> None:
+        assert work.needs_log
+        self.works.append(work)
+
+    def read(self, work: Work) -> None:
+        assert not work.needs_log
+        self.works.append(work)
+
+    def execute(self, work: Work) -> None:
+        self.works.remove(work)
+        if work.needs_log:
+            for database in (self.database, self.replica):
+                database.begin(database.instance + 1, NOW)
+            apply(self.replica, work.encode())
+        work.execute(self.database)
+
+    def execute_all(self) -> None:
+        """Execute what is under way, and what is begun thereupon."""
+        while self.works:
+            self.execute(self.works[0])
+
+    def fail(self, work: Work, problem: str) -> None:
+        self.works.remove(work)
+        work.fail(ReplyError(problem))
+
+
+class FakeTransport(asyncio.Transport):
+    """Keeps what is written. Like a real one it has the connection pause when more than `high` bytes are unread."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__({"peername": ("127.0.0.1", 50_000 + number), "sockname": ("127.0.0.1", 6379)})
+        self.connection: Connection
+        self.pieces: list[Buffer] = []
+        """Everything that was ever written, as it was."""
+        self.client_reads = True
+        """Whether the client takes everything at once; otherwise only what `Client.read_on` takes."""
+        self.unread_bytes = 0
+        self.high = 0
+        self.has_paused_writing = False
+        self.is_read_from = True
+        self.is_closed = False
+
+    def write(self, data: Buffer) -> None:
+        assert not self.is_closed, "what is written now is lost"
+        self.pieces.append(data)
+        if not self.client_reads:
+            self.unread_bytes += len(data)
+            if self.unread_bytes > self.high and not self.has_paused_writing:
+                self.has_paused_writing = True
+                self.connection.pause_writing()
+
+    def take(self, size: int) -> None:
+        """The client reads so many bytes."""
+        self.unread_bytes -= min(size, self.unread_bytes)
+        if self.has_paused_writing and self.unread_bytes <= self.high // 4:
+            self.has_paused_writing = False
+            self.connection.resume_writing()
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread_bytes
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert high is not None
+        self.high = high
+
+    def pause_reading(self) -> None:
+        assert self.is_read_from
+        self.is_read_from = False
+
+    def resume_reading(self) -> None:
+        assert not self.is_read_from
+        self.is_read_from = True
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class Client:
+    """The other end of a connection."""
+
+    def __init__(self, server: Server, number: int) -> None:
+        self.node = server.node
+        self.transport = FakeTransport(number)
+        self.connection = self.transport.connection = Connection(server.state)
+        self.connection.connection_made(self.transport)
+        self._reader = hiredis.Reader()
+        self._pieces_parsed = 0
+
+    def send(self, *commands: Words) -> None:
+        """Send commands in one go."""
+        self.send_bytes(pipeline(*commands))
+
+    def send_bytes(self, data: bytes) -> None:
+        self.connection.data_received(data)
+
+    def half_close(self) -> None:
+        """Send no more, but go on reading."""
+        if not self.connection.eof_received():
+            self.transport.close()
+
+    def hang_up(self) -> None:
+        self.transport.is_closed = True
+        self.connection.connection_lost(None)
+
+    def read_on(self, size: int) -> None:
+        self.transport.take(size)
+
+    @property
+    def received(self) -> bytes:
+        """All bytes that the server has written so far."""
+        return b"".join(self.transport.pieces)
+
+    def replies(self) -> list[Any]:
+        """The replies that have come since this was last asked; an error as its text behind a minus."""
+        for piece in self.transport.pieces[self._pieces_parsed :]:
+            self._reader.feed(bytes(piece))
+        self._pieces_parsed = len(self.transport.pieces)
+        replies: list[Any] = []
+        while (reply := self._reader.gets()) is not False:
+            replies.append(shown(reply))
+        return replies
+
+    def ask(self, *commands: Words) -> list[Any]:
+        """Send commands, have everything executed, and return the replies."""
+        self.send(*commands)
+        self.node.execute_all()
+        return self.replies()
+
+
+def shown(reply: Any) -> Any:
+    """Errors as texts, so that they compare."""
+    if isinstance(reply, hiredis.ReplyError):
+        return f"-{reply}"
+    if isinstance(reply, list):
+        return [shown(each) for each in reply]
+    return reply
+
+
+class Server:
+    """All connections of a node."""
+
+    def __init__(self, settings: Settings | None = None, facts: Facts | None = None) -> None:
+        self.node = FakeNode()
+        self.facts = facts or facts_of("leading")
+        self.state = ServerState(
+            self.node, lambda: self.facts, host="127.0.0.1", port=6379, settings=settings or Settings()
+        )
+        self._connected = 0
+
+    def connect(self) -> Client:
+        self._connected += 1
+        return Client(self, self._connected)
+
+
+def facts_of(role: str, leader: str = "n1") -> Facts:
+    """What n1 says, or if it does not lead, n2. Of three nodes n3 cannot be reached."""
+    addresses = {"n1": "10.0.0.1:6379", "n2": "10.0.0.2:6380", "n3": "10.0.0.3:6381"}
+    return Facts(
+        node="n1" if role == "leading" else "n2",
+        cluster="c1u57e4",
+        starts=2,
+        role=role,
+        leader=leader,
+        leader_client_address=addresses.get(leader, ""),
+        ballot="7.n1",
+        chosen=42,
+        applied=41,
+        directory="/var/lib/sofadb",
+        process_id=1234,
+        uptime_s=200_000,
+        journal_bytes=4096,
+        journal_syncs=17,
+        members=tuple(
+            Member(node, f"{node}:7000", address, node != "n3", "" if node != "n3" else "no route")
+            for node, address in addresses.items()
+        ),
+    )

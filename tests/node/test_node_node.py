@@ -221,17 +221,17 @@ def test_what_was_given_up_as_uncertain_and_is_chosen_after_all_takes_effect_wit
 # Time
 
 
-def test_time_is_asked_to_move_only_by_a_leader_and_only_when_a_key_is_due() -> None:
+def test_time_is_asked_to_move_only_by_a_leader_and_only_when_keys_expire() -> None:
     station = Station()
     station.driver.replica.phase = Leading.__new__(Leading)
     assert station.node.expire_due() is None, "nothing will ever be due"
+    assert station.driver.events == []
     station.deliver(1, (None, Asked("SET a 1 PX 500").encode()), time=1000)
     station.driver.clock = 1200
-    assert station.node.expire_due() == 300, "look again when it is"
-    assert station.driver.events == []
-    station.driver.clock = 1500
-    assert station.node.expire_due() is not None
-    assert station.driver.events == [MoveTime()]
+    assert station.node.expire_due() == 300, "look again when it is due"
+    assert station.driver.events == [MoveTime(1500)], (
+        "whether it is, the leader says: this clock may be wrong"
+    )
     station.driver.replica.phase = Following.__new__(Following)
     assert station.node.expire_due() is None
-    assert station.driver.events == [MoveTime()]
+    assert station.driver.events == [MoveTime(1500)]

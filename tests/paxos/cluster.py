@@ -104,9 +104,9 @@ class Cluster:
             self.check(node)
         return effects
 
-    def perform(self, node: Node, effect: Effect) -> None:
+    def perform(self, node: Node, effect: Effect, is_saved: bool = False) -> None:
         if isinstance(effect, Send):
-            assert not isinstance(effect.message, Promise | Accepted), (
+            assert is_saved or not isinstance(effect.message, Promise | Accepted), (
                 "an acceptor's word left outside a save"
             )
             self.send(node.name, effect)
@@ -123,6 +123,7 @@ class Cluster:
         elif isinstance(effect, WakeAt):
             node.wake_at = effect.time
         elif isinstance(effect, Teach):
+            assert is_saved, "a teacher reads its disk before it is written"
             values = [
                 self.read(node, Instance(i))
                 for i in range(effect.first, min(effect.last, effect.first + 9) + 1)
@@ -130,9 +131,10 @@ class Cluster:
             self.send(node.name, Send(effect.to, Learn(effect.first, tuple(values))))
 
     def read(self, node: Node, instance: Instance) -> Value:
-        saved = node.disk + [record for save in node.saving for record in save.records]
         return next(
-            r.value for r in reversed(saved) if isinstance(r, Acceptance | Learned) and r.instance == instance
+            r.value
+            for r in reversed(node.disk)
+            if isinstance(r, Acceptance | Learned) and r.instance == instance
         )
 
     def send(self, sender: NodeId, send: Send) -> None:
@@ -158,11 +160,11 @@ class Cluster:
         saves, node.saving = node.saving[:count], node.saving[count:]
         for save in saves:
             node.disk.extend(save.records)
-            for send in save.then:
-                if send.to == name:
-                    self.step(name, Received(name, send.message))
+            for effect in save.then:
+                if isinstance(effect, Send) and effect.to == name:
+                    self.step(name, Received(name, effect.message))
                 else:
-                    self.send(name, send)
+                    self.perform(node, effect, is_saved=True)
 
     def pass_on(self, packet: Packet) -> None:
         self.network.remove(packet)

@@ -7,24 +7,27 @@ import itertools
 import pytest
 
 from paxos.cluster import Cluster, Packet
-from sofadb.paxos import Ballot, Entry, Instance, Value
+from sofadb.paxos import Ballot, Configuration, Entry, Instance, Value
 from sofadb.paxos.campaigning import Campaigning
 from sofadb.paxos.effects import Save, Send
-from sofadb.paxos.events import Received
+from sofadb.paxos.events import MoveTime, Received, Tick
 from sofadb.paxos.following import Following
 from sofadb.paxos.leading import Leading
 from sofadb.paxos.messages import (
     Accept,
     Accepted,
+    Ask,
     Canvass,
     Chosen,
     Confirm,
     Confirmed,
     Forward,
     GrantRead,
+    Learn,
     Prepare,
     Promise,
     Refused,
+    Support,
 )
 
 THREE = ["n1", "n2", "n3"]
@@ -545,3 +548,236 @@ def test_time_never_runs_backwards_from_one_instance_to_the_next() -> None:
     cluster.advance(3_000)
     assert cluster.leader is not None
     assert cluster.replica(cluster.leader).time >= times[-1]
+
+
+# Old messages, slow links, wrong clocks: what a reviewer's worlds have shown
+
+
+def test_what_is_on_disk_stays_the_chosen_value_when_an_older_leaders_request_comes_late() -> None:
+    cluster = Cluster(THREE, tail_bytes_max=1)
+    late, chosen = value(b"late"), value(b"chosen")
+    # n3 knows the value of instance 2, but not of 1, and has promised nothing.
+    cluster.step("n3", Received("n2", Learn(Instance(2), (chosen,))))
+    cluster.save("n3")
+    cluster.step("n3", Received("n1", Accept(Ballot(1, "n1"), Instance(2), late, Instance(0))))
+    cluster.save("n3")
+    cluster.step("n3", Received("n2", Learn(Instance(1), (value(b"first"),))))
+    cluster.step("n3", Received("n2", Learn(Instance(3), (value(b"third"),))))
+    cluster.save("n3")
+    cluster.network.clear()
+    cluster.step("n3", Received("n1", Ask(Instance(2))))
+    cluster.save("n3")
+    assert [p.message.values[0] for p in messages(cluster, Learn, "n1")] == [chosen]
+
+
+def test_a_teacher_reads_its_disk_only_when_what_it_knows_is_there() -> None:
+    cluster = Cluster(THREE, tail_bytes_max=1)
+    leader = cluster.elect()
+    cluster.settle()
+    cluster.stuck_disks.add(leader)
+    first = cluster.replica(leader).sequence.watermark + 1
+    for number in range(3):
+        cluster.submit(leader, b"%d" % number)
+        cluster.settle()
+    assert cluster.replica(leader).sequence.watermark == first + 2, "chosen by the others"
+    asker = next(n for n in THREE if n != leader)
+    cluster.step(leader, Received(asker, Ask(Instance(first))))
+    assert not messages(cluster, Learn)
+    cluster.stuck_disks.clear()
+    cluster.save(leader)
+    assert [bytes(p.message.values[0].entries[0].payload) for p in messages(cluster, Learn, asker)] == [b"0"]
+
+
+def test_a_narrow_window_costs_no_time() -> None:
+    cluster = Cluster(THREE, alpha=1, in_flight_max=1, batch_bytes_max=1)
+    leader = cluster.elect()
+    tokens = [cluster.submit(leader, b"%d" % number) for number in range(50)]
+    cluster.settle()
+    assert all(token in cluster.nodes[leader].done for token in tokens)
+
+
+def test_a_clock_heard_in_an_earlier_leadership_does_not_count_any_more() -> None:
+    day = 86_400_000
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    other, third = (n for n in THREE if n != leader)
+    cluster.skew[third] = day
+    cluster.advance(1_000)
+    cluster.crash(third)
+    # A minute later the leader's own clock goes wrong: of those that can be asked, one is right.
+    cluster.advance(60_000)
+    cluster.skew[leader] = day
+    cluster.submit(leader, b"x")
+    cluster.advance(500)
+    assert cluster.leader == leader
+    assert cluster.replica(other).time <= int(cluster.now) + 1_000_000 + 500
+
+
+def test_reads_are_answered_however_long_a_round_trip_takes() -> None:
+    for one_way_ms in (5, 60, 110):
+        cluster = Cluster(THREE, patience_ms=5_000)
+        leader = cluster.elect()
+        follower = next(n for n in THREE if n != leader)
+        arriving: list[tuple[float, Packet]] = []
+        reads: list[int] = []
+        for step in range(1_500):
+            if step < 400:
+                reads.append(cluster.ask(follower))
+            cluster.now += 5
+            for node in cluster.nodes.values():
+                cluster.save(node.name)
+                if node.wake_at <= cluster.now:
+                    node.wake_at = float("inf")
+                    cluster.step(node.name, Tick())
+            arriving += [(cluster.now + one_way_ms, packet) for packet in cluster.network]
+            cluster.network.clear()
+            while arriving and arriving[0][0] <= cluster.now:
+                packet = arriving.pop(0)[1]
+                cluster.step(packet.to, Received(packet.sender, packet.message))
+        assert all(read in cluster.nodes[follower].answers for read in reads), f"{one_way_ms} ms"
+
+
+def test_a_granted_read_is_not_waited_for_without_end() -> None:
+    cluster = Cluster(THREE, patience_ms=1_000)
+    leader = cluster.elect()
+    follower = next(n for n in THREE if n != leader)
+    cluster.settle()
+    read = cluster.ask(follower)
+    number = cluster.replica(follower).reading.last_attempt
+    incarnation = cluster.replica(follower).reading.incarnation
+    cluster.network.clear()
+    cluster.step(follower, Received(leader, GrantRead(number, incarnation, Instance(99), 0)))
+    cluster.isolate(follower)
+    cluster.advance(2_000)
+    assert cluster.nodes[follower].abandoned[read] is True
+    assert cluster.replica(follower).reading.count == 0
+
+
+def test_a_link_that_heals_after_an_hour_serves_writes_within_seconds() -> None:
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    follower = next(n for n in THREE if n != leader)
+    cluster.cut.add((follower, leader))
+    for _ in range(6):
+        cluster.submit(follower, b"lost on the way")
+        cluster.advance(600_000)
+    cluster.cut.clear()
+    cluster.advance(2_500)
+    token = cluster.submit(follower, b"after")
+    cluster.advance(100)
+    assert token in cluster.nodes[follower].done
+
+
+def test_a_leaders_wrong_clock_neither_floods_the_sequence_nor_keeps_what_is_due() -> None:
+    for skew in (86_400_000, -86_400_000):
+        cluster = Cluster(THREE)
+        leader = cluster.elect()
+        cluster.advance(200)
+        cluster.skew[leader] = skew
+        due = int(cluster.now) + 1_000_000 + 10_000
+        before = cluster.replica(leader).sequence.watermark
+        for _ in range(300):
+            cluster.step(leader, MoveTime(due))
+            cluster.advance(50)
+            if cluster.replica(leader).time >= due:
+                break
+        assert cluster.replica(leader).sequence.watermark - before <= 2
+        assert abs(int(cluster.now) + 1_000_000 - due) <= 1_000
+
+
+def test_a_value_that_takes_seconds_on_its_way_to_the_disk_does_not_unseat_the_leader() -> None:
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    cluster.settle()
+    token = cluster.submit(leader, bytes(60 << 20))
+    cluster.stuck_disks = set(THREE)
+    cluster.advance(3_000)
+    assert cluster.leader == leader
+    cluster.stuck_disks.clear()
+    cluster.advance(500)
+    assert token in cluster.nodes[leader].done
+
+
+def test_an_old_message_of_an_earlier_leader_does_not_turn_a_follower_back() -> None:
+    cluster = Cluster(THREE)
+    cluster.step("n3", Received("n2", Confirm(Ballot(7, "n2"), 1, Instance(0))))
+    assert cluster.replica("n3").leader == "n2"
+    cluster.step("n3", Received("n1", Confirm(Ballot(5, "n1"), 9, Instance(0))))
+    assert cluster.replica("n3").leader == "n2"
+
+
+def test_support_for_a_canvass_is_void_once_a_leader_was_heard() -> None:
+    cluster = Cluster(THREE)
+    cluster.now = 2_000
+    cluster.step("n1", Tick())
+    (canvass,) = {p.message for p in messages(cluster, Canvass)}
+    cluster.step("n1", Received("n2", Prepare(Ballot(1, "n2"), Instance(1))))
+    cluster.step("n1", Received("n3", Support(canvass.attempt, Ballot(0, ""))))
+    assert isinstance(cluster.replica("n1").phase, Following)
+
+
+def test_absurd_numbers_from_a_peer_change_nothing_and_end_nobody() -> None:
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    follower = next(n for n in THREE if n != leader)
+    promised = cluster.replica(follower).acceptor.promised
+    absurd = Ballot(2**64 - 1, "n9")
+    for message in (
+        Prepare(Ballot(2**64 - 1, leader), Instance(1)),
+        Accept(Ballot(2**64 - 1, leader), Instance(1), value(b"x"), Instance(0)),
+        Confirm(Ballot(2**63, leader), 1, Instance(2**63)),
+        Support(1, absurd),
+        Refused(cluster.replica(leader).ballot, absurd),
+        Confirm(promised, 1, Instance(2**63)),
+        Chosen(promised, Instance(2**64 - 1)),
+        GrantRead(1, 1, Instance(2**64 - 1), 0),
+        Learn(Instance(2**63), (value(b"x"),)),
+        Ask(Instance(0)),
+        Ask(Instance(2**64 - 1)),
+    ):
+        for node in (leader, follower):
+            cluster.step(node, Received(follower if node == leader else leader, message))
+        cluster.network = [packet for packet in cluster.network if not isinstance(packet.message, Ask)]
+    assert cluster.replica(follower).acceptor.promised == promised
+    assert cluster.leader == leader
+    token = cluster.submit(follower, b"x")
+    cluster.advance(500)
+    assert token in cluster.nodes[follower].done
+
+
+def test_a_promise_that_no_acceptor_can_have_made_does_not_count() -> None:
+    cluster = Cluster(THREE)
+    cluster.replica("n1").become_campaigning(Ballot(0, ""))
+    phase = cluster.replica("n1").phase
+    assert isinstance(phase, Campaigning)
+    beyond = (Instance(2**60), Ballot(1, "n3"), value(b"x"))
+    within = (Instance(1), Ballot(1, "n3"), value(b"x"))
+    for reported, last in (
+        ((beyond,), None),
+        ((within,), Instance(2**64 - 1)),
+        ((within, within), None),
+        ((), Instance(1)),
+    ):
+        cluster.step("n1", Received("n2", Promise(phase.ballot, Instance(1), reported, last, Instance(0), 0)))
+        assert not phase.proposer.promised_by
+        assert phase.proposer.next_prepare("n2") == Prepare(phase.ballot, Instance(1))
+
+
+def test_a_leader_without_a_vote_has_on_disk_what_was_chosen() -> None:
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    cluster.settle()
+    others = tuple(n for n in THREE if n != leader)
+    replica = cluster.replica(leader)
+    replica.membership.table.append(
+        (Instance(replica.sequence.watermark + 1), Configuration(others, (leader,)))
+    )
+    for other in others:
+        table = cluster.replica(other).membership.table
+        table.append((Instance(replica.sequence.watermark + 1), Configuration(others, (leader,))))
+    for number in range(3):
+        cluster.submit(leader, b"%d" % number)
+        cluster.settle()
+    cluster.crash(leader)
+    cluster.start(leader)
+    assert cluster.nodes[leader].applied[:2] == [b"0", b"1"]

@@ -38,7 +38,10 @@ class World(Protocol):
         """Let a message leave for another node; it may be lost."""
 
     def save(self, records: tuple[Record, ...], done: Callable[[], None]) -> None:
-        """Make records stable after all records before them, then call `done`. If that fails, `done` is never called."""
+        """Make records stable after all records before them, then call `done`: later, never from within this call.
+
+        If it fails, `done` is never called.
+        """
 
     def wake_at(self, time: float) -> None:
         """Have `Driver.tick` called at this time (milliseconds of `Moment.now`), or soon after."""
@@ -90,8 +93,8 @@ class Driver:
 
     def _save(self, save: Save) -> None:
         def saved() -> None:
-            for send in save.then:
-                self._send(send)
+            for effect in save.then:
+                self._perform[type(effect)](effect)
 
         self.world.save(save.records, saved)
 

@@ -127,14 +127,9 @@ class Node:
     # Time
 
     def expire_due(self) -> float | None:
-        """If we lead and a key is due, let time move. Returns in how many milliseconds to look again, if at all."""
-        if not isinstance(self.driver.replica.phase, Leading):
-            return None
+        """If we lead and keys expire, let time move as far as it may. Returns in how many milliseconds to look again."""
         due = self.database.next_expiry()
-        if due is None:
+        if due is None or not isinstance(self.driver.replica.phase, Leading):
             return None
-        wait = due - self.driver.world.moment().clock
-        if wait <= 0:
-            self.driver.handle(MoveTime())
-            return 5.0
-        return float(wait)
+        self.driver.handle(MoveTime(due))
+        return max(5.0, float(due - self.driver.world.moment().clock))

@@ -15,17 +15,20 @@ from .events import Moment
 class Clocks:
     """What this node knows of the others' clocks, each as its distance from our own monotonic time."""
 
-    __slots__ = ("bound_ms", "distance", "me", "moment")
+    __slots__ = ("age_ms_max", "bound_ms", "distance", "me", "moment")
 
-    def __init__(self, me: NodeId, bound_ms: int) -> None:
+    def __init__(self, me: NodeId, bound_ms: int, age_ms_max: float) -> None:
         self.me = me
         self.bound_ms = bound_ms
+        self.age_ms_max = age_ms_max
+        """What was heard longer ago says nothing: a clock may have been set since."""
         self.moment = Moment(0.0, 0, 0.0)
-        self.distance: dict[NodeId, float] = {}
+        self.distance: dict[NodeId, tuple[float, float]] = {}
+        """For each node its distance, and when it was heard."""
 
     def heard(self, node: NodeId, clock: int) -> None:
         """`node` told its clock (milliseconds), just now."""
-        self.distance[node] = clock - self.moment.now
+        self.distance[node] = (clock - self.moment.now, self.moment.now)
 
     def bounded(self, acceptors: tuple[NodeId, ...]) -> int:
         """Return our own clock, brought within the bound of the median of those acceptors that told theirs.
@@ -33,8 +36,9 @@ class Clocks:
         Of an even number of clocks the lower one of the two in the middle counts: data is rather kept than expired.
         """
         moment = self.moment
-        self.distance[self.me] = moment.clock - moment.now
-        distances = sorted(self.distance[node] for node in acceptors if node in self.distance)
+        self.heard(self.me, moment.clock)
+        known = (self.distance[node] for node in acceptors if node in self.distance)
+        distances = sorted(distance for distance, at in known if moment.now - at <= self.age_ms_max)
         if len(distances) < 2:
             return moment.clock
         median = int(distances[(len(distances) - 1) // 2] + moment.now)

@@ -23,6 +23,15 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Teach:
+    """`to` lacks the chosen values from `first` on, which only the disk still has: send some as `Learn`."""
+
+    to: NodeId
+    first: Instance
+    last: Instance
+
+
+@dataclass(frozen=True, slots=True)
 class Save:
     """Make `records` stable, after all records before them; once they are, and not earlier, perform `then`.
 
@@ -31,7 +40,7 @@ class Save:
     """
 
     records: tuple[Record, ...]
-    then: tuple[Send, ...]
+    then: tuple[Send | Teach, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +72,6 @@ class Abandon:
     tokens: tuple[int, ...]
     certain: bool
     """True: certainly not done, and never will be. False: the outcome is not known."""
-
-
-@dataclass(frozen=True, slots=True)
-class Teach:
-    """`to` lacks the chosen values from `first` on, which only the disk still has: send some as `Learn`."""
-
-    to: NodeId
-    first: Instance
-    last: Instance
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,10 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class MoveTime:
-    """Something falls due by the clock: if we lead, let the time be chosen anew, though nobody asks for anything."""
+    """Something falls due: if we lead and may say that it is this time, let it be chosen, though nobody asks for anything."""
+
+    due: int
+    """Milliseconds since 1970."""
 
 
 Event = Recovered | Started | Received | Tick | Submit | Read | MoveTime

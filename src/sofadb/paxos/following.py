@@ -47,8 +47,9 @@ class Following:
         self.supporters = set()
 
     def hear(self) -> None:
-        """The leader (or a candidate that we promised) has just been heard."""
+        """The leader (or a candidate that we promised) has just been heard: whatever canvass runs is void."""
         self.heard_at = self.replica.moment.now
+        self.attempt = 0
 
     def on_tick(self) -> None:
         """Ask around if the leader has been silent for too long."""

@@ -26,6 +26,7 @@ from .effects import Send
 from .learner import Learner
 from .messages import Accept, Accepted, AskRead, Chosen, Confirm, Confirmed, GrantRead
 from .proposer import Proposer
+from .records import Learned
 from .values import NO_OP, Entry, Value
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ class Leading:
         self.ballot = proposer.ballot
         self.learner = Learner()
         self.flights: dict[Instance, _Flight] = {}
-        self.unsaved: dict[Instance, float] = {}
-        """Where our own vote is not on our disk yet, and since when."""
+        self.unsaved: dict[Instance, tuple[float, int]] = {}
+        """Where our own vote is not on our disk yet: since when, and how large it is. The oldest comes first."""
         self.next = Instance(replica.sequence.watermark + 1)
         """The first instance in which nothing was proposed yet."""
         self.own_first: Instance | None = None
@@ -102,10 +103,10 @@ class Leading:
                 self._enqueue(entry)
         self.pump()
 
-    def move_time(self) -> None:
+    def move_time(self, due: int) -> None:
         """Something falls due: unless a batch is on its way anyway, let one without entries carry the time."""
-        if not self.flights and not self.queue:
-            self._propose(Value(self._now()))
+        if not self.flights and not self.queue and self._now() >= due:
+            self._propose(Value(self.stamp))
 
     def pump(self) -> None:
         """Propose what waits, as far as the window and the number of batches in flight allow."""
@@ -137,14 +138,15 @@ class Leading:
         accept = Accept(self.ballot, self.next, value, replica.sequence.watermark)
         configuration = replica.membership.at(self.next)
         now = replica.moment.now
-        self.flights[self.next] = _Flight(accept, now, now + replica.settings.resend_ms)
+        on_its_way = value.size / replica.settings.bytes_per_ms_min
+        self.flights[self.next] = _Flight(accept, now, now + replica.settings.resend_ms + on_its_way)
         self.next = Instance(self.next + 1)
         self.announced = replica.sequence.watermark
         for node in configuration.members:
             if node != replica.me:
                 replica.emit(Send(node, accept))
         if replica.me in configuration.acceptors:
-            self.unsaved[accept.instance] = now
+            self.unsaved[accept.instance] = (now, value.size)
             answer = replica.acceptor.on_accept(accept)
             assert isinstance(answer, Answer), "nothing higher was promised here, or we would not lead"
             replica.answer(replica.me, answer)
@@ -177,6 +179,8 @@ class Leading:
         configuration = self.replica.membership.at(accepted.instance)
         if self.learner.on_accepted(sender, self.ballot, accepted.instance, configuration):
             self.replica.sequence.learn(accepted.instance, flight.accept.value)
+            if self.replica.me not in configuration.acceptors:
+                self.replica.save((Learned(accepted.instance, flight.accept.value),), ())
             del self.flights[accepted.instance]
             self.replica.settle()
 
@@ -266,11 +270,20 @@ class Leading:
         timeout = replica.settings.election_timeout_ms
         heard = {node for node, at in self.heard_at.items() if now - at < timeout or node == replica.me}
         followed = all(each.is_quorum(heard) for each in replica.window())
-        disk_hangs = any(now - since > 2 * timeout for since in self.unsaved.values())
-        if not followed or disk_hangs:
+        if not followed or self._disk_hangs():
             replica.become_following(None)
         elif now >= self.heartbeat_at:
             self._heartbeat()
+
+    def _disk_hangs(self) -> bool:
+        """Whether our oldest vote has been on its way to our disk for longer than its size explains."""
+        if not self.unsaved:
+            return False
+        replica = self.replica
+        since, _ = next(iter(self.unsaved.values()))
+        size = sum(size for _, size in self.unsaved.values())
+        patience = 2 * replica.settings.election_timeout_ms + size / replica.settings.bytes_per_ms_min
+        return replica.moment.now - since > patience
 
     def _heartbeat(self) -> None:
         replica = self.replica
@@ -280,7 +293,8 @@ class Leading:
         for flight in self.flights.values():
             if now < flight.resend_at or room <= 0:
                 continue
-            flight.resend_at = now + 2 * (now - flight.started_at)
+            pause = min(2 * (now - flight.started_at), replica.settings.resend_ms_max)
+            flight.resend_at = now + pause + flight.accept.value.size / replica.settings.bytes_per_ms_min
             accept = flight.accept
             for node in replica.membership.at(accept.instance).members:
                 if node != replica.me and not self.learner.has_accepted(node, self.ballot, accept.instance):

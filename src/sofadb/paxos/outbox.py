@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 
 from .values import Entry
 
@@ -24,14 +25,12 @@ class Submission:
     """Monotonic milliseconds."""
     entry: Entry | None = None
     """Set once it has its number."""
-    abandoned: bool = False
-    """Its client was told that the outcome is not known."""
 
 
 class Outbox:
     """Submissions in order: first those with a number, then those without."""
 
-    __slots__ = ("_unsent", "bytes", "bytes_max", "incarnation", "node", "sent", "sequence")
+    __slots__ = ("_abandoned", "_unsent", "bytes", "bytes_max", "incarnation", "node", "sent", "sequence")
 
     def __init__(self, node: str, incarnation: int, bytes_max: int) -> None:
         self.node = node
@@ -41,6 +40,8 @@ class Outbox:
         self.sequence = 0
         self.sent: deque[Submission] = deque()
         self._unsent: deque[Submission] = deque()
+        self._abandoned = 0
+        """So many of `sent`, the oldest: their clients were told that the outcome is not known."""
 
     def add(self, token: int, payload: bytes, now: float) -> bool:
         """Take a submission in; False if there is no room."""
@@ -83,35 +84,37 @@ class Outbox:
 
     def settle(self, entry: Entry) -> int | None:
         """`entry` takes effect now: return its token, or None if nobody waits for it any more."""
+        assert self.sent, "an entry of ours was chosen that we never sent"
         submission = self.sent.popleft()
         assert submission.entry is not None
         assert submission.entry.sequence == entry.sequence, "entries of a session take effect in order"
         self.bytes -= len(submission.payload)
-        return None if submission.abandoned else submission.token
+        if self._abandoned:
+            self._abandoned -= 1
+            return None
+        return submission.token
 
-    def abandon(self, before: float) -> tuple[list[int], list[int]]:
-        """Give up waiting for what has waited since `before` or longer.
+    def abandon(self, now: float, patience: float) -> tuple[list[int], list[int]]:
+        """Give up waiting for what has waited for `patience` or longer.
 
         Returns the tokens that were certainly never proposed (and now never will be), and those of unknown outcome.
         """
         never: list[int] = []
         unknown: list[int] = []
-        while self._unsent and self._unsent[0].since <= before:
+        while self._unsent and self._unsent[0].since + patience <= now:
             submission = self._unsent.popleft()
             self.bytes -= len(submission.payload)
             never.append(submission.token)
-        for submission in self.sent:
-            if submission.since > before:
+        for submission in islice(self.sent, self._abandoned, None):
+            if submission.since + patience > now:
                 break
-            if not submission.abandoned:
-                submission.abandoned = True
-                unknown.append(submission.token)
+            unknown.append(submission.token)
+        self._abandoned += len(unknown)
         return never, unknown
 
     @property
     def oldest(self) -> float | None:
         """Since when the oldest waits whose client still waits (monotonic milliseconds)."""
-        for submission in self.sent:
-            if not submission.abandoned:
-                return submission.since
+        if self._abandoned < len(self.sent):
+            return self.sent[self._abandoned].since
         return self._unsent[0].since if self._unsent else None

@@ -2,8 +2,12 @@
 
 A read may be answered from this node's state once that holds everything that was acknowledged, anywhere, before the
 read arrived. The leader knows how far that is, and proves that it still leads before it says so (`confirming`). Reads
-that arrive together ask together. Each attempt has a number of its own and is granted by itself: a grant for an
-earlier attempt, or for another life of this node, says nothing about a later one.
+that arrive together ask together, as one attempt; while a few attempts are under way, those that arrive wait for the next one.
+
+An attempt has a number never used before in this life of the node, and takes in no reads after it was asked. It is
+asked again, under its number, whenever it is not granted in time or somebody else leads. That is sound: whoever grants it has
+proven that it leads *after* it was first asked, and so after its reads arrived. A grant for another attempt, or for another
+life of this node, says nothing about it.
 """
 
 from __future__ import annotations
@@ -14,51 +18,69 @@ from .ballot import Instance
 from .effects import Serve
 from .messages import AskRead, GrantRead
 
+ATTEMPTS_MAX = 8
+"""So many attempts are under way at once; what comes meanwhile shares the next."""
+
+Waiting = tuple[int, float]
+"""A read's token, and since when it waits (monotonic milliseconds)."""
+
 
 @dataclass(slots=True)
 class _Attempt:
-    tokens: list[tuple[int, float]]
-    """The reads, and since when each waits (monotonic milliseconds)."""
+    reads: list[Waiting]
     asked_at: float
+
+
+@dataclass(slots=True)
+class _Granted:
+    """Granted, but the state is not there yet."""
+
+    watermark: Instance
+    reads: list[Waiting]
+    stamp: int
 
 
 class Reading:
     """The reads that wait on this node."""
 
-    __slots__ = ("attempts", "granted", "idle", "incarnation", "last_attempt", "waiting_max")
+    __slots__ = ("attempts", "count", "count_max", "granted", "idle", "incarnation", "last_attempt")
 
-    def __init__(self, incarnation: int, waiting_max: int) -> None:
+    def __init__(self, incarnation: int, count_max: int) -> None:
         self.incarnation = incarnation
-        self.waiting_max = waiting_max
+        self.count_max = count_max
+        self.count = 0
+        """How many reads wait, in whatever state."""
         self.last_attempt = 0
-        self.idle: list[tuple[int, float]] = []
-        """Not asked for yet, since nobody leads."""
+        self.idle: list[Waiting] = []
+        """Not asked for yet: nobody leads, or enough attempts are under way."""
         self.attempts: dict[int, _Attempt] = {}
-        self.granted: list[tuple[Instance, tuple[int, ...], int]] = []
-        """Granted, but the state is not there yet: (watermark, tokens, stamp)."""
+        self.granted: list[_Granted] = []
 
     def add(self, token: int, now: float) -> bool:
         """Take a read in; False if too many wait already."""
-        if (
-            len(self.idle) + sum(len(attempt.tokens) for attempt in self.attempts.values())
-            >= self.waiting_max
-        ):
+        if self.count >= self.count_max:
             return False
+        self.count += 1
         self.idle.append((token, now))
         return True
 
-    def ask(self, now: float, again: bool = False) -> AskRead | None:
-        """Make a new attempt of what is idle, and (`again`) of everything that is asked for and not granted."""
-        if again:
-            asked = [read for attempt in self.attempts.values() for read in attempt.tokens]
-            self.attempts.clear()
-            self.idle[:0] = asked
-        if not self.idle:
+    def ask(self, now: float) -> AskRead | None:
+        """Make an attempt of what is idle, if it may be asked now."""
+        if not self.idle or len(self.attempts) >= ATTEMPTS_MAX:
             return None
         self.last_attempt += 1
         self.attempts[self.last_attempt] = _Attempt(self.idle, now)
         self.idle = []
         return AskRead(self.last_attempt, self.incarnation)
+
+    def ask_again(self, now: float, asked_before: float) -> list[AskRead]:
+        """Ask once more for every attempt that was last asked at `asked_before` or earlier."""
+        asks = []
+        for number, attempt in self.attempts.items():
+            if attempt.asked_at <= asked_before:
+                attempt.asked_at = now
+                asks.append(AskRead(number, self.incarnation))
+        return asks
 
     def on_grant(self, grant: GrantRead) -> None:
         """The leader has confirmed itself after that attempt was made."""
@@ -66,33 +88,43 @@ class Reading:
             return
         attempt = self.attempts.pop(grant.attempt, None)
         if attempt is not None:
-            tokens = tuple(token for token, _ in attempt.tokens)
-            self.granted.append((grant.watermark, tokens, grant.stamp))
+            self.granted.append(_Granted(grant.watermark, attempt.reads, grant.stamp))
 
     def answers(self, watermark: Instance) -> list[Serve]:
         """What may be answered now that everything up to `watermark` is applied."""
-        ready = [Serve(tokens, stamp) for needed, tokens, stamp in self.granted if needed <= watermark]
+        ready = [granted for granted in self.granted if granted.watermark <= watermark]
         if ready:
-            self.granted = [grant for grant in self.granted if grant[0] > watermark]
-        return ready
+            self.granted = [granted for granted in self.granted if granted.watermark > watermark]
+            self.count -= sum(len(granted.reads) for granted in ready)
+        return [Serve(tuple(token for token, _ in granted.reads), granted.stamp) for granted in ready]
 
-    def asked_before(self, time: float) -> bool:
-        """Whether an attempt that was made at `time` or before is still not granted."""
-        return any(attempt.asked_at <= time for attempt in self.attempts.values())
-
-    def abandon(self, before: float) -> list[int]:
-        """Give up what waits, ungranted, since that time or longer; return its tokens."""
+    def abandon(self, now: float, patience: float) -> list[int]:
+        """Give up what has waited for `patience` or longer; return its tokens."""
         given_up: list[int] = []
-        for attempt in [self.idle, *(attempt.tokens for attempt in self.attempts.values())]:
-            given_up += [token for token, since in attempt if since <= before]
-            attempt[:] = [read for read in attempt if read[1] > before]
-        for number in [number for number, attempt in self.attempts.items() if not attempt.tokens]:
-            del self.attempts[number]
+        groups = (
+            self.idle,
+            *(each.reads for each in self.attempts.values()),
+            *(each.reads for each in self.granted),
+        )
+        for reads in groups:
+            if reads and reads[0][1] + patience <= now:
+                given_up += [token for token, since in reads if since + patience <= now]
+                reads[:] = [read for read in reads if read[1] + patience > now]
+        if given_up:
+            self.count -= len(given_up)
+            self.attempts = {number: each for number, each in self.attempts.items() if each.reads}
+            self.granted = [each for each in self.granted if each.reads]
         return given_up
 
     @property
+    def asked_at(self) -> float | None:
+        """When the attempt that was asked longest ago was last asked (monotonic milliseconds)."""
+        return min((attempt.asked_at for attempt in self.attempts.values()), default=None)
+
+    @property
     def oldest(self) -> float | None:
-        """Since when the oldest ungranted read waits (monotonic milliseconds)."""
+        """Since when the oldest read waits (monotonic milliseconds)."""
         first = [self.idle[0][1]] if self.idle else []
-        first += [attempt.tokens[0][1] for attempt in self.attempts.values()]
+        first += [attempt.reads[0][1] for attempt in self.attempts.values()]
+        first += [granted.reads[0][1] for granted in self.granted]
         return min(first, default=None)

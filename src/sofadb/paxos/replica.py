@@ -36,6 +36,7 @@ from .messages import (
     Forward,
     GrantRead,
     Learn,
+    Message,
     Prepare,
     Promise,
     Refused,
@@ -52,6 +53,9 @@ from .values import Configuration, Entry, Value
 
 Phase = Following | Campaigning | Leading
 
+ROUNDS_AHEAD_MAX = 1 << 32
+"""A ballot further above all that we know is a mistake or a lie."""
+
 
 class Replica:
     """A deterministic machine: events in, effects out."""
@@ -67,7 +71,7 @@ class Replica:
         self.outbox = Outbox(me, incarnation, settings.queue_bytes_max)
         self.reading = Reading(incarnation, settings.reads_max)
         self.moment = Moment(0.0, 0, 0.0)
-        self.clocks = Clocks(me, settings.clock_bound_ms)
+        self.clocks = Clocks(me, settings.clock_bound_ms, settings.election_timeout_ms)
         self.time = 0
         """The state machine's time in milliseconds: the highest stamp delivered."""
         self.phase: Phase = Following(self, None, heard=False)
@@ -155,7 +159,7 @@ class Replica:
         self._attempts += 1
         return self.outbox.incarnation << 32 | self._attempts
 
-    def save(self, records: tuple[Record, ...], then: tuple[Send, ...]) -> None:
+    def save(self, records: tuple[Record, ...], then: tuple[Send | Teach, ...]) -> None:
         """Make records stable, and with them, in passing, how far everything is chosen."""
         if records and self.sequence.watermark > self._saved_watermark:
             self._saved_watermark = self.sequence.watermark
@@ -191,7 +195,7 @@ class Replica:
         self.phase = lead
         lead.start()
         self._resend_in(self.settings.resend_ms)
-        self._ask_read(again=True)
+        self._ask_again(asked_before=self.moment.now)
 
     def settle(self) -> None:
         """Hand on, in order, whatever has become part of the unbroken run (rule P8)."""
@@ -246,7 +250,13 @@ class Replica:
         self._on_tick(Tick())
 
     def _on_received(self, event: Received) -> None:
-        self._on_message[type(event.message)](event.sender, event.message)
+        if not self._is_absurd(event.message):
+            self._on_message[type(event.message)](event.sender, event.message)
+
+    def _is_absurd(self, message: Message) -> bool:
+        """Whether it tells of a ballot that no number of elections can have led to: there must always be a higher one."""
+        told = max(getattr(message, "ballot", NO_BALLOT), getattr(message, "promised", NO_BALLOT))
+        return told.round > max(self.acceptor.promised, self.ballot).round + ROUNDS_AHEAD_MAX
 
     def _on_tick(self, event: Tick) -> None:
         self._waking = float("inf")
@@ -254,12 +264,10 @@ class Replica:
         now = self.moment.now
         if now >= self._resend_at:
             self._send_again()
-            self._resend_in(2 * self._resend_pause)
-        if self.reading.asked_before(now - self.settings.resend_ms):
-            self._ask_read(again=True)
-        patience = now - self.settings.patience_ms
-        never, unknown = self.outbox.abandon(patience)
-        never += self.reading.abandon(patience)
+            self._resend_in(min(2 * self._resend_pause, self.settings.resend_ms_max))
+        self._ask_again(asked_before=now - self.settings.resend_ms)
+        never, unknown = self.outbox.abandon(now, self.settings.patience_ms)
+        never += self.reading.abandon(now, self.settings.patience_ms)
         if never:
             self.emit(Abandon(tuple(never), certain=True))
         if unknown:
@@ -277,11 +285,11 @@ class Replica:
         if not self.reading.add(event.token, self.moment.now):
             self.emit(Abandon((event.token,), certain=True))
         else:
-            self._ask_read(again=False)
+            self._ask_read()
 
     def _on_move_time(self, event: MoveTime) -> None:
         if isinstance(self.phase, Leading):
-            self.phase.move_time()
+            self.phase.move_time(event.due)
 
     # The acceptor's messages
 
@@ -301,14 +309,19 @@ class Replica:
     def _on_accept(self, sender: NodeId, accept: Accept) -> None:
         if accept.ballot.node != sender:
             return
-        answer = self.acceptor.on_accept(accept)
-        if isinstance(answer, Refused):
-            self.emit(Send(sender, answer))
+        if accept.ballot < self.acceptor.promised:
+            self.emit(Send(sender, Refused(accept.ballot, self.acceptor.promised)))
             return
         self._hear(accept.ballot)
+        # First what is chosen: it may open the window in which the request lies.
+        self._on_watermark(sender, accept.ballot, accept.chosen)
+        known = self.sequence.ahead.get(accept.instance, accept.value)
+        if known != accept.value:
+            return  # Another value is chosen there, so this ballot is an old one. What is on disk shall stay the chosen one.
+        answer = self.acceptor.on_accept(accept)
+        assert not isinstance(answer, Refused), "nothing higher is promised"
         if answer is not None:
             self.answer(sender, answer)
-        self._on_watermark(sender, accept.ballot, accept.chosen)
 
     def _on_confirm(self, sender: NodeId, confirm: Confirm) -> None:
         if confirm.ballot.node != sender:
@@ -327,10 +340,11 @@ class Replica:
             self._on_watermark(sender, chosen.ballot, chosen.chosen)
 
     def _hear(self, ballot: Ballot) -> None:
-        """Whoever owns `ballot` leads, and nothing higher is promised here."""
-        if isinstance(self.phase, Following) and self.phase.leader == ballot:
+        """Whoever owns `ballot` leads, and nothing higher is promised here. (An old message of an earlier leader: no.)"""
+        known = self.phase.leader if isinstance(self.phase, Following) else None
+        if known == ballot and isinstance(self.phase, Following):
             self.phase.hear()
-        else:
+        elif known is None or known < ballot:
             self.become_following(ballot, heard=True)
 
     def _on_watermark(self, leader: NodeId, ballot: Ballot, chosen: Instance) -> None:
@@ -386,7 +400,8 @@ class Replica:
         if not 1 <= ask.first <= self.sequence.watermark:
             return
         if ask.first < self.sequence.tail_first:
-            self.emit(Teach(sender, ask.first, Instance(self.sequence.tail_first - 1)))
+            # Behind what is on its way to the disk: only then the latest record of each is what was chosen.
+            self.save((), (Teach(sender, ask.first, Instance(self.sequence.tail_first - 1)),))
         else:
             values = self.sequence.teach(ask.first, self.settings.message_bytes_max)
             self.emit(Send(sender, Learn(ask.first, values)))
@@ -435,19 +450,27 @@ class Replica:
             for part in self.outbox.resend(self.settings.message_bytes_max):
                 self.emit(Send(self.leader, Forward(tuple(part))))
             self._forward()
-        self._ask_read(again=True)
+        self._ask_again(asked_before=self.moment.now)
 
     def _on_ask_read(self, sender: NodeId, ask: AskRead) -> None:
         if isinstance(self.phase, Leading):
             self.phase.on_ask_read(sender, ask)
 
-    def _ask_read(self, again: bool) -> None:
+    def _ask_read(self) -> None:
+        """Ask for what waits, if somebody leads."""
+        if self.leader is not None and (ask := self.reading.ask(self.moment.now)) is not None:
+            self._send_ask(ask)
+
+    def _ask_again(self, asked_before: float) -> None:
+        """Ask once more for what was last asked at that time or earlier, and for what waits."""
+        if self.leader is not None:
+            for ask in self.reading.ask_again(self.moment.now, asked_before):
+                self._send_ask(ask)
+            self._ask_read()
+
+    def _send_ask(self, ask: AskRead) -> None:
         leader = self.leader
-        if leader is None:
-            return
-        ask = self.reading.ask(self.moment.now, again)
-        if ask is None:
-            return
+        assert leader is not None
         if leader == self.me:
             self._on_ask_read(self.me, ask)
         else:
@@ -455,6 +478,7 @@ class Replica:
 
     def _on_grant_read(self, sender: NodeId, grant: GrantRead) -> None:
         self.reading.on_grant(grant)
+        self._ask_read()
         if self.sequence.watermark < grant.watermark:
             self.lacks(grant.watermark, sender)
         self._answer_reads()
@@ -489,6 +513,6 @@ class Replica:
             times.append(oldest_submission + self.settings.patience_ms)
         if oldest_read is not None:
             times.append(oldest_read + self.settings.patience_ms)
-            if self.leader is not None:
-                times.append(self.moment.now + self.settings.resend_ms)
+        if self.leader is not None and (asked_at := self.reading.asked_at) is not None:
+            times.append(asked_at + self.settings.resend_ms)
         return min(times)

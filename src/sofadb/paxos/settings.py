@@ -16,7 +16,11 @@ class Settings:
     election_timeout_ms: float = 300.0
     """A follower that hears no leader for this long, and up to twice this long by chance, looks for a new one."""
     resend_ms: float = 200.0
-    """What was not answered is sent again after this long."""
+    """What was not answered is sent again after this long, and then after longer and longer pauses ..."""
+    resend_ms_max: float = 2_000.0
+    """... up to this."""
+    bytes_per_ms_min: int = 20_000
+    """Slower than this (20 MB/s) no disk and no link is expected to be: large values are waited for accordingly."""
     patience_ms: float = 5_000.0
     """A client waits this long for an outcome before it gets an error."""
     clock_bound_ms: int = 500

@@ -377,6 +377,14 @@ def test_unwatch_forgets_what_was_watched(server: Server, client: Client) -> Non
     assert client.ask("MULTI", "INCR a", "EXEC")[-1] == [2]
 
 
+def test_an_exec_behind_a_watch_that_failed_is_not_done(client: Client) -> None:
+    client.send("WATCH a", "MULTI", "SET a 1", "EXEC")
+    client.node.fail(client.node.works[0], NOREPLICAS)
+    aborted = "-EXECABORT Transaction discarded because of previous errors."
+    assert client.replies() == [f"-{NOREPLICAS}", b"OK", b"QUEUED", aborted]
+    assert client.ask("MULTI", "SET a 1", "EXEC")[-1] == [b"OK"], "it is over with that"
+
+
 def test_a_key_that_is_watched_again_and_again_is_kept_once(client: Client) -> None:
     for _ in range(10):
         client.ask("WATCH a b a")

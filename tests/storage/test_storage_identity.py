@@ -12,7 +12,7 @@ from crc32c import crc32c
 
 from sofadb.storage import identity
 from sofadb.storage.files import DiskFiles, StorageError
-from sofadb.storage.identity import cluster_id, open_directory
+from sofadb.storage.identity import Life, cluster_id, open_directory
 
 MEMBERS = {"n1": "127.0.0.1:17001", "n2": "127.0.0.1:17002", "n3": "127.0.0.1:17003"}
 
@@ -91,9 +91,9 @@ def test_an_identity_with_any_bit_flipped_or_cut_short_is_refused(tmp_path: Path
 
 
 def test_another_format_version_is_named(tmp_path: Path) -> None:
-    first = started(tmp_path, members=MEMBERS)
-    newer = identity.Identity(9, first.cluster, first.node, 1, first.members)
-    (tmp_path / "identity").write_bytes(newer.encode())
+    started(tmp_path, members=MEMBERS)
+    body = b'{"format": 9, "something": "new"}'
+    (tmp_path / "identity").write_bytes(b"%08x\n" % crc32c(body) + body + b"\n")
     with pytest.raises(StorageError, match="format version 9"):
         open_directory(tmp_path, "n1", None)
 
@@ -154,6 +154,29 @@ def test_a_path_that_is_a_file_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be made"):
         open_directory(tmp_path / "file", "n1", MEMBERS)
+
+
+def test_each_directory_is_another_one_and_stays_the_same_through_all_its_starts(tmp_path: Path) -> None:
+    first, second = started(tmp_path / "1", members=MEMBERS), started(tmp_path / "2", members=MEMBERS)
+    assert first.directory != second.directory
+    assert started(tmp_path / "1").life == Life(first.directory, 2)
+
+
+def test_whom_a_node_has_met_is_remembered_and_damage_to_that_is_named(tmp_path: Path) -> None:
+    opened = open_directory(tmp_path, "n1", MEMBERS)
+    assert opened.met == {}
+    met = {"n2": Life("abc", 3), "n3": Life("def", 1)}
+    opened.remember({"n2": Life("abc", 2)})
+    opened.remember(met)
+    opened.close()
+    opened = open_directory(tmp_path, "n1", None)
+    assert opened.met == met
+    opened.close()
+    whole = (tmp_path / "met").read_bytes()
+    for offset in range(0, len(whole) - 1, 3):
+        (tmp_path / "met").write_bytes(whole[:offset] + bytes([whole[offset] ^ 4]) + whole[offset + 1 :])
+        with pytest.raises(StorageError, match="met is damaged"):
+            open_directory(tmp_path, "n1", None)
 
 
 def test_a_lock_file_that_was_removed_lets_nobody_in(tmp_path: Path) -> None:

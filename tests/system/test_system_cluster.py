@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -222,4 +223,54 @@ def test_a_node_that_was_away_catches_up_also_beyond_what_is_kept_in_memory(tmp_
     assert returned("GET", "key:3") == bytes([3]) * (1 << 20)
     goal = (cluster.facts(leader) or {})["applied"]
     wait_until(lambda: (cluster.facts(away) or {}).get("applied", 0) >= goal, "it has caught up")
+    cluster.stop()
+
+
+def test_a_node_whose_directory_was_emptied_lends_its_vote_to_nobody(tmp_path: Path) -> None:
+    """The write is on the disks of two; one of them is emptied; the third and the empty one must not be a majority."""
+    cluster = Cluster(tmp_path)
+    cluster.start()
+    leader = cluster.leader()
+    emptied, absent = (name for name in cluster.names if name != leader)
+    wait_until(lambda: all((cluster.facts(name) or {})["leader"] for name in cluster.names), "all have met")
+    cluster.kill(absent)
+    assert cluster.client(leader)("SET", "acknowledged", "1") == b"OK"
+    cluster.kill(leader, emptied)
+    shutil.rmtree(tmp_path / emptied)
+    cluster.start(absent, emptied)
+    reply = cluster.client(absent)("GET", "acknowledged")
+    assert isinstance(reply, hiredis.ReplyError)
+    assert str(reply).startswith("NOREPLICAS")
+    assert "another data directory" in cluster.log(emptied)
+    assert "another data directory" in cluster.log(absent)
+    # With the one that has the write there is a majority again, and the write is there.
+    cluster.start(leader)
+    client = cluster.client(absent)
+    wait_until(lambda: (cluster.facts(absent) or {})["leader"], "the two have a leader")
+    assert client("GET", "acknowledged") == b"1"
+    cluster.stop()
+
+
+def test_an_older_copy_of_a_directory_lends_its_vote_to_nobody(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path)
+    cluster.start()
+    leader = cluster.leader()
+    restored, absent = (name for name in cluster.names if name != leader)
+    cluster.kill(restored)
+    shutil.copytree(tmp_path / restored, tmp_path / "copy")
+    cluster.start(restored)
+    cluster.leader()
+    cluster.kill(restored)
+    cluster.start(restored)
+    cluster.leader()
+    cluster.kill(restored)
+    shutil.rmtree(tmp_path / restored)
+    shutil.copytree(tmp_path / "copy", tmp_path / restored)
+    cluster.start(restored)
+    wait_until(lambda: "an older copy of its directory" in cluster.log(restored), "it is told")
+    assert cluster.client(leader)("SET", "a", "1") == b"OK"
+    cluster.kill(leader)
+    reply = cluster.client(absent)("SET", "a", "2")
+    assert isinstance(reply, hiredis.ReplyError)
+    assert str(reply).startswith(("NOREPLICAS", "UNCERTAIN"))
     cluster.stop()

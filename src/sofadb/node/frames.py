@@ -9,6 +9,7 @@ cluster, in which life, whom I mean to talk to. Only when it fits does anything 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from struct import Struct
@@ -31,16 +32,29 @@ class BadPeer(Exception):
     """The other end is not what it should be; the text says why, for both sides' logs."""
 
 
+LANES = ("small", "large")
+"""Each pair of nodes has a connection for small messages and one for large ones, each way: who waits for a leader's voice
+does not wait behind 64 MB of a value."""
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{0,64}")
+_ADDRESS = re.compile(r"[!-~]{1,255}:[0-9]{1,5}")
+_PROBLEM = re.compile(r"[ -~]{0,1000}")
+
+
 @dataclass(frozen=True, slots=True)
 class Greeting:
     """Who speaks. `problem` is set in an answer that refuses."""
 
     cluster: str
     node: str
+    directory: str
+    """The id of the node's data directory."""
     starts: int
-    """The node's start counter."""
+    """How often the node was started on it."""
     to: str
     """The node it means to talk to; empty in an answer."""
+    lane: str
+    """Which of `LANES` this connection is."""
     client_address: str
     """Where the node's clients connect, as HOST:PORT."""
     problem: str = ""
@@ -56,9 +70,17 @@ class Greeting:
             greeting = cls(**fields)
         except (ValueError, TypeError, RecursionError) as problem:
             raise BadPeer(f"its greeting cannot be read: {problem}") from None
-        texts = (greeting.cluster, greeting.node, greeting.to, greeting.client_address, greeting.problem)
+        names = (greeting.cluster, greeting.node, greeting.directory, greeting.to)
+        texts = (*names, greeting.lane, greeting.client_address, greeting.problem)
         if not all(isinstance(text, str) for text in texts) or type(greeting.starts) is not int:
             raise BadPeer("its greeting has fields of the wrong type")
+        if not (
+            all(map(_NAME.fullmatch, names))
+            and greeting.lane in LANES
+            and _ADDRESS.fullmatch(greeting.client_address)
+            and _PROBLEM.fullmatch(greeting.problem)
+        ):
+            raise BadPeer("its greeting has names that cannot be")
         return greeting
 
 

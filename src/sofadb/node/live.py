@@ -35,7 +35,7 @@ from sofadb.paxos.codec import decode_record, encode
 from sofadb.paxos.messages import Accept, Forward, Learn
 from sofadb.paxos.records import Acceptance, Learned
 from sofadb.storage.files import DiskFiles, StorageError
-from sofadb.storage.identity import Opened, open_directory
+from sofadb.storage.identity import Life, Opened, open_directory
 from sofadb.storage.journal import Journal
 from sofadb.storage.segment import Record as JournalRecord
 from sofadb.storage.writer import Writer
@@ -238,13 +238,19 @@ async def _start_in(
     if not journal.segments:
         journal.prepare()
     writer = world.writer = Writer(journal, world.stable, lambda error: die(EXIT_STORAGE, str(error)))
-    myself = Myself(identity.cluster, identity.node, identity.starts, client_address)
+    myself = Myself(identity.cluster, identity.node, identity.life, client_address)
 
     def received(sender: NodeId, message: Message) -> None:
         if writer.pending_bytes <= UNSAVED_BYTES_MAX or not isinstance(message, Accept | Learn | Forward):
             driver.handle(Received(sender, message))
 
-    peers = world.peers = Peers(myself, dict(identity.members), received)
+    def keep(met: dict[NodeId, Life]) -> None:
+        try:
+            opened.remember(met)
+        except StorageError as problem:
+            die(EXIT_STORAGE, str(problem))
+
+    peers = world.peers = Peers(myself, dict(identity.members), received, opened.met, keep)
     await peers.start(*peer_listen)
     running = RunningNode(node, world, peers, opened)
     driver.handle(Started())

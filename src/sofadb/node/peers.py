@@ -1,9 +1,12 @@
-"""The other nodes: one connection to each, for what we say, and one from each, for what we hear.
+"""The other nodes: two connections to each, for what we say, and two from each, for what we hear.
 
-A connection is opened, greeted, used, and opened again when it breaks, with a growing pause. What cannot be sent at once
-because a peer is unreachable or does not keep up is dropped: the protocol sends again what still matters, and nothing may
-pile up here. Strangers are refused by name: another cluster, another node than the one that was meant, somebody
-who is no member, an earlier life of a node that has been heard of in a later one.
+One of the two is for large messages, so that a leader's voice never waits behind them. A connection is opened, greeted,
+used, and opened again when it breaks, with a growing pause. What cannot be sent at once because a peer is unreachable or
+does not keep up is dropped: the protocol sends again what still matters, and nothing may pile up here.
+
+Strangers are refused by name: another cluster, another node than the one that was meant, somebody who is no member. So is
+a node that comes with another data directory than before, or with an older copy of it: it may have lost what it promised,
+and its word must not count (rule P10). Whom a node has met, it remembers on disk before it listens.
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ from typing import cast
 
 from sofadb.paxos import Message, NodeId
 from sofadb.paxos.codec import Malformed, decode_message, encode
+from sofadb.storage.identity import Life
 
-from .frames import FRAME_BYTES_MAX, PREAMBLE, BadPeer, Buffer, FrameReader, Greeting, frame
+from .frames import FRAME_BYTES_MAX, LANES, PREAMBLE, BadPeer, Buffer, FrameReader, Greeting, frame
 
 log = logging.getLogger("sofadb.peers")
 
@@ -32,8 +36,10 @@ REFUSED_PAUSE_MS = 5_000.0
 USER_TIMEOUT_MS = 3_000
 """Unacknowledged for this long, the kernel gives a connection up (otherwise about a quarter of an hour)."""
 GREETING_TIMEOUT_S = 5.0
-INBOUND_MAX = 64
-"""Connections to the peer port at once, greeted or not."""
+STRANGERS_MAX = 32
+"""Connections to the peer port that have not greeted yet; the oldest makes room for a new one."""
+SMALL_BYTES_MAX = 1 << 20
+"""A message larger than this takes the lane for large ones."""
 
 
 @dataclass(slots=True)
@@ -44,13 +50,29 @@ class Peer:
     host: str
     port: int
     client_address: str = ""
-    starts: int = 0
-    link: Link | None = None
-    inbound: Inbound | None = None
+    life: Life | None = None
+    """The latest that we have met; on disk, too."""
+    links: dict[str, Link] = field(default_factory=dict)
+    """By lane, those that are connected."""
+    inbound: dict[str, Inbound] = field(default_factory=dict)
     dropped: int = 0
     """Messages that were not sent, since the peer was unreachable or slow."""
-    problem: str = "not reached yet"
-    """Why there is no connection to it; empty when there is."""
+    problems: dict[str, str] = field(default_factory=lambda: dict.fromkeys(LANES, "not reached yet"))
+
+    @property
+    def problem(self) -> str:
+        """Why there is no connection to it; empty when there is."""
+        return next(filter(None, self.problems.values()), "")
+
+    def problem_with(self, life: Life) -> str:
+        """Why its word cannot count in this life; empty if it can."""
+        if self.life is None:
+            return ""
+        if life.directory != self.life.directory:
+            return f"node {self.node} has another data directory than before: what it promised may be lost"
+        if life.starts < self.life.starts:
+            return f"node {self.node} has been started again since, or this is an older copy of its directory"
+        return ""
 
 
 @dataclass(slots=True)
@@ -59,11 +81,11 @@ class Myself:
 
     cluster: str
     node: NodeId
-    starts: int
+    life: Life
     client_address: str
 
-    def greeting(self, to: str = "", problem: str = "") -> Greeting:
-        return Greeting(self.cluster, self.node, self.starts, to, self.client_address, problem)
+    def greeting(self, lane: str, to: str = "", problem: str = "") -> Greeting:
+        return Greeting(self.cluster, self.node, *self.life, to, lane, self.client_address, problem)
 
 
 def tune(transport: asyncio.BaseTransport) -> None:
@@ -81,15 +103,16 @@ def tune(transport: asyncio.BaseTransport) -> None:
 
 
 class Link(asyncio.Protocol):
-    """Our connection to a peer. It is `ready` once the peer has answered our greeting."""
+    """Our connection to a peer, of one lane. It is `ready` once the peer has answered our greeting."""
 
-    def __init__(self, myself: Myself, peer: Peer) -> None:
-        self.myself = myself
+    def __init__(self, peers: Peers, peer: Peer, lane: str) -> None:
+        self.peers = peers
         self.peer = peer
+        self.lane = lane
         self.reader = FrameReader()
         self.transport: asyncio.Transport | None = None
+        self.answer: Greeting | None = None
         self.ready = False
-        self.greeted = False
         self.problem = ""
         self.refused = False
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -97,7 +120,7 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport = cast(asyncio.Transport, transport)  # uvloop's are not derived from it.
         tune(transport)
-        greeting = self.myself.greeting(to=self.peer.node)
+        greeting = self.peers.myself.greeting(self.lane, to=self.peer.node)
         transport.writelines([PREAMBLE, *frame([greeting.encode()])])
 
     def data_received(self, data: bytes) -> None:
@@ -107,24 +130,35 @@ class Link(asyncio.Protocol):
         except BadPeer as problem:
             self._give_up(str(problem))
 
-    def _on_greeting(self, greeting: Greeting) -> None:
-        if self.ready:
+    def _on_greeting(self, answer: Greeting) -> None:
+        if self.answer is not None:
             raise BadPeer("it greets twice")
-        if greeting.problem:
-            self.refused = True
-            raise BadPeer(f"it refuses us: {greeting.problem}")
-        if (greeting.cluster, greeting.node) != (self.myself.cluster, self.peer.node):
-            self.refused = True
-            raise BadPeer(f"there is node {greeting.node} of cluster {greeting.cluster} at its address")
-        self.ready = self.greeted = True
-        self.peer.problem = ""
-        self.peer.client_address = greeting.client_address
-        self.peer.starts = max(self.peer.starts, greeting.starts)
-        log.info("connected to %s", self.peer.node)
+        self.refused = True
+        if answer.problem:
+            raise BadPeer(f"it refuses us: {answer.problem}")
+        if (answer.cluster, answer.node) != (self.peers.myself.cluster, self.peer.node):
+            raise BadPeer(f"there is node {answer.node} of cluster {answer.cluster} at its address")
+        life = Life(answer.directory, answer.starts)
+        if problem := self.peer.problem_with(life):
+            raise BadPeer(problem)
+        self.refused = False
+        self.answer = answer
+        self.peers.remember(self.peer, life, self._become_ready)
+
+    def _become_ready(self) -> None:
+        if self.closed.done():
+            return
+        assert self.answer is not None
+        self.ready = True
+        self.peer.links[self.lane] = self
+        self.peer.problems[self.lane] = ""
+        self.peer.client_address = self.answer.client_address
+        if not self.peer.problem:
+            log.info("connected to %s", self.peer.node)
 
     def expect_greeting(self) -> None:
         """It had its time to answer."""
-        if not self.greeted:
+        if self.answer is None:
             self._give_up("it accepts connections and says nothing")
 
     def _give_up(self, problem: str) -> None:
@@ -134,6 +168,8 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.ready = False
+        if self.peer.links.get(self.lane) is self:
+            del self.peer.links[self.lane]
         self.problem = self.problem or (str(error) if error else "it closed the connection")
         if not self.closed.done():
             self.closed.set_result(None)
@@ -153,18 +189,17 @@ class Inbound(asyncio.Protocol):
     def __init__(self, peers: Peers) -> None:
         self.peers = peers
         self.reader = FrameReader()
+        self.greeting: Greeting | None = None
         self.peer: Peer | None = None
+        """Set once the greeting has been answered."""
         self.transport: asyncio.Transport | None = None
         self.timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport = cast(asyncio.Transport, transport)  # uvloop's are not derived from it.
-        if len(self.peers.inbound) >= INBOUND_MAX:
-            log.warning("too many connections to the peer port: refusing another one")
-            transport.abort()
-            return
         tune(transport)
-        self.peers.inbound.add(self)
+        self.peers.make_room()
+        self.peers.inbound[self] = None
         self.timer = asyncio.get_running_loop().call_later(GREETING_TIMEOUT_S, self.close)
 
     def data_received(self, data: bytes) -> None:
@@ -180,20 +215,35 @@ class Inbound(asyncio.Protocol):
             self.close()
 
     def _on_greeting(self, greeting: Greeting) -> None:
+        if self.greeting is not None:
+            raise BadPeer("it does not wait for an answer to its greeting")
+        self.greeting = greeting
         peer = self.peers.known.get(greeting.node)
-        problem = self.peers.problem_with(greeting)
-        assert self.transport is not None
-        answer = self.peers.myself.greeting(problem=problem)
-        self.transport.writelines([PREAMBLE, *frame([answer.encode()])])
+        life = Life(greeting.directory, greeting.starts)
+        problem = self.peers.problem_with(greeting) or (peer.problem_with(life) if peer else "")
         if problem or peer is None:
+            self._answer(problem)
             raise BadPeer(problem)
+        self.peers.remember(peer, life, lambda: self._accept(peer, greeting))
+
+    def _accept(self, peer: Peer, greeting: Greeting) -> None:
+        if self not in self.peers.inbound:
+            return
         if self.timer is not None:
             self.timer.cancel()
-        if peer.inbound is not None:
-            peer.inbound.close()
-        peer.inbound, peer.starts, peer.client_address = self, greeting.starts, greeting.client_address
+        if (earlier := peer.inbound.get(greeting.lane)) is not None:
+            earlier.close()
+        peer.inbound[greeting.lane] = self
+        peer.client_address = greeting.client_address
         self.peer = peer
         self.reader.bytes_max = FRAME_BYTES_MAX
+        self._answer("")
+
+    def _answer(self, problem: str) -> None:
+        assert self.transport is not None
+        assert self.greeting is not None
+        answer = self.peers.myself.greeting(self.greeting.lane, problem=problem)
+        self.transport.writelines([PREAMBLE, *frame([answer.encode()])])
 
     def _address(self) -> str:
         name = self.transport.get_extra_info("peername") if self.transport else None
@@ -205,11 +255,12 @@ class Inbound(asyncio.Protocol):
             self.transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.peers.inbound.discard(self)
+        self.peers.inbound.pop(self, None)
         if self.timer is not None:
             self.timer.cancel()
-        if self.peer is not None and self.peer.inbound is self:
-            self.peer.inbound = None
+        if self.peer is not None:
+            for lane in [lane for lane, inbound in self.peer.inbound.items() if inbound is self]:
+                del self.peer.inbound[lane]
 
 
 @dataclass(slots=True)
@@ -220,88 +271,119 @@ class Peers:
     members: dict[NodeId, str]
     """Everybody's peer address as HOST:PORT, our own included."""
     received: Callable[[NodeId, Message], None]
+    met: dict[NodeId, Life] = field(default_factory=dict)
+    """The latest life of each node that we have met."""
+    keep: Callable[[dict[NodeId, Life]], None] = lambda met: None
+    """Makes `met` durable, in a thread of its own."""
     known: dict[NodeId, Peer] = field(default_factory=dict)
-    inbound: set[Inbound] = field(default_factory=set)
+    inbound: dict[Inbound, None] = field(default_factory=dict)
+    """All connections to our port, the oldest first."""
     _server: asyncio.Server | None = None
-    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
-    _encoded: tuple[Message | None, list[Buffer]] = (None, [])
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _framed: tuple[Message | None, list[Buffer], str] = (None, [], "")
 
     def __post_init__(self) -> None:
         for node, address in self.members.items():
             if node != self.myself.node:
                 host, _, port = address.rpartition(":")
-                self.known[node] = Peer(node, host.strip("[]"), int(port))
+                self.known[node] = Peer(node, host.strip("[]"), int(port), life=self.met.get(node))
 
     async def start(self, host: str, port: int) -> None:
         """Listen, and connect to everybody. Raises `OSError` if the port cannot be had."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Inbound(self), host, port, backlog=INBOUND_MAX)
-        self._tasks = [loop.create_task(self._keep_connected(peer)) for peer in self.known.values()]
+        self._server = await loop.create_server(lambda: Inbound(self), host, port, backlog=4 * STRANGERS_MAX)
+        for peer in self.known.values():
+            for lane in LANES:
+                self._tasks.add(loop.create_task(self._keep_connected(peer, lane)))
 
     async def stop(self) -> None:
         """Close everything."""
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._server is not None:
             self._server.close()
         for inbound in list(self.inbound):
             inbound.close()
         for peer in self.known.values():
-            if peer.link is not None and peer.link.transport is not None:
-                peer.link.transport.close()
+            for link in peer.links.values():
+                if link.transport is not None:
+                    link.transport.close()
 
     def send(self, to: NodeId, message: Message) -> None:
         """Send, or drop. A message for several peers is encoded once."""
         peer = self.known.get(to)
         if peer is None:
             return
-        if peer.link is None or not peer.link.ready:
-            peer.dropped += 1
-            return
-        encoded_message, buffers = self._encoded
-        if encoded_message is not message:
+        framed_message, buffers, lane = self._framed
+        if framed_message is not message:
             buffers = frame(encode(message))
-            self._encoded = (message, buffers)
-        if not peer.link.send(buffers):
+            lane = LANES[sum(map(len, buffers)) > SMALL_BYTES_MAX]
+            self._framed = (message, buffers, lane)
+        link = peer.links.get(lane)
+        if link is None or not link.send(buffers):
             peer.dropped += 1
 
     def problem_with(self, greeting: Greeting) -> str:
-        """Why `greeting` is refused; empty if it is not."""
+        """Why whoever greets so is no peer of ours; empty if it is."""
         myself = self.myself
         if greeting.cluster != myself.cluster:
             return f"this is cluster {myself.cluster}, not {greeting.cluster}"
         if greeting.to != myself.node:
             return f"this is node {myself.node}, not {greeting.to}"
-        peer = self.known.get(greeting.node)
-        if peer is None:
+        if greeting.node not in self.known:
             return f"node {greeting.node} is no member of this cluster"
-        if greeting.starts < peer.starts:
-            return f"node {greeting.node} has been started again since"
         return ""
 
-    async def _keep_connected(self, peer: Peer) -> None:
+    def make_room(self) -> None:
+        """Let the oldest strangers go if there are too many."""
+        strangers = [inbound for inbound in self.inbound if inbound.peer is None]
+        for inbound in strangers[: max(0, len(strangers) - STRANGERS_MAX + 1)]:
+            log.warning("too many strangers at the peer port: closing the oldest connection")
+            if inbound.transport is not None:
+                inbound.transport.abort()
+
+    def remember(self, peer: Peer, life: Life, then: Callable[[], None]) -> None:
+        """Note that `peer` lives in `life`, on disk if that is news, and go on."""
+        if peer.life == life:
+            then()
+            return
+        task = asyncio.get_running_loop().create_task(self._remember(peer, life, then))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _remember(self, peer: Peer, life: Life, then: Callable[[], None]) -> None:
+        async with self._keeping:
+            if peer.problem_with(life):
+                return  # A later life has come meanwhile: nobody answers this one.
+            if peer.life != life:
+                self.met = {**self.met, peer.node: life}
+                await asyncio.to_thread(self.keep, self.met)
+                peer.life = life
+        then()
+
+    async def _keep_connected(self, peer: Peer, lane: str) -> None:
         """Connect to `peer`, for ever. Only cancelling ends it."""
         loop = asyncio.get_running_loop()
         pause_ms = PAUSE_MS_MIN
         while True:
-            link = Link(self.myself, peer)
+            link = Link(self, peer, lane)
             try:
                 async with asyncio.timeout(GREETING_TIMEOUT_S):
                     await loop.create_connection(lambda link=link: link, peer.host, peer.port)  # type: ignore[misc]
             except (OSError, TimeoutError) as problem:
                 link.problem = str(problem) or "it does not answer"
             else:
-                peer.link = link
                 timer = loop.call_later(GREETING_TIMEOUT_S, link.expect_greeting)
                 await link.closed
                 timer.cancel()
-                peer.link = None
-                if link.greeted:
+                if link.answer is not None:
                     pause_ms = PAUSE_MS_MIN
             if link.problem != peer.problem:
                 log.warning("no connection to %s: %s", peer.node, link.problem)
-            peer.problem = link.problem
+            peer.problems[lane] = link.problem
             pause = REFUSED_PAUSE_MS if link.refused else pause_ms * (1 + random.random())
             await asyncio.sleep(pause / 1000)
             pause_ms = min(PAUSE_MS_MAX, 2 * pause_ms)

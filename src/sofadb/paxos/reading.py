@@ -73,11 +73,11 @@ class Reading:
         self.idle = []
         return AskRead(self.last_attempt, self.incarnation)
 
-    def ask_again(self, now: float, asked_before: float) -> list[AskRead]:
-        """Ask once more for every attempt that was last asked at `asked_before` or earlier."""
+    def ask_again(self, now: float, pause: float) -> list[AskRead]:
+        """Ask once more for every attempt that was last asked `pause` milliseconds ago or earlier."""
         asks = []
         for number, attempt in self.attempts.items():
-            if attempt.asked_at <= asked_before:
+            if attempt.asked_at + pause <= now:
                 attempt.asked_at = now
                 asks.append(AskRead(number, self.incarnation))
         return asks

@@ -195,7 +195,7 @@ class Replica:
         self.phase = lead
         lead.start()
         self._resend_in(self.settings.resend_ms)
-        self._ask_again(asked_before=self.moment.now)
+        self._ask_again(pause=0.0)
 
     def settle(self) -> None:
         """Hand on, in order, whatever has become part of the unbroken run (rule P8)."""
@@ -265,7 +265,7 @@ class Replica:
         if now >= self._resend_at:
             self._send_again()
             self._resend_in(min(2 * self._resend_pause, self.settings.resend_ms_max))
-        self._ask_again(asked_before=now - self.settings.resend_ms)
+        self._ask_again(pause=self.settings.resend_ms)
         never, unknown = self.outbox.abandon(now, self.settings.patience_ms)
         never += self.reading.abandon(now, self.settings.patience_ms)
         if never:
@@ -450,7 +450,7 @@ class Replica:
             for part in self.outbox.resend(self.settings.message_bytes_max):
                 self.emit(Send(self.leader, Forward(tuple(part))))
             self._forward()
-        self._ask_again(asked_before=self.moment.now)
+        self._ask_again(pause=0.0)
 
     def _on_ask_read(self, sender: NodeId, ask: AskRead) -> None:
         if isinstance(self.phase, Leading):
@@ -461,10 +461,10 @@ class Replica:
         if self.leader is not None and (ask := self.reading.ask(self.moment.now)) is not None:
             self._send_ask(ask)
 
-    def _ask_again(self, asked_before: float) -> None:
-        """Ask once more for what was last asked at that time or earlier, and for what waits."""
+    def _ask_again(self, pause: float) -> None:
+        """Ask once more for what was last asked that long ago or earlier (milliseconds), and for what waits."""
         if self.leader is not None:
-            for ask in self.reading.ask_again(self.moment.now, asked_before):
+            for ask in self.reading.ask_again(self.moment.now, pause):
                 self._send_ask(ask)
             self._ask_read()
 

@@ -283,7 +283,12 @@ def client_setname(connection: Connection, args: list[bytes]) -> Reply:
     return OK
 
 
+NAME_BYTES_MAX = 1024
+
+
 def _check_name(name: bytes) -> bytes:
+    if len(name) > NAME_BYTES_MAX:
+        raise ReplyError(f"ERR Client names have {NAME_BYTES_MAX} bytes at most.")
     if any(not 33 <= byte <= 126 for byte in name):
         raise ReplyError("ERR Client names cannot contain spaces, newlines or special characters.")
     return name
@@ -302,7 +307,7 @@ def client_setinfo(connection: Connection, args: list[bytes]) -> Reply:
     attribute = args[2].upper()
     if attribute not in (b"LIB-NAME", b"LIB-VER"):
         raise ReplyError(f"ERR Unrecognized option '{args[2].decode(errors='backslashreplace')}'")
-    if any(not 33 <= byte <= 126 for byte in args[3]):
+    if len(args[3]) > NAME_BYTES_MAX or any(not 33 <= byte <= 126 for byte in args[3]):
         raise ReplyError(
             f"ERR {attribute.decode().lower()} cannot contain spaces, newlines or special characters."
         )

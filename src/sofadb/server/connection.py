@@ -83,6 +83,9 @@ class Work:
         self.connection.work_done()
 
     def do_without_state(self, error: ReplyError) -> None:
+        """Answer without a state: what concerns it fails with `error`."""
+        if isinstance(self.run, _Watch):
+            self.connection.watch_failed = True
         if isinstance(self.run, Transaction):
             self.replies = [error]
         else:
@@ -144,6 +147,10 @@ class _Multi:
             self.groups[-1][2].append(raw)
 
 
+class _Watch(Run):
+    """WATCH. If it fails, the EXEC that relies on it must not be done."""
+
+
 class _Exec(Transaction):
     """A transaction on the node of its client: a SELECT in it holds from then on, if it is done at all."""
 
@@ -179,6 +186,7 @@ class Connection(asyncio.Protocol):
         self.watched: dict[tuple[int, bytes], int] = {}
         """Versions of keys, by database and key."""
         self.watched_bytes = 0
+        self.watch_failed = False
         self.address = self.local_address = ""
         self.created_at = self.active_at = time.monotonic()
         self.last_command = "NULL"
@@ -417,13 +425,14 @@ class Connection(asyncio.Protocol):
                 new = {key for key in keys if (number, key) not in self.watched}
                 size = self.watched_bytes + sum(len(key) + 64 for key in new)
                 if size > self.state.settings.transaction_bytes_max:
+                    self.watch_failed = True
                     raise ReplyError("ERR too many keys are watched")
                 self.watched_bytes = size
                 for key in keys:
                     self.watched.setdefault((number, key), keyspace.version(key))
                 return Status(b"OK")
 
-            return Run(self.database, [(watch, args)], b"")
+            return _Watch(self.database, [(watch, args)], b"")
         if name == "exec":
             return self._exec(args)
         return Run(self.database, [(_OnConnection(self, command.function), args)], b"")
@@ -486,15 +495,16 @@ class Connection(asyncio.Protocol):
         if multi is None:
             return self._say(ReplyError("ERR EXEC without MULTI"))
         watched = [Watched(number, key, version) for (number, key), version in self.watched.items()]
+        is_aborted = multi.has_errors or self.watch_failed
         self.unwatch()
-        if multi.has_errors:
+        if is_aborted:
             return self._say(ReplyError("EXECABORT Transaction discarded because of previous errors."))
         groups = [Group(number, calls, b"".join(raws)) for number, calls, raws in multi.groups]
         return _Exec(self, multi.database, watched, groups)
 
     def unwatch(self) -> None:
         """Watch no keys any more."""
-        self.watched, self.watched_bytes = {}, 0
+        self.watched, self.watched_bytes, self.watch_failed = {}, 0, False
 
     def _on_mistake(self, calls: list[Call], problem: ReplyError, args: list[bytes]) -> None:
         """What is no command at all."""

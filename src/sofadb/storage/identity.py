@@ -1,4 +1,4 @@
-"""Whose directory is this, and in which life (rule P10).
+"""Whose directory is this, in which life, and whom has it met (rule P10).
 
 A data directory belongs to one node of one cluster, for good. A small file says so, with a checksum over it, and counts how
 often the node was started: the number is raised, durably, before the node says its first word, so that no two lives of it
@@ -15,6 +15,7 @@ import os
 import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from crc32c import crc32c
 
@@ -23,9 +24,17 @@ from .files import DiskFiles, StorageError
 FORMAT_VERSION = 1
 NODE_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _IDENTITY = "identity"
-_NEW = "identity.new"
+_MET = "met"
+_NEW = ".new"
 _LOCK = "lock"
-_IDENTITY_BYTES_MAX = 1 << 20
+_BYTES_MAX = 1 << 20
+
+
+class Life(NamedTuple):
+    """One life of a node: the directory that it lives in, and how often it was started there."""
+
+    directory: str
+    starts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +44,16 @@ class Identity:
     format: int
     cluster: str
     node: str
+    directory: str
+    """Drawn at random when the directory was made: another directory of the same node is another one."""
     starts: int
     """How often the node has been started on this directory; its incarnation."""
     members: dict[str, str]
     """The initial cluster: each node's id and peer address (HOST:PORT)."""
 
-    def encode(self) -> bytes:
-        body = json.dumps(asdict(self), indent=1, sort_keys=True).encode()
-        return b"%08x\n" % crc32c(body) + body + b"\n"
+    @property
+    def life(self) -> Life:
+        return Life(self.directory, self.starts)
 
     @property
     def owner(self) -> int:
@@ -57,6 +68,12 @@ class Opened:
     identity: Identity
     directory: Path
     lock: int
+    met: dict[str, Life]
+    """The latest life of each other node that this one has met."""
+
+    def remember(self, met: dict[str, Life]) -> None:
+        """Have it on disk whom this node has met. Raises `StorageError`."""
+        _replace(DiskFiles(self.directory), _MET, {node: list(life) for node, life in met.items()})
 
     def close(self) -> None:
         """Let go of the lock."""
@@ -89,7 +106,7 @@ def open_directory(
         files = DiskFiles(path)
         names = files.names()
         if _IDENTITY in names:
-            identity = _read(files, path / _IDENTITY)
+            identity = _read_identity(files, path / _IDENTITY)
             if identity.node != node:
                 raise StorageError(f"{path} is the directory of node {identity.node}, not of {node}")
             identity = replace(identity, starts=identity.starts + 1)
@@ -102,17 +119,23 @@ def open_directory(
         elif node not in members:
             raise StorageError(f"node {node} is not among the members: {', '.join(sorted(members))}")
         else:
-            identity = Identity(FORMAT_VERSION, cluster_id(members), node, 1, dict(sorted(members.items())))
+            identity = Identity(
+                FORMAT_VERSION,
+                cluster_id(members),
+                node,
+                os.urandom(8).hex(),
+                1,
+                dict(sorted(members.items())),
+            )
             _sync_way(path)
         if cluster is not None and cluster != identity.cluster:
             raise StorageError(f"{path} belongs to cluster {identity.cluster}, not to {cluster}")
-        if _NEW in names:
-            files.remove(_NEW)
-        _replace(files, identity)
+        met = _read_met(files, path / _MET) if _MET in names else {}
+        _replace(files, _IDENTITY, asdict(identity))
     except BaseException:
         os.close(lock)
         raise
-    return Opened(identity, path, lock)
+    return Opened(identity, path, lock, met)
 
 
 def _sync_way(path: Path) -> None:
@@ -153,10 +176,39 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
-def _read(files: DiskFiles, path: Path) -> Identity:
-    file = files.open(_IDENTITY)
+def _read_identity(files: DiskFiles, path: Path) -> Identity:
+    fields = _read(files, path)
     try:
-        data = file.read(_IDENTITY_BYTES_MAX, 0)
+        version = fields["format"]
+        if version != FORMAT_VERSION:
+            raise StorageError(
+                f"{path} has format version {version}, and this program knows version {FORMAT_VERSION}"
+            )
+        identity = Identity(**fields)
+        texts = [identity.cluster, identity.node, identity.directory]
+        texts += [*identity.members, *identity.members.values()]
+        if not all(isinstance(text, str) for text in texts) or type(identity.starts) is not int:
+            raise TypeError("a field is of the wrong type")
+    except (TypeError, KeyError, AttributeError) as problem:
+        raise StorageError(f"{path} cannot be understood: {problem}") from None
+    return identity
+
+
+def _read_met(files: DiskFiles, path: Path) -> dict[str, Life]:
+    try:
+        return {
+            node: Life(str(directory), int(starts))
+            for node, (directory, starts) in _read(files, path).items()
+        }
+    except (ValueError, TypeError, AttributeError) as problem:
+        raise StorageError(f"{path} cannot be understood: {problem}") from None
+
+
+def _read(files: DiskFiles, path: Path) -> Any:
+    """What `_replace` has written. Raises `StorageError`."""
+    file = files.open(path.name)
+    try:
+        data = file.read(_BYTES_MAX, 0)
     finally:
         file.close()
     checksum, _, body = data.partition(b"\n")
@@ -164,28 +216,21 @@ def _read(files: DiskFiles, path: Path) -> Identity:
     if checksum != b"%08x" % crc32c(body):
         raise StorageError(f"{path} is damaged: its checksum does not fit; restore it, or rebuild this node")
     try:
-        fields = json.loads(body)
-        version = fields["format"]
-        if version != FORMAT_VERSION:
-            raise StorageError(
-                f"{path} has format version {version}, and this program knows version {FORMAT_VERSION}"
-            )
-        identity = Identity(**fields)
-        texts = [identity.cluster, identity.node, *identity.members, *identity.members.values()]
-        if not all(isinstance(text, str) for text in texts) or type(identity.starts) is not int:
-            raise TypeError("a field is of the wrong type")
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
+        return json.loads(body)
+    except (ValueError, RecursionError) as problem:
         raise StorageError(f"{path} cannot be understood: {problem}") from None
-    return identity
 
 
-def _replace(files: DiskFiles, identity: Identity) -> None:
-    """The new identity takes the old one's place in one step, and is there to stay before we go on."""
-    file = files.create(_NEW)
+def _replace(files: DiskFiles, name: str, fields: dict[str, Any]) -> None:
+    """The new contents take the old ones' place in one step, and are there to stay before we go on."""
+    body = json.dumps(fields, indent=1, sort_keys=True).encode()
+    if name + _NEW in files.names():
+        files.remove(name + _NEW)
+    file = files.create(name + _NEW)
     try:
-        file.write([identity.encode()], 0)
+        file.write([b"%08x\n" % crc32c(body), body, b"\n"], 0)
         file.sync()
     finally:
         file.close()
-    files.rename(_NEW, _IDENTITY)
+    files.rename(name + _NEW, name)
     files.sync_directory()

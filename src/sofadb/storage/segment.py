@@ -37,7 +37,7 @@ from crc32c import crc32c
 
 from .files import Buffer, StorageError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 1
 """Rises with every change of what is described here: a file read by other rules could pass for a torn one."""
 MAGIC = b"SofaJrnl"
 PAGE_BYTES = 4096
@@ -51,7 +51,7 @@ SEGMENT_BYTES_MAX = 1 << 31
 
 _SEGMENT = Struct(">8sIQQQQQQ")  # magic, format, owner, generation, previous, size, end of previous, salt
 _CHECKED_BYTES = 508
-"""The header's checksum covers so much and stands behind it, in every format version from 3 on."""
+"""The header's checksum covers so much and stands behind it, in every format version."""
 _MARK = Struct(">8sQQQ")  # magic, generation, end, followed by
 _MARK_MAGIC = b"SofaMark"
 _CHECKSUM = Struct(">I")

@@ -406,7 +406,7 @@ def test_what_a_connection_watches_is_bounded(server: Server) -> None:
     assert str(refused).startswith("-ERR ")
     server.connect().ask(f"SET {'a' * 500} 1")
     client.ask("MULTI", "SET a 1", "EXEC")
-    assert client.received.endswith(b"*-1\r\n"), "what was watched before still is"
+    assert b"EXECABORT" in client.received, "not all that was to be watched is"
 
 
 def test_a_transaction_that_grows_too_large_is_refused_and_dropped() -> None:

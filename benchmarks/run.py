@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sofadb.cli.client import ask
 
-PORT = 27001
+PORT = 21001
 LOADS = {
     "50 connections": ["-c", "50"],
     "200 connections": ["-c", "200"],

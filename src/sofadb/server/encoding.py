@@ -7,7 +7,8 @@ references and no copies. Errors keep to one line, whatever a client made them s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from math import isinf, isnan
 from typing import Any
 
@@ -21,6 +22,8 @@ PIECE_BYTES = 64 << 10
 """What is small is put together into pieces of about this size."""
 AT_ONCE_BYTES = 256 << 10
 """When so much is encoded, the rest waits until the client has taken it."""
+
+LOOK_AFTER_ITEMS = 16
 
 Buffer = bytes | memoryview
 
@@ -37,14 +40,19 @@ class _Rest:
 class _Parts(list[Any]):
     """Bytes, and where `is_large` is set, large buffers and `_Rest`s between them."""
 
-    is_large = False
-    size = 0
-    """Of the strings in it."""
+    __slots__ = ("is_large", "size")
+
+    def __init__(self) -> None:
+        self.is_large = False
+        self.size = 0
+        """Of the strings in it."""
 
     def take(self, replies: Iterator[Reply], resp3: bool) -> None:
-        """Encode replies, and leave it at that when there is enough."""
-        for reply in replies:
-            _ENCODERS[type(reply)](self, reply, resp3)
+        """Encode replies, and leave it at that when there is enough. (To look after each one would cost too much.)"""
+        encoders = _ENCODERS
+        while some := tuple(islice(replies, LOOK_AFTER_ITEMS)):
+            for reply in some:
+                encoders[type(reply)](self, reply, resp3)
             if self.size > AT_ONCE_BYTES or len(self) > LONG_ITEMS:
                 self.append(_Rest(replies))
                 self.is_large = True
@@ -54,10 +62,14 @@ class _Parts(list[Any]):
 _Encoder = Callable[[_Parts, Any, bool], None]
 
 
-def encode(replies: Iterable[Reply], resp3: bool) -> bytes | Iterator[Buffer]:
+def encode(replies: Sequence[Reply], resp3: bool) -> bytes | Iterator[Buffer]:
     """The bytes of all `replies`, one behind the other: in one piece, or if they are large, piece by piece."""
     parts = _Parts()
-    parts.take(iter(replies), resp3)
+    if len(replies) <= LOOK_AFTER_ITEMS:
+        for reply in replies:
+            _ENCODERS[type(reply)](parts, reply, resp3)
+    else:
+        parts.take(iter(replies), resp3)
     return _pieces(parts, resp3) if parts.is_large else b"".join(parts)
 
 

@@ -13,7 +13,8 @@ def parse_address(text: str) -> tuple[str, int]:
     """HOST:PORT, or [IPV6]:PORT. Raises `typer.BadParameter` with a sentence."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    is_number = port.isascii() and port.isdecimal()
+    if not colon or not host or not is_number or not 0 < int(port) < 65536:
         raise typer.BadParameter(f"'{text}' is no address; write HOST:PORT, for example 127.0.0.1:7001")
     return host, int(port)
 

@@ -34,7 +34,7 @@ def consecutive_ports(count: int) -> int:
 
 
 class Up:
-    """A cluster as `sofadb up` runs it."""
+    """A cluster as `sofadb up` runs it. Left, it is ended, whatever came between."""
 
     def __init__(self, directory: Path, port: int, nodes: int = 3) -> None:
         self.ports = range(port, port + nodes)
@@ -58,6 +58,16 @@ class Up:
         assert self.process.stdout is not None
         self.first_line = self.process.stdout.readline()
 
+    def __enter__(self) -> Up:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        assert self.process.stdout is not None
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(30)
+        self.process.stdout.close()
+
     def stop(self, number: signal.Signals = signal.SIGINT) -> str:
         """Ctrl-C; what was said since."""
         self.process.send_signal(number)
@@ -78,34 +88,33 @@ def status(port: int, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_up_says_one_line_when_it_is_ready_and_the_next_up_finds_the_data(tmp_path: Path) -> None:
     port = consecutive_ports(3)
-    up = Up(tmp_path / "data", port)
-    assert up.first_line.startswith(f"SofaDB is ready: 3 nodes on 127.0.0.1, ports {port}-{port + 2}")
-    client = Client(port)
-    assert client("SET", "a", "1") == b"OK"
-    client.close()
-    said = up.stop()
-    assert f"redis-cli -p {port}" in said
-    assert said.endswith("stopped; the data is kept.\n")
-    assert up.process.returncode == 0
-
-    up = Up(tmp_path / "data", port)
-    client = Client(port + 2)
-    assert client("GET", "a") == b"1"
-    client.close()
-    up.stop(signal.SIGTERM)
-    assert up.process.returncode == 0
+    with Up(tmp_path / "data", port) as up:
+        assert up.first_line.startswith(f"SofaDB is ready: 3 nodes on 127.0.0.1, ports {port}-{port + 2}")
+        client = Client(port)
+        assert client("SET", "a", "1") == b"OK"
+        client.close()
+        said = up.stop()
+        assert f"redis-cli -p {port}" in said
+        assert said.endswith("stopped; the data is kept.\n")
+        assert up.process.returncode == 0
+    with Up(tmp_path / "data", port) as up:
+        client = Client(port + 2)
+        assert client("GET", "a") == b"1"
+        client.close()
+        up.stop(signal.SIGTERM)
+        assert up.process.returncode == 0
 
 
 def test_up_says_which_node_stopped_and_goes_on_with_the_others(tmp_path: Path) -> None:
     port = consecutive_ports(3)
-    up = Up(tmp_path, port)
-    members = json.loads(status(port, "--json").stdout)["members"]
-    os.kill(members[1]["process_id"], signal.SIGKILL)
-    client = Client(port + 2)
-    assert client("SET", "a", "1") == b"OK"
-    client.close()
-    wait_until(lambda: status(port, "--json").stdout.count("unreachable") == 1, "it is missed")
-    assert "n2 stopped (killed by signal 9)" in up.stop()
+    with Up(tmp_path, port) as up:
+        members = json.loads(status(port, "--json").stdout)["members"]
+        os.kill(members[1]["process_id"], signal.SIGKILL)
+        client = Client(port + 2)
+        assert client("SET", "a", "1") == b"OK"
+        client.close()
+        wait_until(lambda: status(port, "--json").stdout.count("unreachable") == 1, "it is missed")
+        assert "n2 stopped (killed by signal 9)" in up.stop()
 
 
 def test_up_with_a_taken_port_is_one_line_that_says_so(tmp_path: Path) -> None:
@@ -113,37 +122,35 @@ def test_up_with_a_taken_port_is_one_line_that_says_so(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port + 1))
         taken.listen()
-        up = Up(tmp_path, port, nodes=2)
-        assert up.rest() == ""
-    assert up.process.returncode == 1
-    assert up.first_line.startswith("sofadb: n2 did not start: ")
-    assert f"cannot listen for clients on 127.0.0.1:{port + 1}" in up.first_line
+        with Up(tmp_path, port, nodes=2) as up:
+            assert up.rest() == ""
+            assert up.process.returncode == 1
+            assert up.first_line.startswith("sofadb: n2 did not start: ")
+            assert f"cannot listen for clients on 127.0.0.1:{port + 1}" in up.first_line
 
 
 @pytest.mark.parametrize("nodes", [1, 3])
 def test_status_shows_who_leads_and_how_far_each_has_come(tmp_path: Path, nodes: int) -> None:
     port = consecutive_ports(nodes)
-    up = Up(tmp_path, port, nodes)
-    client = Client(port)
-    for number in range(5):
-        assert client("SET", number, number) == b"OK"
-    client.close()
-    said = wait_until(
-        lambda: (found := json.loads(status(port, "--json").stdout))["members"][-1]["lag"] == 0 and found,
-        "all have come as far",
-    )
-    assert said["leader"] in [f"n{number + 1}" for number in range(nodes)]
-    roles = [member["role"] for member in said["members"]]
-    assert sorted(roles) == ["following"] * (nodes - 1) + ["leading"]
-    leader = next(member for member in said["members"] if member["node"] == said["leader"])
-    assert leader["role"] == "leading"
-    assert leader["ballot"] == said["ballot"]
-    assert leader["applied"] >= 6
-    assert [member["client_address"] for member in said["members"]] == [
-        f"127.0.0.1:{each}" for each in up.ports
-    ]
-    table = status(port)
-    assert table.returncode == 0
-    assert all(len(line) <= 80 for line in table.stdout.splitlines())
-    assert table.stdout.count("127.0.0.1:") == 2 * nodes
-    up.stop()
+    with Up(tmp_path, port, nodes) as up:
+        client = Client(port)
+        for number in range(5):
+            assert client("SET", number, number) == b"OK"
+        client.close()
+        said = wait_until(
+            lambda: (found := json.loads(status(port, "--json").stdout))["members"][-1]["lag"] == 0 and found,
+            "all have come as far",
+        )
+        assert said["leader"] in [f"n{number + 1}" for number in range(nodes)]
+        roles = [member["role"] for member in said["members"]]
+        assert sorted(roles) == ["following"] * (nodes - 1) + ["leading"]
+        leader = next(member for member in said["members"] if member["node"] == said["leader"])
+        assert leader["role"] == "leading"
+        assert leader["ballot"] == said["ballot"]
+        assert leader["applied"] >= 6
+        addresses = [member["client_address"] for member in said["members"]]
+        assert addresses == [f"127.0.0.1:{each}" for each in up.ports]
+        table = status(port)
+        assert table.returncode == 0
+        assert all(len(line) <= 80 for line in table.stdout.splitlines())
+        assert table.stdout.count("127.0.0.1:") == 2 * nodes

@@ -29,7 +29,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [ROOT / "ARCHITECTURE.md", ROOT / "docs" / "paper.md"], ids=lambda page: page.name
+    "page",
+    [ROOT / "ARCHITECTURE.md", ROOT / "docs" / "paper.md", ROOT / "docs" / "rules.md"],
+    ids=lambda page: page.name,
 )
 def test_files_functions_and_tests_that_are_named_exist(page: Path) -> None:
     sources = {path.name: path.read_text() for path in ROOT.glob("src/sofadb/**/*.py")}
@@ -43,6 +45,14 @@ def test_files_functions_and_tests_that_are_named_exist(page: Path) -> None:
             assert re.search(rf"\b(def|class) {function}\b", sources[file]), f"{file} {function}"
     for test in re.findall(r"`(test_\w+)`", text):
         assert f"def {test}(" in tests, test
+
+
+def test_every_rule_that_the_code_cites_stands_in_the_rules() -> None:
+    rules = set(re.findall(r"^\| \*\*([PD]\d+)\*\*", (ROOT / "docs" / "rules.md").read_text(), re.MULTILINE))
+    for path in (*ROOT.glob("src/**/*.py"), *PAGES):
+        cited = re.findall(r"\brules? ((?:[PD]\d+(?:, | and | to )?)+)", path.read_text())
+        for rule in re.findall(r"[PD]\d+", " ".join(cited)):
+            assert rule in rules, f"{path.name}: {rule}"
 
 
 def test_every_dependency_has_a_line_on_why() -> None:

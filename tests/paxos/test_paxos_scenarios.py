@@ -17,6 +17,7 @@ from sofadb.paxos.messages import (
     Accept,
     Accepted,
     Ask,
+    AskRead,
     Canvass,
     Chosen,
     Confirm,
@@ -434,6 +435,8 @@ def test_a_read_is_not_answered_from_a_state_older_than_its_watermark() -> None:
     cluster.cut.clear()
     read = cluster.ask(follower)
     cluster.settle()
+    assert read not in cluster.nodes[follower].answers
+    cluster.advance(500)
     assert cluster.nodes[follower].answers[read] == 1
 
 
@@ -581,6 +584,7 @@ def test_a_teacher_reads_its_disk_only_when_what_it_knows_is_there() -> None:
         cluster.settle()
     assert cluster.replica(leader).sequence.watermark == first + 2, "chosen by the others"
     asker = next(n for n in THREE if n != leader)
+    cluster.advance(300)  # It may be thought lost.
     cluster.step(leader, Received(asker, Ask(Instance(first))))
     assert not messages(cluster, Learn)
     cluster.stuck_disks.clear()
@@ -781,3 +785,75 @@ def test_a_leader_without_a_vote_has_on_disk_what_was_chosen() -> None:
     cluster.crash(leader)
     cluster.start(leader)
     assert cluster.nodes[leader].applied[:2] == [b"0", b"1"]
+
+
+def test_what_is_on_its_way_is_not_sent_once_more_and_what_was_lost_is_after_a_while() -> None:
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    follower = next(n for n in THREE if n != leader)
+    cluster.settle()
+    cluster.submit(leader, bytes(8 << 20))
+    (large,) = messages(cluster, Accept, follower)
+    cluster.network.remove(large)
+    cluster.settle()
+    # That it is chosen overtakes the value, which is 400 ms away at 20 MB/s.
+    for _ in range(10):
+        cluster.advance(50)
+        assert cluster.replica(follower).sequence.watermark < large.message.instance
+        assert not messages(cluster, Learn)
+    # It never arrives; nor does it matter that others are sent meanwhile.
+    for number in range(20):
+        cluster.submit(leader, b"%d" % number)
+        cluster.advance(50)
+    assert cluster.nodes[follower].applied == cluster.nodes[leader].applied
+
+
+def test_a_leader_with_a_wrong_clock_that_stood_still_for_a_moment_does_not_stamp_by_itself() -> None:
+    cluster = Cluster(THREE)
+    cluster.skew["n1"] = 3_600_000
+    cluster.nodes["n2"].wake_at = cluster.nodes["n3"].wake_at = 5_000.0
+    assert cluster.elect() == "n1"
+    cluster.submit("n1", b"x")
+    cluster.advance(100)
+    # It sleeps; the first thing that happens to it is a command.
+    cluster.now += 350
+    cluster.submit("n1", b"y")
+    cluster.settle()
+    assert cluster.replica("n1").time <= int(cluster.now) + 1_000_000 + 500
+
+
+def test_a_leader_that_is_followed_and_gets_nothing_chosen_makes_room_for_another() -> None:
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    cluster.settle()
+    send = cluster.send
+
+    def lose_what_is_large(sender: str, effect: Send) -> None:
+        if sender != leader or not isinstance(effect.message, Accept):
+            send(sender, effect)
+
+    cluster.send = lose_what_is_large  # type: ignore[method-assign]
+    cluster.submit(leader, bytes(2 << 20))
+    steps_down = 0
+    for _ in range(300):
+        cluster.advance(100)
+        steps_down += cluster.leader is None
+        if cluster.leader not in (leader, None):
+            break
+    assert steps_down
+    assert cluster.leader != leader
+    cluster.advance(500)
+    assert all(len(node.applied) == 1 for node in cluster.nodes.values())
+
+
+def test_readers_who_ask_again_wait_once() -> None:
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    follower = next(n for n in THREE if n != leader)
+    cluster.settle()
+    phase = cluster.replica(leader).phase
+    assert isinstance(phase, Leading)
+    phase.own_first = Instance(10**9)  # Not established.
+    for _ in range(50):
+        cluster.step(leader, Received(follower, AskRead(1, 1)))
+    assert len(phase.confirming.next_readers) == 1

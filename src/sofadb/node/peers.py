@@ -15,12 +15,13 @@ import asyncio
 import logging
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import cast
 
 from sofadb.paxos import Message, NodeId
 from sofadb.paxos.codec import Malformed, decode_message, encode
+from sofadb.paxos.messages import Forward
 from sofadb.storage.identity import Life
 
 from .frames import FRAME_BYTES_MAX, LANES, PREAMBLE, BadPeer, Buffer, FrameReader, Greeting, frame
@@ -295,7 +296,7 @@ class Peers:
         self._server = await loop.create_server(lambda: Inbound(self), host, port, backlog=4 * STRANGERS_MAX)
         for peer in self.known.values():
             for lane in LANES:
-                self._tasks.add(loop.create_task(self._keep_connected(peer, lane)))
+                self._spawn(self._keep_connected(peer, lane))
 
     async def stop(self) -> None:
         """Close everything."""
@@ -320,7 +321,8 @@ class Peers:
         framed_message, buffers, lane = self._framed
         if framed_message is not message:
             buffers = frame(encode(message))
-            lane = LANES[sum(map(len, buffers)) > SMALL_BYTES_MAX]
+            # The commands of a session keep their order, so they share a lane whatever their size.
+            lane = LANES[isinstance(message, Forward) or sum(map(len, buffers)) > SMALL_BYTES_MAX]
             self._framed = (message, buffers, lane)
         link = peer.links.get(lane)
         if link is None or not link.send(buffers):
@@ -350,9 +352,23 @@ class Peers:
         if peer.life == life:
             then()
             return
-        task = asyncio.get_running_loop().create_task(self._remember(peer, life, then))
+        self._spawn(self._remember(peer, life, then))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        """Have it done; should it end by a mistake, the loop's handler hears of it."""
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (mistake := task.exception()) is not None:
+            context = {
+                "message": "a task of the peers ended by a mistake",
+                "exception": mistake,
+                "handle": None,
+            }
+            task.get_loop().call_exception_handler(context)
 
     async def _remember(self, peer: Peer, life: Life, then: Callable[[], None]) -> None:
         async with self._keeping:
@@ -373,7 +389,7 @@ class Peers:
             try:
                 async with asyncio.timeout(GREETING_TIMEOUT_S):
                     await loop.create_connection(lambda link=link: link, peer.host, peer.port)  # type: ignore[misc]
-            except (OSError, TimeoutError) as problem:
+            except (OSError, TimeoutError, UnicodeError) as problem:  # The last: of a host name that is none.
                 link.problem = str(problem) or "it does not answer"
             else:
                 timer = loop.call_later(GREETING_TIMEOUT_S, link.expect_greeting)

@@ -13,7 +13,8 @@ Section 3, which chooses a sequence of values, is a replica that plays all the r
 - `following`, `campaigning`, `leading`: the phases of the paper's distinguished proposer.
 - `sequence`, `membership`, `sessions`: what is chosen, who chooses it, and that each command counts once.
 - `confirming`, `reading`: reads that see everything acknowledged before them, without writing.
-- `outbox`, `clocks`, `settings`, `codec`: proposals not yet chosen, time stamps, numbers, bytes.
+- `outbox`, `clocks`, `teaching`, `settings`, `codec`: proposals not yet chosen, time stamps, what is on its way to whom,
+  numbers, bytes.
 
 Choosing a single value is the sequence's first instance; there is no second implementation.
 

@@ -33,13 +33,16 @@ class Clocks:
     def bounded(self, acceptors: tuple[NodeId, ...]) -> int:
         """Return our own clock, brought within the bound of the median of those acceptors that told theirs.
 
-        Of an even number of clocks the lower one of the two in the middle counts: data is rather kept than expired.
+        Of an even number of clocks the lower one of the two in the middle counts: data is rather kept than expired. As long
+        as fewer than a quorum have told theirs lately, it is 0: time stands still rather than follow a clock by itself.
         """
         moment = self.moment
+        if acceptors == (self.me,):
+            return moment.clock
         self.heard(self.me, moment.clock)
         known = (self.distance[node] for node in acceptors if node in self.distance)
         distances = sorted(distance for distance, at in known if moment.now - at <= self.age_ms_max)
-        if len(distances) < 2:
-            return moment.clock
+        if 2 * len(distances) <= len(acceptors):
+            return 0
         median = int(distances[(len(distances) - 1) // 2] + moment.now)
         return min(max(moment.clock, median - self.bound_ms), median + self.bound_ms)

@@ -42,7 +42,8 @@ class Confirming:
         self.number = 0
         self.answered: dict[NodeId, int] = {}
         """The latest round that each acceptor has answered."""
-        self.next_readers: list[Reader] = []
+        self.next_readers: dict[Reader, None] = {}
+        """In order, each once, however often it asks."""
         self.rounds: list[_Round] = []
         """Rounds with readers, not yet confirmed, oldest first."""
 
@@ -50,8 +51,8 @@ class Confirming:
         """Begin a round, with the readers that wait (`with_readers`: the watermark covers earlier leaders' work)."""
         self.number += 1
         if with_readers and self.next_readers:
-            self.rounds.append(_Round(self.number, watermark, self.next_readers))
-            self.next_readers = []
+            self.rounds.append(_Round(self.number, watermark, list(self.next_readers)))
+            self.next_readers = {}
         return self.number
 
     def on_confirmed(self, node: NodeId, number: int) -> None:

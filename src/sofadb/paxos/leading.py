@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from .replica import Replica
 
 
+NOTHING_CHOSEN_TIMEOUTS = 10
+"""After so many election timeouts in which nothing gets chosen, somebody else may try."""
+
+
 @dataclass(slots=True)
 class _Flight:
     """A proposal on its way."""
@@ -144,13 +148,17 @@ class Leading:
         self.announced = replica.sequence.watermark
         for node in configuration.members:
             if node != replica.me:
-                replica.emit(Send(node, accept))
+                self._send_accept(node, accept)
         if replica.me in configuration.acceptors:
             self.unsaved[accept.instance] = (now, value.size)
             answer = replica.acceptor.on_accept(accept)
             assert isinstance(answer, Answer), "nothing higher was promised here, or we would not lead"
             replica.answer(replica.me, answer)
         return value
+
+    def _send_accept(self, node: NodeId, accept: Accept) -> None:
+        self.replica.teaching.sent(node, accept.instance, accept.instance, accept.value.size)
+        self.replica.emit(Send(node, accept))
 
     def _now(self) -> int:
         """The time stamp of a new value: bounded by the others' clocks, never lower than the one before."""
@@ -205,7 +213,7 @@ class Leading:
         """Readers wait. They join the next round, which begins now if none with readers is under way."""
         if len(self.confirming.next_readers) >= self.replica.settings.reads_max:
             return
-        self.confirming.next_readers.append(Reader(sender, ask))
+        self.confirming.next_readers[Reader(sender, ask)] = None
         self._maybe_start_round()
 
     def on_confirmed(self, sender: NodeId, confirmed: Confirmed) -> None:
@@ -270,7 +278,7 @@ class Leading:
         timeout = replica.settings.election_timeout_ms
         heard = {node for node, at in self.heard_at.items() if now - at < timeout or node == replica.me}
         followed = all(each.is_quorum(heard) for each in replica.window())
-        if not followed or self._disk_hangs():
+        if not followed or self._disk_hangs() or self._nobody_accepts():
             replica.become_following(None)
         elif now >= self.heartbeat_at:
             self._heartbeat()
@@ -284,6 +292,21 @@ class Leading:
         size = sum(size for _, size in self.unsaved.values())
         patience = 2 * replica.settings.election_timeout_ms + size / replica.settings.bytes_per_ms_min
         return replica.moment.now - since > patience
+
+    def _nobody_accepts(self) -> bool:
+        """Whether our oldest proposal has been on its way for longer than all that is on its way explains.
+
+        We are confirmed, and yet nothing gets chosen: perhaps only what is small comes through.
+        """
+        if not self.flights:
+            return False
+        replica = self.replica
+        flight = self.flights[min(self.flights)]
+        size = sum(flight.accept.value.size for flight in self.flights.values())
+        patience = NOTHING_CHOSEN_TIMEOUTS * replica.settings.election_timeout_ms
+        return (
+            replica.moment.now - flight.started_at > patience + 4 * size / replica.settings.bytes_per_ms_min
+        )
 
     def _heartbeat(self) -> None:
         replica = self.replica
@@ -299,7 +322,7 @@ class Leading:
             for node in replica.membership.at(accept.instance).members:
                 if node != replica.me and not self.learner.has_accepted(node, self.ballot, accept.instance):
                     room -= accept.value.size
-                    replica.emit(Send(node, accept))
+                    self._send_accept(node, accept)
         self._start_round()
 
     def wake_at(self) -> float:

@@ -49,6 +49,7 @@ from .records import Acceptance, ChosenUpTo, Learned, Promised, Record
 from .sequence import Sequence
 from .sessions import Sessions
 from .settings import Settings
+from .teaching import Teaching
 from .values import Configuration, Entry, Value
 
 Phase = Following | Campaigning | Leading
@@ -72,6 +73,7 @@ class Replica:
         self.reading = Reading(incarnation, settings.reads_max)
         self.moment = Moment(0.0, 0, 0.0)
         self.clocks = Clocks(me, settings.clock_bound_ms, settings.election_timeout_ms)
+        self.teaching = Teaching(settings.bytes_per_ms_min, settings.resend_ms)
         self.time = 0
         """The state machine's time in milliseconds: the highest stamp delivered."""
         self.phase: Phase = Following(self, None, heard=False)
@@ -115,7 +117,7 @@ class Replica:
         """Take one event; return its effects, to be performed in this order."""
         assert moment.now >= self.moment.now, "the monotonic clock ran backwards"
         self.moment = moment
-        self.clocks.moment = moment
+        self.clocks.moment = self.teaching.moment = moment
         self._effects = []
         self._on_event[type(event)](event)
         wake_at = self._wake_at()
@@ -397,13 +399,16 @@ class Replica:
             self.phase.on_confirmed(sender, confirmed)
 
     def _on_ask(self, sender: NodeId, ask: Ask) -> None:
-        if not 1 <= ask.first <= self.sequence.watermark:
+        if not 1 <= ask.first <= self.sequence.watermark or self.teaching.is_on_its_way(sender, ask.first):
             return
         if ask.first < self.sequence.tail_first:
+            self.teaching.sent(sender, ask.first, ask.first, self.settings.message_bytes_max)
             # Behind what is on its way to the disk: only then the latest record of each is what was chosen.
             self.save((), (Teach(sender, ask.first, Instance(self.sequence.tail_first - 1)),))
         else:
             values = self.sequence.teach(ask.first, self.settings.message_bytes_max)
+            last = Instance(ask.first + len(values) - 1)
+            self.teaching.sent(sender, ask.first, last, sum(value.size for value in values))
             self.emit(Send(sender, Learn(ask.first, values)))
 
     def _on_learn(self, sender: NodeId, learn: Learn) -> None:

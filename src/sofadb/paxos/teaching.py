@@ -1,0 +1,52 @@
+"""Teaching: what of the sequence is on its way to whom.
+
+Messages overtake one another: that an instance is chosen may be heard before its value has arrived, when the value is large. The
+hearer then asks for what it lacks, and would be sent once more what is on its way already, which delays that further.
+So whoever sends values notes what was sent, and until when, at a modest speed, it may still be on its way; and asks for that
+are passed over. An ask comes again as long as something lacks, so at worst a lost message is made up for a little later.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from .ballot import Instance, NodeId
+from .events import Moment
+
+
+class _Sent(NamedTuple):
+    first: Instance
+    last: Instance
+    until: float
+    """When it should have arrived at the latest (monotonic milliseconds)."""
+
+
+class Teaching:
+    """What this replica has sent to each of the others lately."""
+
+    __slots__ = ("_sent", "bytes_per_ms", "moment", "pause_ms")
+
+    def __init__(self, bytes_per_ms: int, pause_ms: float) -> None:
+        self.bytes_per_ms = bytes_per_ms
+        self.pause_ms = pause_ms
+        """How much later than it should have arrived somebody may ask for it again."""
+        self.moment = Moment(0.0, 0, 0.0)
+        self._sent: dict[NodeId, deque[_Sent]] = {}
+
+    def sent(self, node: NodeId, first: Instance, last: Instance, size: int) -> None:
+        """The values of `first..last`, `size` bytes in all, leave for `node`: behind what left before."""
+        now = self.moment.now
+        way = self._sent.setdefault(node, deque())
+        while way and way[0].until + self.pause_ms <= now:
+            way.popleft()
+        begin = max(now, way[-1].until) if way else now
+        way.append(_Sent(first, last, begin + size / self.bytes_per_ms))
+
+    def is_on_its_way(self, node: NodeId, instance: Instance) -> bool:
+        """Whether the value of `instance` may still arrive at `node`."""
+        now = self.moment.now
+        return any(
+            each.first <= instance <= each.last and each.until + self.pause_ms > now
+            for each in self._sent.get(node, ())
+        )

@@ -43,6 +43,8 @@ ALONE = frozenset(("watch", "unwatch", "exec", "discard", "hello", "reset", "qui
 """Commands that are begun when everything before them is done, and that end a run."""
 RUN_COMMANDS_MAX = 512
 """A longer pipeline becomes several runs."""
+READS_BEHIND_WRITES_MAX = 4
+"""So many reads may follow writes within a run. Each may hold a large value that the next write puts another in place of."""
 QUEUED_LARGE_BYTES = 1 << 20
 """What a command with a large reply counts for in a transaction."""
 
@@ -305,6 +307,7 @@ class Connection(asyncio.Protocol):
         calls: list[Call] = []
         writes: list[int] = []
         special: Run | Transaction | None = None
+        reads_behind = 0
         index = begin
         while index < end:
             args = requests[index]
@@ -354,6 +357,10 @@ class Connection(asyncio.Protocol):
                             return None
                         break
                     writes.append(index)
+                elif writes:
+                    if reads_behind == READS_BEHIND_WRITES_MAX:
+                        break
+                    reads_behind += 1
                 calls.append((command.function, args))
             index += 1
         self._consume(chunk, index)

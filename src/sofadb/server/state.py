@@ -32,7 +32,7 @@ class Settings:
     """Bounds of the server. Sizes in bytes."""
 
     clients_max: int = 10_000
-    in_flight_max: int = 64
+    in_flight_max: int = 16
     """How many runs of one connection may be under way at once."""
     waiting_bytes_max: int = 1 << 20
     """What one connection may have waiting to be begun before it is not read from any more."""

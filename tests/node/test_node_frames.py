@@ -23,7 +23,7 @@ from sofadb.node.frames import (
 from sofadb.paxos import Ballot, Configuration, Entry, Instance, Message, Value, messages
 from sofadb.paxos.codec import Malformed, decode_message, encode
 
-GREETING = Greeting("c0ffee", "n2", "d1", 3, "n1", "small", "127.0.0.1:7002")
+GREETING = Greeting("c0ffee", "n2", 3, "l3", "l1", "n1", "small", "127.0.0.1:7002")
 
 
 def stream(*contents: bytes) -> bytes:

@@ -156,17 +156,28 @@ def test_a_path_that_is_a_file_is_refused_in_words(tmp_path: Path) -> None:
         open_directory(tmp_path / "file", "n1", MEMBERS)
 
 
-def test_each_directory_is_another_one_and_stays_the_same_through_all_its_starts(tmp_path: Path) -> None:
-    first, second = started(tmp_path / "1", members=MEMBERS), started(tmp_path / "2", members=MEMBERS)
-    assert first.directory != second.directory
-    assert started(tmp_path / "1").life == Life(first.directory, 2)
+def test_each_life_has_an_id_of_its_own_and_a_directory_remembers_all_it_has_had(tmp_path: Path) -> None:
+    lives = [started(tmp_path / "1", members=MEMBERS).life for _ in range(3)]
+    assert [life.starts for life in lives] == [1, 2, 3]
+    now = started(tmp_path / "1")
+    assert all(now.remembers(life.id) for life in lives)
+    other = started(tmp_path / "2", members=MEMBERS)
+    assert not other.remembers(lives[0].id)
+    assert not now.remembers(other.life.id)
+
+
+def test_the_lives_that_are_remembered_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity, "LIVES_MAX", 3)
+    lives = [started(tmp_path, members=MEMBERS).life for _ in range(5)]
+    now = started(tmp_path)
+    assert [now.remembers(life.id) for life in lives] == [False, False, False, True, True]
 
 
 def test_whom_a_node_has_met_is_remembered_and_damage_to_that_is_named(tmp_path: Path) -> None:
     opened = open_directory(tmp_path, "n1", MEMBERS)
     assert opened.met == {}
-    met = {"n2": Life("abc", 3), "n3": Life("def", 1)}
-    opened.remember({"n2": Life("abc", 2)})
+    met = {"n2": Life(3, "abc"), "n3": Life(1, "def")}
+    opened.remember({"n2": Life(2, "abb")})
     opened.remember(met)
     opened.close()
     opened = open_directory(tmp_path, "n1", None)

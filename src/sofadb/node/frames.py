@@ -3,7 +3,8 @@
 A connection carries messages one way, from the node that opened it. It begins with eight bytes that say what this
 is and in which version, so that anything else that connects to the port is recognized at once; then frames, each with its
 length and the CRC32C of its contents in front. The first frame each way is a greeting: who I am, in which
-cluster, in which life, whom I mean to talk to. Only when it fits does anything else pass.
+cluster, in which life, whom I mean to talk to, and in which life I have last met it. Who answers has looked whether it knows that
+life for its own; who asked confirms, with an empty frame, that it has, too. Only then does anything else pass.
 """
 
 from __future__ import annotations
@@ -47,10 +48,11 @@ class Greeting:
 
     cluster: str
     node: str
-    directory: str
-    """The id of the node's data directory."""
     starts: int
-    """How often the node was started on it."""
+    life: str
+    """The node's life: the number and the id of this start of it."""
+    met: str
+    """The id of the life in which the node has last met the other end; empty if it has not."""
     to: str
     """The node it means to talk to; empty in an answer."""
     lane: str
@@ -70,7 +72,7 @@ class Greeting:
             greeting = cls(**fields)
         except (ValueError, TypeError, RecursionError) as problem:
             raise BadPeer(f"its greeting cannot be read: {problem}") from None
-        names = (greeting.cluster, greeting.node, greeting.directory, greeting.to)
+        names = (greeting.cluster, greeting.node, greeting.life, greeting.met, greeting.to)
         texts = (*names, greeting.lane, greeting.client_address, greeting.problem)
         if not all(isinstance(text, str) for text in texts) or type(greeting.starts) is not int:
             raise BadPeer("its greeting has fields of the wrong type")

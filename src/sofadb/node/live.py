@@ -238,7 +238,7 @@ async def _start_in(
     if not journal.segments:
         journal.prepare()
     writer = world.writer = Writer(journal, world.stable, lambda error: die(EXIT_STORAGE, str(error)))
-    myself = Myself(identity.cluster, identity.node, identity.life, client_address)
+    myself = Myself(identity.cluster, identity.node, identity.life, client_address, identity.remembers)
 
     def received(sender: NodeId, message: Message) -> None:
         if writer.pending_bytes <= UNSAVED_BYTES_MAX or not isinstance(message, Accept | Learn | Forward):
@@ -250,7 +250,10 @@ async def _start_in(
         except StorageError as problem:
             die(EXIT_STORAGE, str(problem))
 
-    peers = world.peers = Peers(myself, dict(identity.members), received, opened.met, keep)
+    def lost(problem: str) -> None:
+        die(EXIT_STORAGE, f"{opened.directory}: {problem}")
+
+    peers = world.peers = Peers(myself, dict(identity.members), received, opened.met, keep, lost)
     await peers.start(*peer_listen)
     running = RunningNode(node, world, peers, opened)
     driver.handle(Started())

@@ -5,8 +5,9 @@ used, and opened again when it breaks, with a growing pause. What cannot be sent
 does not keep up is dropped: the protocol sends again what still matters, and nothing may pile up here.
 
 Strangers are refused by name: another cluster, another node than the one that was meant, somebody who is no member. So is
-a node that comes with another data directory than before, or with an older copy of it: it may have lost what it promised,
-and its word must not count (rule P10). Whom a node has met, it remembers on disk before it listens.
+an earlier life of a node that has been met in a later one. And a node that hears that somebody has met it in a life which
+its own directory knows nothing of has an emptied directory, or an older copy: it may have lost what it promised, its word must
+not count, and it ends (rule P10). Whom a node has met, it remembers on disk before it listens.
 """
 
 from __future__ import annotations
@@ -67,12 +68,8 @@ class Peer:
 
     def problem_with(self, life: Life) -> str:
         """Why its word cannot count in this life; empty if it can."""
-        if self.life is None:
-            return ""
-        if life.directory != self.life.directory:
-            return f"node {self.node} has another data directory than before: what it promised may be lost"
-        if life.starts < self.life.starts:
-            return f"node {self.node} has been started again since, or this is an older copy of its directory"
+        if self.life is not None and life != self.life and life.starts <= self.life.starts:
+            return f"node {self.node} has been met in a later life"
         return ""
 
 
@@ -84,9 +81,12 @@ class Myself:
     node: NodeId
     life: Life
     client_address: str
+    remembers: Callable[[str], bool] = lambda life: True
+    """Whether we have had the life of that id."""
 
-    def greeting(self, lane: str, to: str = "", problem: str = "") -> Greeting:
-        return Greeting(self.cluster, self.node, *self.life, to, lane, self.client_address, problem)
+    def greeting(self, lane: str, met: Life | None, to: str = "", problem: str = "") -> Greeting:
+        met_id = "" if met is None else met.id
+        return Greeting(self.cluster, self.node, *self.life, met_id, to, lane, self.client_address, problem)
 
 
 def tune(transport: asyncio.BaseTransport) -> None:
@@ -121,7 +121,7 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport = cast(asyncio.Transport, transport)  # uvloop's are not derived from it.
         tune(transport)
-        greeting = self.peers.myself.greeting(self.lane, to=self.peer.node)
+        greeting = self.peers.myself.greeting(self.lane, self.peer.life, to=self.peer.node)
         transport.writelines([PREAMBLE, *frame([greeting.encode()])])
 
     def data_received(self, data: bytes) -> None:
@@ -135,15 +135,20 @@ class Link(asyncio.Protocol):
         if self.answer is not None:
             raise BadPeer("it greets twice")
         self.refused = True
+        is_meant = (answer.cluster, answer.node) == (self.peers.myself.cluster, self.peer.node)
+        if is_meant and (problem := self.peers.problem_of_ours(answer)):
+            raise BadPeer(problem)
         if answer.problem:
             raise BadPeer(f"it refuses us: {answer.problem}")
-        if (answer.cluster, answer.node) != (self.peers.myself.cluster, self.peer.node):
+        if not is_meant:
             raise BadPeer(f"there is node {answer.node} of cluster {answer.cluster} at its address")
-        life = Life(answer.directory, answer.starts)
+        life = Life(answer.starts, answer.life)
         if problem := self.peer.problem_with(life):
             raise BadPeer(problem)
         self.refused = False
         self.answer = answer
+        assert self.transport is not None
+        self.transport.writelines(frame([b""]))  # The confirmation.
         self.peers.remember(self.peer, life, self._become_ready)
 
     def _become_ready(self) -> None:
@@ -191,8 +196,10 @@ class Inbound(asyncio.Protocol):
         self.peers = peers
         self.reader = FrameReader()
         self.greeting: Greeting | None = None
+        """Set once it has been answered."""
+        self.is_confirmed = False
         self.peer: Peer | None = None
-        """Set once the greeting has been answered."""
+        """Set once the greeting is confirmed, and on disk whose it is."""
         self.transport: asyncio.Transport | None = None
         self.timer: asyncio.TimerHandle | None = None
 
@@ -206,26 +213,46 @@ class Inbound(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for contents in self.reader.feed(data):
-                if self.peer is None:
+                if self.peer is not None:
+                    self.peers.received(self.peer.node, decode_message(contents))
+                elif self.greeting is None:
                     self._on_greeting(Greeting.decode(contents))
                 else:
-                    self.peers.received(self.peer.node, decode_message(contents))
+                    self._on_confirmation(contents)
         except (BadPeer, Malformed) as problem:
             who = self.peer.node if self.peer else self._address()
             log.warning("closing the connection from %s: %s", who, problem)
             self.close()
 
     def _on_greeting(self, greeting: Greeting) -> None:
-        if self.greeting is not None:
-            raise BadPeer("it does not wait for an answer to its greeting")
         self.greeting = greeting
+        problem = self.peers.problem_with(greeting) or self.peers.problem_of_ours(greeting)
         peer = self.peers.known.get(greeting.node)
-        life = Life(greeting.directory, greeting.starts)
-        problem = self.peers.problem_with(greeting) or (peer.problem_with(life) if peer else "")
-        if problem or peer is None:
-            self._answer(problem)
+        if not problem and peer is not None:
+            problem = peer.problem_with(Life(greeting.starts, greeting.life))
+        assert self.transport is not None
+        met = None if peer is None else peer.life
+        answer = self.peers.myself.greeting(greeting.lane, met, problem=problem)
+        self.transport.writelines([PREAMBLE, *frame([answer.encode()])])
+        if problem:
             raise BadPeer(problem)
-        self.peers.remember(peer, life, lambda: self._accept(peer, greeting))
+
+    def _on_confirmation(self, contents: bytes) -> None:
+        """It knows the life in which we have met it. What it says next waits until it is on our disk whom we have met now.
+
+        (What came along with the confirmation is lost, as messages may be.)
+        """
+        assert self.greeting is not None
+        if self.is_confirmed:
+            return
+        if contents:
+            raise BadPeer("it does not confirm that it knows in which life we have met it")
+        self.is_confirmed = True
+        self.reader.bytes_max = FRAME_BYTES_MAX
+        assert self.transport is not None
+        self.transport.pause_reading()
+        greeting, peer = self.greeting, self.peers.known[self.greeting.node]
+        self.peers.remember(peer, Life(greeting.starts, greeting.life), lambda: self._accept(peer, greeting))
 
     def _accept(self, peer: Peer, greeting: Greeting) -> None:
         if self not in self.peers.inbound:
@@ -237,14 +264,8 @@ class Inbound(asyncio.Protocol):
         peer.inbound[greeting.lane] = self
         peer.client_address = greeting.client_address
         self.peer = peer
-        self.reader.bytes_max = FRAME_BYTES_MAX
-        self._answer("")
-
-    def _answer(self, problem: str) -> None:
         assert self.transport is not None
-        assert self.greeting is not None
-        answer = self.peers.myself.greeting(self.greeting.lane, problem=problem)
-        self.transport.writelines([PREAMBLE, *frame([answer.encode()])])
+        self.transport.resume_reading()
 
     def _address(self) -> str:
         name = self.transport.get_extra_info("peername") if self.transport else None
@@ -276,6 +297,8 @@ class Peers:
     """The latest life of each node that we have met."""
     keep: Callable[[dict[NodeId, Life]], None] = lambda met: None
     """Makes `met` durable, in a thread of its own."""
+    lost: Callable[[str], None] = lambda problem: None
+    """Called when we are found to have lost what we knew."""
     known: dict[NodeId, Peer] = field(default_factory=dict)
     inbound: dict[Inbound, None] = field(default_factory=dict)
     """All connections to our port, the oldest first."""
@@ -339,9 +362,22 @@ class Peers:
             return f"node {greeting.node} is no member of this cluster"
         return ""
 
+    def problem_of_ours(self, greeting: Greeting) -> str:
+        """Why it is us who cannot take part: our directory knows nothing of a life in which we have been met."""
+        if not greeting.met or self.myself.remembers(greeting.met):
+            return ""
+        problem = (
+            f"node {greeting.node} has met this node, {self.myself.node}, in a life of which its data directory knows nothing: "
+            "the directory was emptied or is an older copy, and may lack what was promised. Put the right one back; "
+            "without it this node must not take part any more"
+        )
+        self.lost(problem)
+        return problem
+
     def make_room(self) -> None:
-        """Let the oldest strangers go if there are too many."""
+        """Let the oldest strangers go if there are too many, those who have not greeted first."""
         strangers = [inbound for inbound in self.inbound if inbound.peer is None]
+        strangers.sort(key=lambda inbound: inbound.greeting is not None)
         for inbound in strangers[: max(0, len(strangers) - STRANGERS_MAX + 1)]:
             log.warning("too many strangers at the peer port: closing the oldest connection")
             if inbound.transport is not None:

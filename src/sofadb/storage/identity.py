@@ -28,13 +28,18 @@ _MET = "met"
 _NEW = ".new"
 _LOCK = "lock"
 _BYTES_MAX = 1 << 20
+_LIFE_DIGITS = 16
+LIVES_MAX = 20_000
+"""So many lives are remembered: more than a node may be started while one of the others is away."""
 
 
 class Life(NamedTuple):
-    """One life of a node: the directory that it lives in, and how often it was started there."""
+    """One life of a node: from a start to its end."""
 
-    directory: str
     starts: int
+    """How often the node has been started on its directory, this time included."""
+    id: str
+    """Drawn at random; nobody else's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +49,28 @@ class Identity:
     format: int
     cluster: str
     node: str
-    directory: str
-    """Drawn at random when the directory was made: another directory of the same node is another one."""
     starts: int
     """How often the node has been started on this directory; its incarnation."""
+    lives: str
+    """The ids of its lives, one behind the other, the latest last."""
     members: dict[str, str]
     """The initial cluster: each node's id and peer address (HOST:PORT)."""
 
     @property
     def life(self) -> Life:
-        return Life(self.directory, self.starts)
+        return Life(self.starts, self.lives[-_LIFE_DIGITS:])
+
+    def remembers(self, life: str) -> bool:
+        """Whether this directory has had the life of that id."""
+        return any(
+            self.lives[begin : begin + _LIFE_DIGITS] == life
+            for begin in range(0, len(self.lives), _LIFE_DIGITS)
+        )
+
+    def born(self) -> Identity:
+        """The next life."""
+        lives = (self.lives + os.urandom(_LIFE_DIGITS // 2).hex())[-_LIFE_DIGITS * LIVES_MAX :]
+        return replace(self, starts=self.starts + 1, lives=lives)
 
     @property
     def owner(self) -> int:
@@ -109,7 +126,6 @@ def open_directory(
             identity = _read_identity(files, path / _IDENTITY)
             if identity.node != node:
                 raise StorageError(f"{path} is the directory of node {identity.node}, not of {node}")
-            identity = replace(identity, starts=identity.starts + 1)
         elif any(name.endswith(".seg") for name in names):
             raise StorageError(
                 f"{path} holds a journal but no identity: it is not clear whose promises these are"
@@ -120,16 +136,12 @@ def open_directory(
             raise StorageError(f"node {node} is not among the members: {', '.join(sorted(members))}")
         else:
             identity = Identity(
-                FORMAT_VERSION,
-                cluster_id(members),
-                node,
-                os.urandom(8).hex(),
-                1,
-                dict(sorted(members.items())),
+                FORMAT_VERSION, cluster_id(members), node, 0, "", dict(sorted(members.items()))
             )
             _sync_way(path)
         if cluster is not None and cluster != identity.cluster:
             raise StorageError(f"{path} belongs to cluster {identity.cluster}, not to {cluster}")
+        identity = identity.born()
         met = _read_met(files, path / _MET) if _MET in names else {}
         _replace(files, _IDENTITY, asdict(identity))
     except BaseException:
@@ -185,7 +197,7 @@ def _read_identity(files: DiskFiles, path: Path) -> Identity:
                 f"{path} has format version {version}, and this program knows version {FORMAT_VERSION}"
             )
         identity = Identity(**fields)
-        texts = [identity.cluster, identity.node, identity.directory]
+        texts = [identity.cluster, identity.node, identity.lives]
         texts += [*identity.members, *identity.members.values()]
         if not all(isinstance(text, str) for text in texts) or type(identity.starts) is not int:
             raise TypeError("a field is of the wrong type")
@@ -196,10 +208,7 @@ def _read_identity(files: DiskFiles, path: Path) -> Identity:
 
 def _read_met(files: DiskFiles, path: Path) -> dict[str, Life]:
     try:
-        return {
-            node: Life(str(directory), int(starts))
-            for node, (directory, starts) in _read(files, path).items()
-        }
+        return {node: Life(int(starts), str(life)) for node, (starts, life) in _read(files, path).items()}
     except (ValueError, TypeError, AttributeError) as problem:
         raise StorageError(f"{path} cannot be understood: {problem}") from None
 

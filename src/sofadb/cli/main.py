@@ -15,6 +15,9 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from sofadb import __version__
+from sofadb.sim.checker import STEPS_MAX
+from sofadb.sim.checker import check as judge
+from sofadb.sim.history import Unreadable, read_history
 
 from .addresses import NODE_ID, parse_address, parse_cluster
 from .client import Unreachable, ask
@@ -119,6 +122,24 @@ def status(
         counts = (row["process_id"], row["chosen"], row["applied"], row["lag"])
         table.add_row(*cells, *("-" if count is None else str(count) for count in counts))
     Console().print(table)
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="A history: JSON lines, one operation each.")],
+    steps: Annotated[
+        int, typer.Option(min=1, help="How long to look before saying that it cannot be told.")
+    ] = STEPS_MAX,
+) -> None:
+    """Say whether one register per key could have answered so: exit 0 yes, 1 no (or cannot tell), 2 unreadable."""
+    try:
+        with file.open(encoding="utf-8") as lines:
+            operations = read_history(lines)
+    except (OSError, UnicodeDecodeError, Unreadable) as problem:
+        fail(f"{file}: {problem}", 2)
+    verdict = judge(operations, steps_max=steps)
+    print(verdict)
+    raise typer.Exit(0 if verdict else 1)
 
 
 def _member_status(member: dict[str, str], facts: dict[str, Any]) -> dict[str, Any]:

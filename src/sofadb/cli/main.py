@@ -115,7 +115,7 @@ def status(
         )
         return
     print(f"cluster {facts['cluster']}, ballot {facts['ballot']}, leader {facts['leader'] or 'nobody'}")
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("node", "clients", "peers", "role", "pid", "chosen", "applied", "lag"):
         justify: JustifyMethod = "right" if heading in ("pid", "chosen", "applied", "lag") else "left"
         table.add_column(heading, justify=justify, overflow="fold")

@@ -513,11 +513,11 @@ class Replica:
     def _wake_at(self) -> float:
         """When to look at the clock next, for whatever reason (monotonic milliseconds)."""
         times = [self.phase.wake_at(), self._resend_at]
-        oldest_submission, oldest_read = self.outbox.oldest, self.reading.oldest
-        if oldest_submission is not None:
-            times.append(oldest_submission + self.settings.patience_ms)
-        if oldest_read is not None:
-            times.append(oldest_read + self.settings.patience_ms)
-        if self.leader is not None and (asked_at := self.reading.asked_at) is not None:
-            times.append(asked_at + self.settings.resend_ms)
+        if (oldest := self.outbox.oldest) is not None:
+            times.append(oldest + self.settings.patience_ms)
+        if self.reading.count:
+            if (oldest := self.reading.oldest) is not None:
+                times.append(oldest + self.settings.patience_ms)
+            if self.leader is not None and (asked_at := self.reading.asked_at) is not None:
+                times.append(asked_at + self.settings.resend_ms)
         return min(times)

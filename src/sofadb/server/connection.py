@@ -549,7 +549,8 @@ class Connection(asyncio.Protocol):
                 self._pieces = encoded
         if not flight:
             self._is_alone = False
-        self._advance()
+        if self._chunks or self.is_closing or self.requests.problem or not self._is_reading:
+            self._advance()
 
     def _write(self, data: Buffer) -> None:
         if self.transport is not None and not self.transport.is_closing():

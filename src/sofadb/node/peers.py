@@ -163,8 +163,8 @@ class Link(asyncio.Protocol):
             log.info("connected to %s", self.peer.node)
 
     def expect_greeting(self) -> None:
-        """It had its time to answer."""
-        if self.answer is None:
+        """It had its time to answer, and we had ours to take that in."""
+        if not self.ready:
             self._give_up("it accepts connections and says nothing")
 
     def _give_up(self, problem: str) -> None:

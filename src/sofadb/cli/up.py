@@ -13,7 +13,10 @@ from .client import Unreachable, ask
 
 PEER_PORT_DISTANCE = 10_000
 """A node's peer port is its client port plus this."""
-READY_TIMEOUT_S = 30.0
+READY_TIMEOUT_S = 600.0
+"""A long log takes a while to read back: about four seconds for a million writes."""
+PATIENCE_S = 5.0
+"""After this long a person is told what is waited for."""
 STOP_TIMEOUT_S = 10.0
 
 
@@ -55,7 +58,8 @@ def _start(node: str, port: int, cluster: str, directory: Path) -> subprocess.Po
 def _wait_until_ready(
     running: dict[str, subprocess.Popen[bytes]], ports: dict[str, int], directory: Path
 ) -> None:
-    deadline = time.monotonic() + READY_TIMEOUT_S
+    began = time.monotonic()
+    is_told = False
     waiting = dict(ports)
     while waiting:
         for node, process in running.items():
@@ -64,10 +68,12 @@ def _wait_until_ready(
         for node, port in list(waiting.items()):
             if _has_leader(port):
                 del waiting[node]
-        if time.monotonic() > deadline:
-            raise Trouble(
-                f"{', '.join(waiting)} not ready after {READY_TIMEOUT_S:.0f} s; see {directory}/*.log"
-            )
+        waited = time.monotonic() - began
+        if waited > READY_TIMEOUT_S:
+            raise Trouble(f"{', '.join(waiting)} not ready after {waited:.0f} s; see {directory}/*.log")
+        if waited > PATIENCE_S and waiting and not is_told:
+            print(f"waiting for {', '.join(waiting)}, perhaps reading back a long log ...", flush=True)
+            is_told = True
         time.sleep(0.02)
 
 

@@ -108,8 +108,10 @@ def test_up_says_one_line_when_it_is_ready_and_the_next_up_finds_the_data(tmp_pa
 def test_up_says_which_node_stopped_and_goes_on_with_the_others(tmp_path: Path) -> None:
     port = consecutive_ports(3)
     with Up(tmp_path, port) as up:
-        members = json.loads(status(port, "--json").stdout)["members"]
-        os.kill(members[1]["process_id"], signal.SIGKILL)
+        second = wait_until(
+            lambda: json.loads(status(port, "--json").stdout)["members"][1]["process_id"], "n2 is met"
+        )
+        os.kill(second, signal.SIGKILL)
         client = Client(port + 2)
         assert client("SET", "a", "1") == b"OK"
         client.close()

@@ -88,7 +88,8 @@ def _has_leader(port: int) -> bool:
 def _greet(directory: Path, ports: dict[str, int]) -> None:
     first, last = min(ports.values()), max(ports.values())
     which = f"port {first}" if first == last else f"ports {first}-{last}"
-    print(f"SofaDB is ready: {len(ports)} nodes on 127.0.0.1, {which}; data in {directory}.")
+    nodes = f"{len(ports)} node" + "s" * (len(ports) > 1)
+    print(f"SofaDB is ready: {nodes} on 127.0.0.1, {which}; data in {directory}.")
     print(f"  connect    redis-cli -p {first}          (or any Redis client; any node takes any command)")
     print(f"  try        redis-cli -p {first} set a 1; redis-cli -p {last} get a")
     print(f"  look       {_myself()} status --port {first}")

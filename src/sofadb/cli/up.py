@@ -30,7 +30,11 @@ def bring_up(directory: Path, first_port: int, count: int) -> None:
     cluster = ",".join(f"{node}=127.0.0.1:{port + PEER_PORT_DISTANCE}" for node, port in ports.items())
     directory.mkdir(parents=True, exist_ok=True)
     running: dict[str, subprocess.Popen[bytes]] = {}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM stops as Ctrl-C does.
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # Also where a shell has put us in the background and told us to ignore it.
+        signal.signal(number, signal.default_int_handler)
     try:
         for node, port in ports.items():
             running[node] = _start(node, port, cluster, directory)

@@ -237,8 +237,7 @@ async def test_what_a_peer_does_not_read_is_dropped_beyond_the_bound_and_the_lin
 ) -> None:
     monkeypatch.setattr(module, "WRITE_BUFFER_BYTES_MAX", 1 << 20)
     ports = ports_of("n1", "n2")
-    both = hello(greeting_from("n2"))
-    async with impostor(ports["n2"], both) as arrived, Station(ports, "n1") as n1:
+    async with impostor(ports["n2"], hello(greeting_from("n2"))) as arrived, Station(ports, "n1") as n1:
         peer = n1.peers.known["n2"]
         await until(lambda: "large" in peer.links)
         transport = peer.links["large"].transport

@@ -35,7 +35,7 @@ class BadPeer(Exception):
 
 LANES = ("small", "large")
 """Each pair of nodes has a connection for small messages and one for large ones, each way: who waits for a leader's voice
-does not wait behind 64 MB of a value."""
+does not wait behind 64 MB of a value. (All commands of a session go with the large ones, since their order counts.)"""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{0,64}")
 _ADDRESS = re.compile(r"[!-~]{1,255}:[0-9]{1,5}")

@@ -265,9 +265,8 @@ def _on_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> N
     """Whatever nobody handled is a broken belief: better no node than a wrong one."""
     error = context.get("exception")
     if isinstance(error, OSError) and "handle" not in context:
-        log.warning(
-            "%s: %s", context.get("message"), error
-        )  # Of a socket, such as: no descriptor for another.
+        # Of a socket, such as: no descriptor for another. What a callback of ours raises is another matter.
+        log.warning("%s: %s", context.get("message"), error)
         return
     log.critical("%s", context.get("message"), exc_info=error)
     die(EXIT_INVARIANT, "a broken invariant; this node stops")

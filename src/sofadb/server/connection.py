@@ -190,7 +190,7 @@ class Connection(asyncio.Protocol):
         self.watched_bytes = 0
         self.watch_failed = False
         self.address = self.local_address = ""
-        self.created_at = self.active_at = time.monotonic()
+        self.created_at = time.monotonic()
         self.last_command = "NULL"
         self.is_closing = False
 

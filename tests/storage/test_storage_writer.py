@@ -51,6 +51,7 @@ class Office:
         self.has_failed = threading.Event()
         self._done: list[int] = []
         self.writer = Writer(self.journal, self._notify, self._failed, mark_after_s)
+        self.writer.start()
 
     def _notify(self, callbacks: list[Callable[[], None]]) -> None:
         self._done = []

@@ -9,7 +9,8 @@ import signal
 from pathlib import Path
 from typing import NoReturn
 
-from sofadb.node.live import EXIT_STORAGE, RunningNode, die, start_node
+from sofadb.node.host import EXIT_STORAGE, LiveHost, die
+from sofadb.node.live import RunningNode, start_node
 from sofadb.node.logs import start_logging
 from sofadb.server import listener
 from sofadb.server.state import ServerState
@@ -35,7 +36,7 @@ async def run_node(
     told_to_stop = _listen_for_signals()
     host, port = client_address
     try:
-        running = await start_node(directory, node_id, peer_address, f"{host}:{port}", members)
+        running = await start_node(LiveHost(directory), node_id, peer_address, f"{host}:{port}", members)
     except StorageError as problem:
         die(EXIT_STORAGE, str(problem))
     except OSError as problem:

@@ -24,8 +24,12 @@ from sofadb.paxos import (
     Send,
     Serve,
     Teach,
+    Tick,
     WakeAt,
 )
+from sofadb.paxos.following import Following
+from sofadb.paxos.leading import Leading
+from sofadb.unlikely import unlikely
 
 
 class World(Protocol):
@@ -84,6 +88,17 @@ class Driver:
         perform = self._perform
         for effect in self.replica.step(event, self.world.moment()):
             perform[type(effect)](effect)
+
+    def tick(self) -> None:
+        """It is time to look at the clock."""
+        phase = self.replica.phase
+        if isinstance(phase, Leading) and unlikely("step down"):
+            self.replica.become_following(None)
+        if isinstance(phase, Following) and unlikely("early timeout"):
+            phase.heard_at = phase.deadline = float("-inf")
+        self.handle(Tick())
+        if unlikely("look at the clock"):
+            self.handle(Tick())
 
     def _send(self, send: Send) -> None:
         if send.to == self.replica.me:

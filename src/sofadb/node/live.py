@@ -1,4 +1,4 @@
-"""The real world: uvloop's connections, the disk thread, the clocks. And how a node is put together and taken apart.
+"""The world of a node: an event loop's connections and timers, a disk thread, clocks. And how a node is put together.
 
 The monotonic clock is the one that goes on while the machine sleeps: a leader that wakes on a suspended machine sees that
 its time has passed. A failure of stable storage ends the process at once, from whatever thread saw it: nothing that waits
@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any
 
 from sofadb.paxos import (
     Configuration,
@@ -29,28 +28,24 @@ from sofadb.paxos import (
     Settings,
     Started,
     Teach,
-    Tick,
 )
 from sofadb.paxos.codec import decode_record, encode
 from sofadb.paxos.messages import Accept, Forward, Learn
 from sofadb.paxos.records import Acceptance, Learned
-from sofadb.storage.files import DiskFiles, StorageError
-from sofadb.storage.identity import Life, Opened, open_directory
+from sofadb.storage.files import StorageError
+from sofadb.storage.identity import Life, Opened
 from sofadb.storage.journal import Journal
 from sofadb.storage.segment import Record as JournalRecord
 from sofadb.storage.writer import Writer
+from sofadb.unlikely import unlikely
 
 from .driver import Driver
 from .facts import Facts, Member
+from .host import EXIT_INVARIANT, EXIT_STORAGE, Host
 from .node import Node
 from .peers import Myself, Peers
 
 log = logging.getLogger("sofadb.node")
-
-EXIT_STORAGE = 74
-"""Stable storage failed (the number that sysexits.h gives to input/output errors)."""
-EXIT_INVARIANT = 70
-"""Something that cannot be is (sysexits.h: internal software error)."""
 
 UNSAVED_BYTES_MAX = 256 << 20
 """With more than this on its way to the disk, what would add to it is not taken in: peers will say it again."""
@@ -58,33 +53,37 @@ TEACH_BYTES_MAX = 4 << 20
 """How much is read back from disk for one message to a replica that is behind."""
 
 
-def die(code: int, text: str) -> NoReturn:
-    """End this process now, whatever else it was doing; the text goes to the log."""
-    log.critical("%s", text)
-    for handler in logging.getLogger("sofadb").handlers:
-        handler.flush()
-    os._exit(code)
-
-
 class LiveWorld:
     """A `World` of one event loop, one disk and one network."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, journal: Journal) -> None:
+    def __init__(self, host: Host, loop: asyncio.AbstractEventLoop, journal: Journal) -> None:
+        self.host = host
         self.loop = loop
         self.journal = journal
         self.writer: Writer
         self.peers: Peers
         self.driver: Driver
         self._timer: asyncio.TimerHandle | None = None
-        self._random = random.Random()
 
     def moment(self) -> Moment:
-        return Moment(
-            time.clock_gettime(time.CLOCK_BOOTTIME) * 1000, int(time.time() * 1000), self._random.random()
-        )
+        host = self.host
+        return Moment(host.now(), host.clock(), host.chance.random())
 
     def send(self, to: NodeId, message: Message) -> None:
+        if (
+            isinstance(message, Accept)
+            and unlikely("smallest quorum")
+            and not self._is_of_smallest_quorum(to)
+        ):
+            return
         self.peers.send(to, message)
+        if unlikely("message twice"):
+            self.peers.send(to, message)
+
+    def _is_of_smallest_quorum(self, to: NodeId) -> bool:
+        """Whether `to` is among those few who, with us, are just enough."""
+        others = sorted(self.peers.known)
+        return to in others[: (len(others) + 1) // 2]
 
     def save(self, records: tuple[Record, ...], done: Callable[[], None]) -> None:
         self.writer.save([_for_journal(record) for record in records], done)
@@ -92,12 +91,16 @@ class LiveWorld:
     def wake_at(self, time: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        delay = max(0.0, time - self.moment().now) / 1000
+        delay = max(0.0, time - self.host.now()) / 1000
+        if unlikely("wake early"):
+            delay *= self.host.chance.random()
+        if unlikely("wake late"):
+            delay += 0.05 * self.host.chance.random()
         self._timer = self.loop.call_later(delay, self._wake)
 
     def _wake(self) -> None:
         self._timer = None
-        self.driver.handle(Tick())
+        self.driver.tick()
 
     def teach(self, teach: Teach) -> None:
         values, size = [], 0
@@ -105,18 +108,22 @@ class LiveWorld:
             try:
                 data = self.journal.read(instance)
             except StorageError as problem:
-                die(EXIT_STORAGE, str(problem))
+                self.host.die(EXIT_STORAGE, str(problem))
             record = decode_record(data) if data is not None else None
             assert isinstance(record, Acceptance | Learned), f"instance {instance} is chosen but not on disk"
             values.append(record.value)
             size += record.value.size
-            if size >= TEACH_BYTES_MAX:
+            if size >= TEACH_BYTES_MAX or unlikely("one value at a time"):
                 break
         self.peers.send(teach.to, Learn(teach.first, tuple(values)))
 
     def stable(self, callbacks: list[Callable[[], None]]) -> None:
         """From the disk thread: all this is stable now. One hop to the event loop for a whole block."""
-        self.loop.call_soon_threadsafe(_run_all, callbacks)
+        if unlikely("stable one by one"):
+            for callback in callbacks:
+                self.loop.call_soon_threadsafe(callback)
+        else:
+            self.loop.call_soon_threadsafe(_run_all, callbacks)
 
 
 def _run_all(callbacks: list[Callable[[], None]]) -> None:
@@ -176,6 +183,8 @@ class RunningNode:
         """Let time move when keys fall due."""
         wait_ms = self.node.expire_due()
         wait_ms = 50.0 if wait_ms is None else min(wait_ms, 50.0)
+        if unlikely("expiry later"):
+            wait_ms *= 5
         self._expiry = self.world.loop.call_later(max(wait_ms, 1.0) / 1000, self.watch_expiry)
 
     async def stop(self) -> None:
@@ -188,38 +197,38 @@ class RunningNode:
 
 
 async def start_node(
-    directory: Path,
+    host: Host,
     node_id: NodeId,
     peer_listen: tuple[str, int],
     client_address: str,
     members: dict[NodeId, str] | None,
     settings: Settings | None = None,
 ) -> RunningNode:
-    """Open the directory, read everything back, and take part.
+    """Open the host's directory, read everything back, and take part.
 
     Raises `StorageError` for a directory that is another node's, in use, damaged or full, and `OSError` if the peer
     port cannot be had.
     """
-    asyncio.get_running_loop().set_exception_handler(_on_unhandled)
-    opened = open_directory(directory, node_id, members)
+    asyncio.get_running_loop().set_exception_handler(partial(_on_unhandled, host))
+    opened = host.open_directory(node_id, members)
     try:
-        return await _start_in(opened, peer_listen, client_address, settings or Settings())
+        return await _start_in(host, opened, peer_listen, client_address, settings or Settings())
     except BaseException:
         opened.close()
         raise
 
 
 async def _start_in(
-    opened: Opened, peer_listen: tuple[str, int], client_address: str, settings: Settings
+    host: Host, opened: Opened, peer_listen: tuple[str, int], client_address: str, settings: Settings
 ) -> RunningNode:
     identity = opened.identity
-    journal = Journal.open(DiskFiles(opened.directory), owner=identity.owner)
+    journal = host.open_journal(opened)
     if journal.is_cut:
         raise StorageError(
             f"{opened.directory}: the beginning of the journal is missing, and there is no snapshot of it"
         )
     loop = asyncio.get_running_loop()
-    world = LiveWorld(loop, journal)
+    world = LiveWorld(host, loop, journal)
     node = Node(loop.call_soon)
     configuration = Configuration(tuple(sorted(identity.members)))
     replica = Replica(identity.node, identity.starts, configuration, settings)
@@ -237,23 +246,28 @@ async def _start_in(
 
     if not journal.segments:
         journal.prepare()
-    writer = world.writer = Writer(journal, world.stable, lambda error: die(EXIT_STORAGE, str(error)))
+    writer = world.writer = host.start_writer(
+        journal, world.stable, lambda error: host.die(EXIT_STORAGE, str(error))
+    )
     myself = Myself(identity.cluster, identity.node, identity.life, client_address, identity.remembers)
 
     def received(sender: NodeId, message: Message) -> None:
-        if writer.pending_bytes <= UNSAVED_BYTES_MAX or not isinstance(message, Accept | Learn | Forward):
+        is_full = writer.pending_bytes > UNSAVED_BYTES_MAX or unlikely("too much unsaved")
+        if not is_full or not isinstance(message, Accept | Learn | Forward):
             driver.handle(Received(sender, message))
 
     def keep(met: dict[NodeId, Life]) -> None:
         try:
             opened.remember(met)
         except StorageError as problem:
-            die(EXIT_STORAGE, str(problem))
+            host.die(EXIT_STORAGE, str(problem))
 
     def lost(problem: str) -> None:
-        die(EXIT_STORAGE, f"{opened.directory}: {problem}")
+        host.die(EXIT_STORAGE, f"{opened.directory}: {problem}")
 
-    peers = world.peers = Peers(myself, dict(identity.members), received, opened.met, keep, lost)
+    peers = world.peers = Peers(
+        myself, dict(identity.members), received, opened.met, keep, lost, host.chance.random
+    )
     await peers.start(*peer_listen)
     running = RunningNode(node, world, peers, opened)
     driver.handle(Started())
@@ -261,7 +275,7 @@ async def _start_in(
     return running
 
 
-def _on_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def _on_unhandled(host: Host, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Whatever nobody handled is a broken belief: better no node than a wrong one."""
     error = context.get("exception")
     if isinstance(error, OSError) and "handle" not in context:
@@ -269,4 +283,4 @@ def _on_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> N
         log.warning("%s: %s", context.get("message"), error)
         return
     log.critical("%s", context.get("message"), exc_info=error)
-    die(EXIT_INVARIANT, "a broken invariant; this node stops")
+    host.die(EXIT_INVARIANT, "a broken invariant; this node stops")

@@ -18,6 +18,7 @@ from sofadb.database.replies import ReplyError
 from sofadb.database.runs import apply
 from sofadb.paxos import Abandon, Deliver, MoveTime, Read, Serve, Submit
 from sofadb.paxos.leading import Leading
+from sofadb.unlikely import unlikely
 
 from .driver import Driver
 
@@ -76,17 +77,23 @@ class Node:
 
     def _flush(self) -> None:
         """Hand on what came in during this turn."""
+        if unlikely("work a turn later"):
+            self._call_soon(self._flush)
+            return
         self._flush_is_due = False
         works, self._writes = self._writes, []
         begin, size, sections = 0, 0, list[bytes]()
         for index, work in enumerate(works):
             sections.append(work.encode())
             size += len(sections[-1])
-            if size >= SUBMISSION_BYTES_MAX or index == len(works) - 1:
+            is_full = size >= SUBMISSION_BYTES_MAX or unlikely("submission of one work")
+            if is_full or index == len(works) - 1:
                 token = self._wait_for(works[begin : index + 1])
                 self.driver.handle(Submit(token, sections[0] if len(sections) == 1 else b"".join(sections)))
                 begin, size, sections = index + 1, 0, []
-        if self._reads:
+        if self._reads and unlikely("read another time"):
+            self._flush_soon()
+        elif self._reads:
             reads, self._reads = self._reads, []
             self.driver.handle(Read(self._wait_for(reads)))
 
@@ -131,5 +138,7 @@ class Node:
         due = self.database.next_expiry()
         if due is None or not isinstance(self.driver.replica.phase, Leading):
             return None
+        if unlikely("expiry now"):
+            due = self.driver.world.moment().clock
         self.driver.handle(MoveTime(due))
         return max(5.0, float(due - self.driver.world.moment().clock))

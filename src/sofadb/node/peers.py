@@ -24,6 +24,7 @@ from sofadb.paxos import Message, NodeId
 from sofadb.paxos.codec import Malformed, decode_message, encode
 from sofadb.paxos.messages import Forward
 from sofadb.storage.identity import Life
+from sofadb.unlikely import unlikely
 
 from .frames import FRAME_BYTES_MAX, LANES, PREAMBLE, BadPeer, Buffer, FrameReader, Greeting, frame
 
@@ -129,7 +130,7 @@ class Link(asyncio.Protocol):
             for contents in self.reader.feed(data):
                 self._on_greeting(Greeting.decode(contents))
         except BadPeer as problem:
-            self._give_up(str(problem))
+            self.give_up(str(problem))
 
     def _on_greeting(self, answer: Greeting) -> None:
         if self.answer is not None:
@@ -165,9 +166,10 @@ class Link(asyncio.Protocol):
     def expect_greeting(self) -> None:
         """It had its time to answer, and we had ours to take that in."""
         if not self.ready:
-            self._give_up("it accepts connections and says nothing")
+            self.give_up("it accepts connections and says nothing")
 
-    def _give_up(self, problem: str) -> None:
+    def give_up(self, problem: str) -> None:
+        """End the connection; what it says is no matter any more."""
         self.problem = problem
         if self.transport is not None:
             self.transport.abort()
@@ -299,6 +301,7 @@ class Peers:
     """Makes `met` durable, in a thread of its own."""
     lost: Callable[[str], None] = lambda problem: None
     """Called when we are found to have lost what we knew."""
+    chance: Callable[[], float] = random.random
     known: dict[NodeId, Peer] = field(default_factory=dict)
     inbound: dict[Inbound, None] = field(default_factory=dict)
     """All connections to our port, the oldest first."""
@@ -345,11 +348,14 @@ class Peers:
         if framed_message is not message:
             buffers = frame(encode(message))
             # The commands of a session keep their order, so they share a lane whatever their size.
-            lane = LANES[isinstance(message, Forward) or sum(map(len, buffers)) > SMALL_BYTES_MAX]
+            is_large = isinstance(message, Forward) or sum(map(len, buffers)) > SMALL_BYTES_MAX
+            lane = LANES[is_large or unlikely("message on the large lane")]
             self._framed = (message, buffers, lane)
         link = peer.links.get(lane)
-        if link is None or not link.send(buffers):
+        if link is None or unlikely("message lost") or not link.send(buffers):
             peer.dropped += 1
+        elif unlikely("link broken"):
+            link.give_up("it was broken on purpose")
 
     def problem_with(self, greeting: Greeting) -> str:
         """Why whoever greets so is no peer of ours; empty if it is."""
@@ -436,6 +442,10 @@ class Peers:
             if link.problem != peer.problem:
                 log.warning("no connection to %s: %s", peer.node, link.problem)
             peer.problems[lane] = link.problem
-            pause = REFUSED_PAUSE_MS if link.refused else pause_ms * (1 + random.random())
+            pause = REFUSED_PAUSE_MS if link.refused else pause_ms * (1 + self.chance())
+            if unlikely("connect at once"):
+                pause = 0.0
+            if unlikely("connect late"):
+                pause += REFUSED_PAUSE_MS / 2
             await asyncio.sleep(pause / 1000)
             pause_ms = min(PAUSE_MS_MAX, 2 * pause_ms)

@@ -28,6 +28,7 @@ from sofadb.database.arguments import parse_integer
 from sofadb.database.replies import NULL_ARRAY, Reply, ReplyError, Status
 from sofadb.database.runs import Call, Group, Run, Transaction, Watched
 from sofadb.database.table import Command, Route, check
+from sofadb.unlikely import unlikely
 
 from .encoding import Buffer, encode
 from .requests import Chunk, Requests
@@ -238,6 +239,13 @@ class Connection(asyncio.Protocol):
         if self.is_closing:
             return
         self.state.bytes_read += len(data)
+        if unlikely("request in pieces"):
+            for begin in range(0, len(data), 7):
+                self._feed(data[begin : begin + 7])
+        else:
+            self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
         for chunk in self.requests.feed(data):
             self._chunks.append(chunk)
             self._waiting_bytes += len(chunk.data)
@@ -285,12 +293,16 @@ class Connection(asyncio.Protocol):
             not self._is_alone
             and self._is_writable
             and self._pieces is None
-            and len(self._flight) < self.state.settings.in_flight_max
+            and len(self._flight)
+            < (1 if unlikely("one run at a time") else self.state.settings.in_flight_max)
         )
 
     def _mind_the_input(self) -> None:
         """Read from the client only while what waits is bounded."""
         wanted = self._waiting_bytes <= self.state.settings.waiting_bytes_max
+        if unlikely("input paused"):
+            wanted = False
+            asyncio.get_running_loop().call_soon(self._mind_the_input)
         if wanted != self._is_reading and self.transport is not None and not self.transport.is_closing():
             self._is_reading = wanted
             if wanted:
@@ -302,7 +314,8 @@ class Connection(asyncio.Protocol):
         """Take the longest run from what waits; None if nothing may be begun before reads are answered."""
         chunk = self._chunks[0]
         requests, borders = chunk.requests, chunk.borders
-        begin, end = self._next, min(len(requests), self._next + RUN_COMMANDS_MAX)
+        commands_max = 1 if unlikely("run of one command") else RUN_COMMANDS_MAX
+        begin, end = self._next, min(len(requests), self._next + commands_max)
         behind_reads = bool(self._flight) and self._carrier is None
         calls: list[Call] = []
         writes: list[int] = []
@@ -358,7 +371,7 @@ class Connection(asyncio.Protocol):
                         break
                     writes.append(index)
                 elif writes:
-                    if reads_behind == READS_BEHIND_WRITES_MAX:
+                    if reads_behind == READS_BEHIND_WRITES_MAX or unlikely("no reads behind writes"):
                         break
                     reads_behind += 1
                 calls.append((command.function, args))
@@ -543,7 +556,9 @@ class Connection(asyncio.Protocol):
             if not flight or not flight[0].is_done:
                 break
             encoded = encode(flight.popleft().replies, self.resp3)
-            if isinstance(encoded, bytes):
+            if isinstance(encoded, bytes) and unlikely("reply in pieces"):
+                self._pieces = iter((encoded[:1], encoded[1:]))
+            elif isinstance(encoded, bytes):
                 self._write(encoded)
             else:
                 self._pieces = encoded

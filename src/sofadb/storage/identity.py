@@ -13,13 +13,14 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from crc32c import crc32c
 
-from .files import DiskFiles, StorageError
+from .files import DiskFiles, Files, StorageError
 
 FORMAT_VERSION = 1
 NODE_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
@@ -67,9 +68,10 @@ class Identity:
             for begin in range(0, len(self.lives), _LIFE_DIGITS)
         )
 
-    def born(self) -> Identity:
-        """The next life."""
-        lives = (self.lives + os.urandom(_LIFE_DIGITS // 2).hex())[-_LIFE_DIGITS * LIVES_MAX :]
+    def born(self, life: str) -> Identity:
+        """The next life, of that id."""
+        assert len(life) == _LIFE_DIGITS
+        lives = (self.lives + life)[-_LIFE_DIGITS * LIVES_MAX :]
         return replace(self, starts=self.starts + 1, lives=lives)
 
     @property
@@ -84,17 +86,19 @@ class Opened:
 
     identity: Identity
     directory: Path
-    lock: int
+    files: Files
     met: dict[str, Life]
     """The latest life of each other node that this one has met."""
+    lock: int | None = None
 
     def remember(self, met: dict[str, Life]) -> None:
         """Have it on disk whom this node has met. Raises `StorageError`."""
-        _replace(DiskFiles(self.directory), _MET, {node: list(life) for node, life in met.items()})
+        _replace(self.files, _MET, {node: list(life) for node, life in met.items()})
 
     def close(self) -> None:
         """Let go of the lock."""
-        os.close(self.lock)
+        if self.lock is not None:
+            os.close(self.lock)
 
 
 def cluster_id(members: dict[str, str]) -> str:
@@ -106,48 +110,69 @@ def cluster_id(members: dict[str, str]) -> str:
 def open_directory(
     path: Path, node: str, members: dict[str, str] | None, cluster: str | None = None
 ) -> Opened:
-    """Open or create the data directory of `node` and begin a new life in it.
-
-    `members` (id to peer address) matters at the first start only; None then is an error. `cluster`, if it is given, must
-    be the id of the cluster that the directory belongs to. Raises `StorageError`; what was refused has changed nothing.
-    """
-    for each in (node, *(members or ())):
-        if not NODE_ID.fullmatch(each):
-            raise StorageError(f"{each!r} is no node id: 1 to 32 letters, digits, hyphens and underscores")
+    """Open or create the data directory of `node`, lock it, and begin a new life in it, as `begin_life` says."""
+    _check_ids(node, members)
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except (OSError, ValueError) as problem:
         raise StorageError(f"the directory {path} cannot be made: {problem}") from problem
     lock = _lock(path)
     try:
-        files = DiskFiles(path)
-        names = files.names()
-        if _IDENTITY in names:
-            identity = _read_identity(files, path / _IDENTITY)
-            if identity.node != node:
-                raise StorageError(f"{path} is the directory of node {identity.node}, not of {node}")
-        elif any(name.endswith(".seg") for name in names):
-            raise StorageError(
-                f"{path} holds a journal but no identity: it is not clear whose promises these are"
-            )
-        elif members is None:
-            raise StorageError(f"{path} is new: say who the members are, with --cluster")
-        elif node not in members:
-            raise StorageError(f"node {node} is not among the members: {', '.join(sorted(members))}")
-        else:
-            identity = Identity(
-                FORMAT_VERSION, cluster_id(members), node, 0, "", dict(sorted(members.items()))
-            )
-            _sync_way(path)
-        if cluster is not None and cluster != identity.cluster:
-            raise StorageError(f"{path} belongs to cluster {identity.cluster}, not to {cluster}")
-        identity = identity.born()
-        met = _read_met(files, path / _MET) if _MET in names else {}
-        _replace(files, _IDENTITY, asdict(identity))
+        opened = begin_life(DiskFiles(path), path, node, members, cluster, make_way=_sync_way)
     except BaseException:
         os.close(lock)
         raise
-    return Opened(identity, path, lock, met)
+    opened.lock = lock
+    return opened
+
+
+def _random_life() -> str:
+    return os.urandom(_LIFE_DIGITS // 2).hex()
+
+
+def begin_life(
+    files: Files,
+    path: Path,
+    node: str,
+    members: dict[str, str] | None,
+    cluster: str | None = None,
+    new_life: Callable[[], str] = _random_life,
+    make_way: Callable[[Path], None] = lambda path: None,
+) -> Opened:
+    """Begin a new life of `node` in the directory of `files`, which is at `path`.
+
+    `members` (id to peer address) matters at the first start only; None then is an error. `cluster`, if it is given, must
+    be the id of the cluster that the directory belongs to. Raises `StorageError`; what was refused has changed nothing.
+    """
+    _check_ids(node, members)
+    names = files.names()
+    if _IDENTITY in names:
+        identity = _read_identity(files, path / _IDENTITY)
+        if identity.node != node:
+            raise StorageError(f"{path} is the directory of node {identity.node}, not of {node}")
+    elif any(name.endswith(".seg") for name in names):
+        raise StorageError(
+            f"{path} holds a journal but no identity: it is not clear whose promises these are"
+        )
+    elif members is None:
+        raise StorageError(f"{path} is new: say who the members are, with --cluster")
+    elif node not in members:
+        raise StorageError(f"node {node} is not among the members: {', '.join(sorted(members))}")
+    else:
+        identity = Identity(FORMAT_VERSION, cluster_id(members), node, 0, "", dict(sorted(members.items())))
+        make_way(path)
+    if cluster is not None and cluster != identity.cluster:
+        raise StorageError(f"{path} belongs to cluster {identity.cluster}, not to {cluster}")
+    identity = identity.born(new_life())
+    met = _read_met(files, path / _MET) if _MET in names else {}
+    _replace(files, _IDENTITY, asdict(identity))
+    return Opened(identity, path, files, met)
+
+
+def _check_ids(node: str, members: dict[str, str] | None) -> None:
+    for each in (node, *(members or ())):
+        if not NODE_ID.fullmatch(each):
+            raise StorageError(f"{each!r} is no node id: 1 to 32 letters, digits, hyphens and underscores")
 
 
 def _sync_way(path: Path) -> None:
@@ -188,7 +213,7 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
-def _read_identity(files: DiskFiles, path: Path) -> Identity:
+def _read_identity(files: Files, path: Path) -> Identity:
     fields = _read(files, path)
     try:
         version = fields["format"]
@@ -206,14 +231,14 @@ def _read_identity(files: DiskFiles, path: Path) -> Identity:
     return identity
 
 
-def _read_met(files: DiskFiles, path: Path) -> dict[str, Life]:
+def _read_met(files: Files, path: Path) -> dict[str, Life]:
     try:
         return {node: Life(int(starts), str(life)) for node, (starts, life) in _read(files, path).items()}
     except (ValueError, TypeError, AttributeError) as problem:
         raise StorageError(f"{path} cannot be understood: {problem}") from None
 
 
-def _read(files: DiskFiles, path: Path) -> Any:
+def _read(files: Files, path: Path) -> Any:
     """What `_replace` has written. Raises `StorageError`."""
     file = files.open(path.name)
     try:
@@ -230,7 +255,7 @@ def _read(files: DiskFiles, path: Path) -> Any:
         raise StorageError(f"{path} cannot be understood: {problem}") from None
 
 
-def _replace(files: DiskFiles, name: str, fields: dict[str, Any]) -> None:
+def _replace(files: Files, name: str, fields: dict[str, Any]) -> None:
     """The new contents take the old ones' place in one step, and are there to stay before we go on."""
     body = json.dumps(fields, indent=1, sort_keys=True).encode()
     if name + _NEW in files.names():

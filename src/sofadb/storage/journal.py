@@ -28,6 +28,8 @@ from itertools import zip_longest
 
 from crc32c import crc32c
 
+from sofadb.unlikely import unlikely
+
 from .files import File, Files, StorageError
 from .segment import (
     BLOCK_BYTES_MAX,
@@ -326,7 +328,8 @@ class Journal:
                 f"a block of {size} bytes is too large for the journal: {BLOCK_BYTES_MAX} are allowed"
             )
         self._index.check([record.key for record in records if record.key])
-        if self._last is None or self.segments[-1].end + size > self.segments[-1].header.end_max:
+        is_full = self._last is None or self.segments[-1].end + size > self.segments[-1].header.end_max
+        if is_full or unlikely("segment ends early"):
             self._begin_segment(SEGMENT_HEADER_BYTES + size + PAGE_BYTES)
         assert self._last is not None
         segment = self.segments[-1]
@@ -396,7 +399,8 @@ class Journal:
     def is_half_full(self) -> bool:
         """Whether it is time to `prepare` the next segment."""
         last = self.segments[-1] if self.segments else None
-        return not self.spares and (last is None or last.end * 2 > last.header.size)
+        is_half_full = last is None or last.end * 2 > last.header.size
+        return not self.spares and (is_half_full or unlikely("prepared early"))
 
     # Reading and giving up
 
@@ -423,6 +427,9 @@ class Journal:
     def _reader(self, generation: int) -> File:
         """The file of a segment, open; only the last few stay so."""
         file = self._readers.pop(generation, None)
+        if file is not None and unlikely("reader forgotten"):
+            file.close()
+            file = None
         if file is None:
             if len(self._readers) >= READERS_MAX:
                 self._readers.pop(next(iter(self._readers))).close()
@@ -451,7 +458,7 @@ class Journal:
             if reader is not None:
                 reader.close()
         with self._spares_lock:
-            if len(self.spares) < SPARES_MAX:
+            if len(self.spares) < SPARES_MAX and not unlikely("spare thrown away"):
                 spare = f"spare-{segment.generation:016x}.seg"
                 self.files.rename(segment.name, spare)
                 self.spares[spare] = segment.header.size

@@ -17,6 +17,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from sofadb.unlikely import unlikely
+
 from .files import StorageError
 from .journal import Journal
 from .segment import Record
@@ -50,7 +52,12 @@ class Writer:
         self._closing = False
         self._has_failed = False
         self._preparing: threading.Thread | None = None
+        self._unproven = False
+        """Whether something was written that no mark proves yet."""
         self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
+
+    def start(self) -> None:
+        """Begin to work, in a thread."""
         self._thread.start()
 
     def save(self, records: Sequence[Record], done: Callback) -> None:
@@ -89,30 +96,34 @@ class Writer:
             raise
 
     def _work(self) -> None:
-        unproven = False
-        while True:
-            records, size, callbacks, closing = self._take(self._mark_after_s if unproven else None)
-            if records:
-                self.journal.append(records)
-                unproven = True
-            if callbacks:
-                with self._condition:
-                    if self._has_failed:
-                        return
-                    self.pending_bytes -= size
-                self._notify(callbacks)
-            elif unproven:
-                self.journal.mark()
-                unproven = False
-            if closing:
-                return
+        while self.work(*self._take(self._mark_after_s if self._unproven else None)):
             if self.journal.is_half_full and (self._preparing is None or not self._preparing.is_alive()):
-                self._preparing = threading.Thread(target=self._prepare, name="disk, ahead", daemon=True)
+                self._preparing = threading.Thread(target=self.prepare, name="disk, ahead", daemon=True)
                 self._preparing.start()
 
-    def _prepare(self) -> None:
-        with self._any_failure_ends_all():
-            self.journal.prepare()
+    def work(self, records: list[Record], size: int, callbacks: list[Callback], closing: bool) -> bool:
+        """Write one block and tell of it, or, if nothing was asked for, the mark. False: that was the last."""
+        if records:
+            self.journal.append(records)
+            self._unproven = True
+        if callbacks:
+            with self._condition:
+                if self._has_failed:
+                    return False
+                self.pending_bytes -= size
+            self._notify(callbacks)
+        if self._unproven and (
+            unlikely("mark after every block") or not (callbacks or unlikely("no mark when quiet"))
+        ):
+            self.journal.mark()
+            self._unproven = False
+        return not closing
+
+    def prepare(self) -> None:
+        """Have the next segment ready before it is needed."""
+        if not unlikely("nothing prepared"):
+            with self._any_failure_ends_all():
+                self.journal.prepare()
 
     def _fail(self, failure: StorageError) -> None:
         with self._condition:
@@ -136,4 +147,6 @@ class Writer:
                 records += saved
                 callbacks.append(done)
                 size += saved_bytes
+                if unlikely("block of one save"):
+                    break
             return records, size, callbacks, self._closing and not callbacks

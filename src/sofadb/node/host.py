@@ -1,0 +1,103 @@
+"""The machine under a node: its clocks, its chance, its disk, and a way to end.
+
+Everything that a node gets from its machine beside the event loop comes through `Host`, so that the laboratory can give
+it another. Sockets and timers are the event loop's, and the laboratory has one of those, too.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+from sofadb.storage.files import StorageError
+from sofadb.storage.identity import Opened, open_directory
+from sofadb.storage.journal import Journal
+from sofadb.storage.writer import Callback, Writer
+
+log = logging.getLogger("sofadb.node")
+
+EXIT_STORAGE = 74
+"""Stable storage failed (the number that sysexits.h gives to input/output errors)."""
+EXIT_INVARIANT = 70
+"""Something that cannot be is (sysexits.h: internal software error)."""
+
+
+class Host(Protocol):
+    """One machine."""
+
+    chance: random.Random
+
+    def now(self) -> float:
+        """Milliseconds on a clock that never runs backwards, and goes on while the machine sleeps."""
+        ...
+
+    def clock(self) -> int:
+        """Milliseconds since 1970; may be wrong, and may jump."""
+        ...
+
+    def open_directory(self, node: str, members: dict[str, str] | None) -> Opened:
+        """Begin a new life of `node` in its data directory. Raises `StorageError`."""
+        ...
+
+    def open_journal(self, opened: Opened) -> Journal:
+        """The journal in that directory. Raises `StorageError`."""
+        ...
+
+    def start_writer(
+        self,
+        journal: Journal,
+        notify: Callable[[list[Callback]], None],
+        failed: Callable[[StorageError], None],
+    ) -> Writer:
+        """A disk thread at work."""
+        ...
+
+    def die(self, code: int, text: str) -> NoReturn:
+        """End the process now, whatever else it was doing; the text is for a person."""
+        ...
+
+
+def die(code: int, text: str) -> NoReturn:
+    """End this process now, whatever else it was doing; the text goes to the log."""
+    log.critical("%s", text)
+    for handler in logging.getLogger("sofadb").handlers:
+        handler.flush()
+    os._exit(code)
+
+
+class LiveHost:
+    """The machine that this process really runs on."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.chance = random.Random()
+
+    def now(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME) * 1000
+
+    def clock(self) -> int:
+        return int(time.time() * 1000)
+
+    def open_directory(self, node: str, members: dict[str, str] | None) -> Opened:
+        return open_directory(self.directory, node, members)
+
+    def open_journal(self, opened: Opened) -> Journal:
+        return Journal.open(opened.files, owner=opened.identity.owner)
+
+    def start_writer(
+        self,
+        journal: Journal,
+        notify: Callable[[list[Callback]], None],
+        failed: Callable[[StorageError], None],
+    ) -> Writer:
+        writer = Writer(journal, notify, failed)
+        writer.start()
+        return writer
+
+    def die(self, code: int, text: str) -> NoReturn:
+        die(code, text)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sofadb.sim.disk import Crash, SimulatedDisk
 from sofadb.storage.files import StorageError
 from sofadb.storage.journal import Journal
 from sofadb.storage.segment import (
@@ -23,7 +24,6 @@ from sofadb.storage.segment import (
     SegmentHeader,
     encode_block,
 )
-from storage.simulated_disk import Crash, SimulatedDisk
 
 SEGMENT = 16 << 10
 SALTS = random.Random(1)

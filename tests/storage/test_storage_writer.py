@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
+from sofadb.sim.disk import SimulatedDisk
 from sofadb.storage.files import StorageError
 from sofadb.storage.journal import Journal
 from sofadb.storage.segment import SEGMENT_HEADER_BYTES, Record
 from sofadb.storage.writer import BLOCK_BYTES, Writer
-from storage.simulated_disk import SimulatedDisk
 
 NEVER_S = 3600.0
 PATIENCE_S = 30.0

@@ -3,14 +3,13 @@
 Every operation is counted. At the k-th one the machine may stop (`Crash`) or the operation may fail. After a crash `survive`
 gives a new disk with what was synced, and of the rest any choice of 512-byte blocks and of directory entries. After `killed`
 only the process has ended: the cache is still there. A sync that fails leaves its pages in the cache and off the disk, and the
-next one does not write them.
+next one does not write them. A disk may be full, put a write in the wrong place, and let bits rot.
 """
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 
 from sofadb.storage.files import Buffer, StorageError
@@ -40,6 +39,8 @@ class Inode:
 
 
 class SimulatedFile:
+    """An open file of a `SimulatedDisk`."""
+
     def __init__(self, disk: SimulatedDisk, name: str, inode: Inode) -> None:
         self.disk = disk
         self.name = name
@@ -51,6 +52,11 @@ class SimulatedFile:
         assert self.is_open
         data = b"".join(buffers)
         latest = self.inode.latest
+        if self.disk.is_full and offset + len(data) > len(latest):
+            self.disk.refused += 1
+            raise StorageError(f"write {self.name} failed: ENOSPC")
+        if self.disk.misdirect_by and offset + self.disk.misdirect_by + len(data) <= len(latest):
+            offset, self.disk.misdirect_by = offset + self.disk.misdirect_by, 0
         if len(latest) < offset + len(data):
             latest.extend(bytes(offset + len(data) - len(latest)))
         latest[offset : offset + len(data)] = data
@@ -66,7 +72,7 @@ class SimulatedFile:
         return len(self.inode.latest)
 
     def sync(self) -> None:
-        if self.disk.operations + 1 in self.disk.fail_at:
+        if self.disk.will_fail("sync"):
             # As Linux does it: the pages are taken for clean from now on, though the disk does not have them.
             self.inode.dirty.clear()
         self.disk.count("sync", self.name)
@@ -88,14 +94,30 @@ class SimulatedDisk:
         self.crash_at = -1
         self.fail_at: dict[int, int] = {}
         """Operation number -> errno."""
-        self.log: list[tuple[str, str]] = []
+        self.fail_next: dict[str, int] = {}
+        """Kind of operation -> errno: the next of its kind fails."""
+        self.is_full = False
+        self.refused = 0
+        """How many writes found the disk full."""
+        self.misdirect_by = 0
+        """So many bytes further on than it should the next write lands, if the file reaches that far."""
+        self.on_crash: Callable[[], None] = lambda: None
+        """Called when the machine stops in the middle of an operation."""
+        self.log: list[tuple[str, str]] | None = []
+        """All operations; None: they are not kept."""
+
+    def will_fail(self, what: str) -> bool:
+        """Whether the next operation, which is a `what`, fails."""
+        return self.operations + 1 in self.fail_at or what in self.fail_next
 
     def count(self, what: str, name: str) -> None:
         self.operations += 1
-        self.log.append((what, name))
+        if self.log is not None:
+            self.log.append((what, name))
         if self.operations == self.crash_at:
+            self.on_crash()
             raise Crash
-        problem = self.fail_at.get(self.operations)
+        problem = self.fail_at.get(self.operations) or self.fail_next.pop(what, None)
         if problem is not None:
             raise StorageError(f"{what} {name} failed: {errno.errorcode[problem]}")
 
@@ -104,6 +126,9 @@ class SimulatedDisk:
 
     def create(self, name: str) -> SimulatedFile:
         assert name not in self.latest
+        if self.is_full:
+            self.refused += 1
+            raise StorageError(f"create {name} failed: ENOSPC")
         self.latest[name] = Inode()
         self.count("create", name)
         return SimulatedFile(self, name, self.latest[name])
@@ -165,4 +190,13 @@ class SimulatedDisk:
         inode.stable[offset] = inode.latest[offset]
 
     def copy(self) -> SimulatedDisk:
-        return deepcopy(self)
+        """What lies on it now, cache included, on another disk."""
+        twin = SimulatedDisk()
+        copies = {
+            id(inode): Inode(bytearray(inode.stable), bytearray(inode.latest), set(inode.dirty))
+            for inode in (*self.latest.values(), *self.stable.values())
+        }
+        twin.latest = {name: copies[id(inode)] for name, inode in self.latest.items()}
+        twin.stable = {name: copies[id(inode)] for name, inode in self.stable.items()}
+        twin.operations = self.operations
+        return twin

@@ -80,7 +80,7 @@ class Following:
 
     def on_support(self, sender: NodeId, support: Support) -> None:
         """One more has lost the leader."""
-        if support.attempt != self.attempt:
+        if not self.attempt or support.attempt != self.attempt:
             return
         self.seen = max(self.seen, support.promised)
         self.supporters.add(sender)

@@ -79,19 +79,28 @@ class Leading:
     def start(self) -> None:
         """Finish what others began, then make a beginning of our own (rule P3)."""
         sequence = self.replica.sequence
-        for instance in range(self.next, self.proposer.last_reported + 1):
-            known = sequence.ahead.get(Instance(instance))
-            if known is not None:  # Chosen already, beyond a gap: not proposed again.
-                self.next = Instance(instance + 1)
-            value = known or self._propose(NO_OP)
-            self.stamp = max(self.stamp, value.stamp)
-            for entry in value.entries:
-                self.taken.admit(entry)
+        last = max((self.proposer.last_reported, *sequence.ahead))
+        self._pass_over_known()
+        while self.next <= min(last, sequence.watermark + self.replica.settings.alpha):
+            self._take(self._propose(NO_OP))
+            self._pass_over_known()
         for part in self.replica.outbox.resend(self.replica.settings.queue_bytes_max):
             for entry in part:
                 self._enqueue(entry)
         self.pump()
         self._heartbeat()
+
+    def _take(self, value: Value) -> None:
+        """`value` will take effect before all that we propose from now on."""
+        self.stamp = max(self.stamp, value.stamp)
+        for entry in value.entries:
+            self.taken.admit(entry)
+
+    def _pass_over_known(self) -> None:
+        """What is known to be chosen already, beyond a gap, is not proposed again."""
+        while (known := self.replica.sequence.ahead.get(self.next)) is not None:
+            self.next = Instance(self.next + 1)
+            self._take(known)
 
     @property
     def is_established(self) -> bool:
@@ -109,6 +118,7 @@ class Leading:
 
     def move_time(self, due: int) -> None:
         """Something falls due: unless a batch is on its way anyway, let one without entries carry the time."""
+        self._pass_over_known()
         if not self.flights and not self.queue and self._now() >= due:
             self._propose(Value(self.stamp))
 
@@ -118,11 +128,13 @@ class Leading:
         for entry in self.replica.outbox.number(settings.queue_bytes_max):
             self._enqueue(entry)
         limit = self.replica.sequence.watermark + settings.alpha
+        self._pass_over_known()
         if self.own_first is None and self.next <= limit:
             self.own_first = self.next
             self._propose(Value(self._now(), self._batch()))
         while self.queue and len(self.flights) < settings.in_flight_max and self.next <= limit:
             self._propose(Value(self._now(), self._batch()))
+            self._pass_over_known()
 
     def _batch(self) -> tuple[Entry, ...]:
         """Take what waits, up to the size of a batch, but at least one entry if there is one."""
@@ -175,6 +187,11 @@ class Leading:
 
     # Learning
 
+    def has_proposed(self, instance: Instance, value: Value) -> bool:
+        """Whether this is what we propose there, now."""
+        flight = self.flights.get(instance)
+        return flight is not None and flight.accept.value == value
+
     def on_accepted(self, sender: NodeId, accepted: Accepted) -> None:
         """Phase 2b arrives. A quorum of the instance's own configuration makes the value chosen (section 2.3)."""
         if accepted.ballot != self.ballot:
@@ -200,6 +217,10 @@ class Leading:
         self.next = max(self.next, Instance(watermark + 1))
         self.learner.forget(watermark)
         self.proposer.forget(watermark)
+        if not self.proposer.is_prepared(self.replica.window()):
+            # A change has come into the window: its acceptors have not promised us anything (rule P4).
+            self.replica.become_campaigning(self.ballot)
+            return
         self.pump()
         if self.announced < watermark:
             self.announced = watermark
@@ -263,6 +284,8 @@ class Leading:
             stamp = max(replica.time, replica.clocks.bounded(replica.membership.at(self.next).acceptors))
             for node, ask in readers:
                 replica.grant(node, GrantRead(ask.attempt, ask.incarnation, watermark, stamp))
+        if replica.phase is not self:  # Granting to ourselves led to another round, and that one here.
+            return
         promised, since = self.challenger
         if promised > self.ballot and confirmed >= since:
             replica.become_campaigning(promised)

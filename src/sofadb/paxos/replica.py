@@ -73,7 +73,7 @@ class Replica:
         self.reading = Reading(incarnation, settings.reads_max)
         self.moment = Moment(0.0, 0, 0.0)
         self.clocks = Clocks(me, settings.clock_bound_ms, settings.election_timeout_ms)
-        self.teaching = Teaching(settings.bytes_per_ms_min, settings.resend_ms)
+        self.teaching = Teaching(settings.bytes_per_ms_min, settings.resend_ms, settings.resend_ms_max)
         self.time = 0
         """The state machine's time in milliseconds: the highest stamp delivered."""
         self.phase: Phase = Following(self, None, heard=False)
@@ -175,8 +175,8 @@ class Replica:
     def prepare_myself(self, prepare: Prepare) -> None:
         """Ask our own acceptor for the rest of a long report."""
         answer = self.acceptor.on_prepare(prepare, self.moment.clock)
-        if isinstance(answer, Answer):
-            self.answer(self.me, answer)
+        assert isinstance(answer, Answer), "nothing higher was promised here, or we would not campaign"
+        self.answer(self.me, answer)
 
     def become_following(self, leader: Ballot | None, seen: Ballot = NO_BALLOT, heard: bool = False) -> None:
         """Follow `leader`, or nobody yet. What the old phase kept is gone."""
@@ -420,6 +420,10 @@ class Replica:
             if not self.sequence.knows(instance):
                 self.sequence.learn(instance, value)
                 records.append(Learned(instance, value))
+                if isinstance(self.phase, Leading) and not self.phase.has_proposed(instance, value):
+                    # Somebody leads under a higher ballot. Were we to say, under ours, that this instance is chosen,
+                    # whoever accepted what we proposed there would take that for the chosen value.
+                    self.become_following(None)
         if records:
             # First the values, then what rests on them: the watermark is saved with a later record.
             self.emit(Save(tuple(records), ()))
@@ -449,9 +453,8 @@ class Replica:
 
     def _send_again(self) -> None:
         """What has not taken effect goes to whoever leads now, in order, the oldest first."""
-        if isinstance(self.phase, Leading):
-            self.phase.pump()
-        elif self.leader is not None:
+        assert not isinstance(self.phase, Leading), "a leader proposes what it has, and forwards nothing"
+        if self.leader is not None:
             for part in self.outbox.resend(self.settings.message_bytes_max):
                 self.emit(Send(self.leader, Forward(tuple(part))))
             self._forward()
@@ -516,8 +519,9 @@ class Replica:
         if (oldest := self.outbox.oldest) is not None:
             times.append(oldest + self.settings.patience_ms)
         if self.reading.count:
-            if (oldest := self.reading.oldest) is not None:
-                times.append(oldest + self.settings.patience_ms)
+            oldest_read = self.reading.oldest
+            assert oldest_read is not None, "a read that waits, waits somewhere"
+            times.append(oldest_read + self.settings.patience_ms)
             if self.leader is not None and (asked_at := self.reading.asked_at) is not None:
                 times.append(asked_at + self.settings.resend_ms)
         return min(times)

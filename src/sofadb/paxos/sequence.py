@@ -36,8 +36,7 @@ class Sequence:
 
     def learn(self, instance: Instance, value: Value) -> None:
         """`value` was chosen for `instance`. Learning it again changes nothing; learning another value is the end."""
-        if instance <= self.watermark:
-            return
+        assert instance > self.watermark, f"instance {instance} is settled"
         known = self.ahead.setdefault(instance, value)
         assert known == value, f"two values were chosen for instance {instance}"
 

@@ -4,6 +4,7 @@ Messages overtake one another: that an instance is chosen may be heard before it
 hearer then asks for what it lacks, and would be sent once more what is on its way already, which delays that further.
 So whoever sends values notes what was sent, and until when, at a modest speed, it may still be on its way; and asks for that
 are passed over. An ask comes again as long as something lacks, so at worst a lost message is made up for a little later.
+Links are faster than modest: what is thought to be on its way is bounded, or under load the two would drift apart for ever.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ class _Sent(NamedTuple):
 class Teaching:
     """What this replica has sent to each of the others lately."""
 
-    __slots__ = ("_sent", "bytes_per_ms", "moment", "pause_ms")
+    __slots__ = ("_sent", "behind_ms_max", "bytes_per_ms", "moment", "pause_ms")
 
-    def __init__(self, bytes_per_ms: int, pause_ms: float) -> None:
+    def __init__(self, bytes_per_ms: int, pause_ms: float, behind_ms_max: float) -> None:
         self.bytes_per_ms = bytes_per_ms
         self.pause_ms = pause_ms
         """How much later than it should have arrived somebody may ask for it again."""
+        self.behind_ms_max = behind_ms_max
+        """So long at most a message waits, as is thought, for those before it."""
         self.moment = Moment(0.0, 0, 0.0)
         self._sent: dict[NodeId, deque[_Sent]] = {}
 
@@ -40,7 +43,7 @@ class Teaching:
         way = self._sent.setdefault(node, deque())
         while way and way[0].until + self.pause_ms <= now:
             way.popleft()
-        begin = max(now, way[-1].until) if way else now
+        begin = min(max(now, way[-1].until), now + self.behind_ms_max) if way else now
         way.append(_Sent(first, last, begin + size / self.bytes_per_ms))
 
     def is_on_its_way(self, node: NodeId, instance: Instance) -> bool:

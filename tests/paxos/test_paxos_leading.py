@@ -1,0 +1,200 @@
+"""What befalls a leader: old answers, full queues, strangers' entries, and what others know better."""
+
+from __future__ import annotations
+
+from paxos.cluster import Cluster, Packet
+from sofadb.paxos import Ballot, Entry, Instance, Value
+from sofadb.paxos.events import Received, Tick
+from sofadb.paxos.leading import Leading
+from sofadb.paxos.messages import Accept, Accepted, Ask, AskRead, Confirm, Confirmed, Forward, Learn
+from sofadb.paxos.records import Acceptance, Learned
+
+THREE = ["n1", "n2", "n3"]
+
+
+def messages(cluster: Cluster, kind: type, to: str) -> list[Packet]:
+    return [packet for packet in cluster.network if isinstance(packet.message, kind) and packet.to == to]
+
+
+def elected(names: list[str], **settings: float) -> tuple[Cluster, str, list[str]]:
+    """A cluster at rest, its leader, and the others."""
+    cluster = Cluster(names, **settings)
+    leader = cluster.elect()
+    cluster.settle()
+    return cluster, leader, [name for name in names if name != leader]
+
+
+def leading(cluster: Cluster, name: str) -> Leading:
+    phase = cluster.replica(name).phase
+    assert isinstance(phase, Leading)
+    return phase
+
+
+def test_an_acceptance_of_an_earlier_leadership_is_no_vote_in_this_one() -> None:
+    """A leader's request reached one acceptor, whose answer takes a long time. Meanwhile the leader was deposed and came back.
+
+    The late answer names the same instance and comes from an acceptor that counts; but what it accepted was
+    proposed under another number. Only what is accepted under this one makes a quorum.
+    """
+    cluster, leader, (slow, other) = elected(THREE)
+    earlier = cluster.replica(leader).ballot
+    cluster.submit(leader, b"first try")
+    (accept,) = messages(cluster, Accept, slow)
+    instance = accept.message.instance
+    cluster.pass_on(accept)
+    cluster.save(slow)
+    (late,) = messages(cluster, Accepted, leader)
+    assert late.message == Accepted(earlier, instance)
+    # It never reaches the other one. The leader gives up and campaigns again; it has the promise of `other`.
+    cluster.network = []
+    cluster.isolate(slow)
+    cluster.save(leader)
+    cluster.nodes[other].wake_at = float("inf")
+    cluster.replica(leader).become_campaigning(earlier)
+    for effect in cluster.replica(leader)._effects:
+        cluster.perform(cluster.nodes[leader], effect)
+    while not messages(cluster, Accept, other):
+        cluster.save(leader)
+        cluster.save(other)
+        if cluster.network:
+            cluster.pass_on(cluster.network[0])
+    assert cluster.replica(leader).ballot > earlier
+    # Its own vote and one of the earlier number: no quorum.
+    cluster.save(leader)
+    cluster.step(leader, Received(slow, late.message))
+    assert not cluster.nodes[leader].applied
+    cluster.settle()
+    assert cluster.nodes[leader].applied == [b"first try"]
+
+
+def test_a_confirmation_of_an_earlier_leadership_lets_nobody_read() -> None:
+    """Two answers of an earlier leadership arrive when the same node leads again, and name the number of the present round.
+
+    They were given before whatever may have happened in between. A read waits for answers under this ballot.
+    """
+    cluster, leader, others = elected(THREE)
+    earlier = cluster.replica(leader).ballot
+    cluster.crash(leader)
+    cluster.advance(2_000)
+    cluster.start(leader)
+    for other in others:
+        cluster.crash(other)
+        cluster.start(other)
+        cluster.nodes[other].wake_at = float("inf")
+    cluster.advance(2_000)
+    assert cluster.leader == leader
+    read = cluster.ask(leader)
+    now = leading(cluster, leader).confirming.number
+    cluster.network = []
+    for other in others:
+        cluster.step(leader, Received(other, Confirmed(earlier, now, Instance(1), 0)))
+    assert read not in cluster.nodes[leader].answers
+    for other in others:
+        cluster.step(
+            leader, Received(other, Confirmed(cluster.replica(leader).ballot, now, Instance(1), 1_000_000))
+        )
+    assert read in cluster.nodes[leader].answers
+
+
+def test_a_round_that_was_never_begun_is_confirmed_by_nobody() -> None:
+    """A broken peer confirms the round after next. Believed, it would let readers go who come after what it says."""
+    cluster, leader, (broken, _) = elected(THREE)
+    ballot = cluster.replica(leader).ballot
+    coming = leading(cluster, leader).confirming.number + 1
+    cluster.step(leader, Received(broken, Confirmed(ballot, coming, Instance(0), 1_000_000)))
+    read = cluster.ask(leader)
+    assert leading(cluster, leader).confirming.number == coming
+    assert read not in cluster.nodes[leader].answers
+    cluster.settle()
+    assert read in cluster.nodes[leader].answers
+
+
+def test_a_leader_takes_from_others_what_they_know_to_be_chosen_and_proposes_on() -> None:
+    """The old leader n3 got an instance chosen with n2, told n3 alone, and is cut off; n1 leads with the promise of n2.
+
+    n1 proposes the reported value again, and nobody answers. Then n3 comes back, follows, and knows it to be chosen.
+    n1 learns it from there, waits for no votes on it any more, and goes on behind it.
+    """
+    old = Ballot(1, "n3")
+    settled = Value(1, (Entry("n3", 1, 1, b"settled"),))
+    cluster = Cluster(THREE)
+    for name in THREE:
+        cluster.crash(name)
+    cluster.nodes["n2"].disk = [Acceptance(Instance(1), old, settled)]
+    cluster.nodes["n3"].disk = [Acceptance(Instance(1), old, settled), Learned(Instance(1), settled)]
+    cluster.start("n1")
+    cluster.start("n2")
+    cluster.nodes["n2"].wake_at = float("inf")
+    while cluster.leader is None:
+        for name in ("n1", "n2"):
+            cluster.save(name)
+        if cluster.network:
+            cluster.pass_on(cluster.network[0])
+        else:
+            cluster.now += 10
+            cluster.step("n1", Tick())
+    assert sorted(leading(cluster, "n1").flights) == [1, 2]
+    cluster.network = []
+    cluster.save("n1")
+    cluster.network = []
+    cluster.start("n3")
+    cluster.now += 60
+    cluster.step("n1", Tick())
+    for kind, to in ((Confirm, "n3"), (Confirmed, "n1"), (Ask, "n3"), (Learn, "n1")):
+        (packet, *_) = [packet for packet in messages(cluster, kind, to) if "n3" in (packet.sender, to)]
+        cluster.pass_on(packet)
+    assert cluster.nodes["n1"].applied == [b"settled"]
+    assert sorted(leading(cluster, "n1").flights) == [2]
+    token = cluster.submit("n1", b"behind it")
+    cluster.advance(500)
+    assert token in cluster.nodes["n1"].done
+    assert all(cluster.nodes[name].applied == [b"settled", b"behind it"] for name in THREE)
+
+
+def test_a_leader_with_a_full_queue_passes_over_what_is_forwarded_and_gets_it_again() -> None:
+    """Nobody answers the leader for a moment, and its queue fills. What a follower forwards then has no room.
+
+    It is passed over from there on, so that no later command overtakes it; the follower hears nothing of it and sends again.
+    """
+    cluster, leader, (follower, _) = elected(THREE, in_flight_max=1, queue_bytes_max=10, message_bytes_max=4)
+    tokens = [cluster.submit(follower, b"%03d" % number) for number in range(3)]
+    tokens += [cluster.submit(leader, b"%03d" % number) for number in range(100, 103)]
+    forwards = messages(cluster, Forward, leader)
+    cluster.network = [packet for packet in cluster.network if packet not in forwards]
+    for packet in forwards:
+        cluster.step(leader, Received(follower, packet.message))
+        assert leading(cluster, leader).queue_bytes <= 10 + 3, "the queue is bounded"
+    waiting = [bytes(entry.payload) for entry in leading(cluster, leader).queue]
+    assert b"002" not in waiting, "there was no room for it"
+    cluster.advance(1_000)
+    done = {**cluster.nodes[follower].done, **cluster.nodes[leader].done}
+    assert set(tokens) <= set(done)
+    assert [each for each in cluster.nodes[leader].applied if each < b"1"] == [b"000", b"001", b"002"]
+
+
+def test_nobody_forwards_in_the_name_of_another() -> None:
+    """A broken peer forwards an entry with somebody else's name. Taken, it would use up a number of that node's session,
+    and the real entry with that number would be passed over as a repetition."""
+    cluster, leader, (broken, victim) = elected(THREE)
+    forged = Entry(victim, cluster.replica(victim).outbox.incarnation, 1, b"forged")
+    cluster.step(leader, Received(broken, Forward((forged,))))
+    token = cluster.submit(victim, b"real")
+    cluster.advance(500)
+    assert token in cluster.nodes[victim].done
+    assert cluster.nodes[leader].applied == [b"real"]
+
+
+def test_more_readers_than_a_leader_has_room_for_are_answered_a_little_later() -> None:
+    """Two followers and the leader itself read at once, before the leader has anything chosen, and there is room for one."""
+    cluster, leader, others = elected(THREE, reads_max=1)
+    phase = leading(cluster, leader)
+    established, phase.own_first = phase.own_first, None
+    reads = {name: cluster.ask(name) for name in (*others, leader)}
+    for name in others:
+        for packet in messages(cluster, AskRead, leader):
+            if packet.sender == name:
+                cluster.pass_on(packet)
+    assert len(phase.confirming.next_readers) == 1
+    phase.own_first = established
+    cluster.advance(1_000)
+    assert all(reads[name] in cluster.nodes[name].answers for name in THREE)

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install up test verify fix docs bench clean
+.PHONY: help install up test verify fix docs bench soak spec clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,16 @@ docs: install ## Write those pages of docs/ that the code itself knows
 
 bench: install ## Measure with redis-benchmark against three nodes on this machine
 	$(BIN)/python benchmarks/run.py
+
+MINUTES ?= 60
+FIRST ?= 1000
+
+soak: install ## Hunt on all cores for MINUTES (60) from seed FIRST (1000) on, and explore every case
+	$(BIN)/sofadb hunt --minutes $(MINUTES) --first $(FIRST)
+	$(BIN)/sofadb explore $$($(BIN)/sofadb explore --list-cases | sed 's/^/--case /')
+
+spec: install ## Check the specification in TLA+ with TLC (needs Java)
+	$(BIN)/python tools/run_spec.py
 
 clean: ## Remove what commands here have made (not the data)
 	rm -rf .venv build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -34,7 +34,9 @@ def test_links_lead_somewhere(page: Path) -> None:
     ids=lambda page: page.name,
 )
 def test_files_functions_and_tests_that_are_named_exist(page: Path) -> None:
-    sources = {path.name: path.read_text() for path in ROOT.glob("src/sofadb/**/*.py")}
+    sources: dict[str, str] = {}
+    for path in ROOT.glob("src/sofadb/**/*.py"):
+        sources[path.name] = sources.get(path.name, "") + path.read_text()
     tests = "".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
     text = page.read_text()
     named = re.findall(r"`(?:\w+/)?(\w+\.py)`((?: `\w+`,?)*)", text)

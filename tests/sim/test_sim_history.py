@@ -30,6 +30,21 @@ def test_an_error_may_be_an_object() -> None:
         assert read_history([line])[0].result == "error"
 
 
+def test_a_number_is_its_decimal_text() -> None:
+    times = {"client": 1, "key": "x", "start": 1, "end": 2}
+    for text, number in [("5", "5"), ("-7", "-7"), ("0", "-0"), (str(2**70), str(2**70))]:
+        lines = [
+            json.dumps(times | {"op": "set", "value": 0, "result": "OK"}).replace("0", number),
+            json.dumps(times | {"op": "append", "value": 0, "result": 3}).replace("0", number),
+            json.dumps(times | {"op": "cas", "value": 0, "expected": 0, "result": True}).replace("0", number),
+            json.dumps(times | {"op": "get", "result": 0}).replace("0", number),
+        ]
+        done = [read_history([line])[0] for line in lines]
+        assert [each.value for each in done] == [text, text, text, None]
+        assert [each.expected for each in done] == [None, None, text, None]
+        assert [each.result for each in done] == ["OK", 3, True, text]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -39,7 +54,9 @@ def test_an_error_may_be_an_object() -> None:
         ({"op": ["set"]}, "op must be one of"),
         ({"key": None}, "key must be a string"),
         ({"value": None}, "value must be a string"),
-        ({"value": 1}, "value must be a string"),
+        ({"value": 1.0}, "value must be a string or an integer, not 1.0"),
+        ({"value": True}, "value must be a string or an integer, not True"),
+        ({"key": 1}, "key must be a string, not 1"),
         ({"value": "\ud800"}, "value has a lone surrogate"),
         ({"expected": "a"}, "a set has no expected value"),
         ({"op": "cas", "result": True}, "a cas needs an expected value"),
@@ -56,7 +73,12 @@ def test_an_error_may_be_an_object() -> None:
         ({"op": "cas", "expected": None, "result": 1}, "the result of a cas must be true or false"),
         ({"op": "append", "result": -1}, "the result of a append must be a length"),
         ({"op": "incr", "value": None, "result": "7"}, "the result of a incr must be an integer"),
-        ({"op": "get", "value": None, "result": 7}, "result must be a string"),
+        ({"op": "cas", "expected": False, "result": True}, "expected must be a string or an integer"),
+        ({"op": "get", "value": None, "result": 7.5}, "result must be a string or an integer, not 7.5"),
+        ({"op": "get", "value": None, "result": True}, "result must be a string or an integer, not True"),
+        ({"op": "get", "value": None, "result": "\ud800"}, "result has a lone surrogate"),
+        ({"op": "get", "value": None, "end": None, "result": 7}, "without an end there is no result"),
+        ({"op": "append", "result": "3"}, "the result of a append must be a length"),
         ({"until": 3}, "unknown field 'until'"),
     ],
 )

@@ -23,6 +23,7 @@ from sofadb.sim.history import Unreadable, read_history
 
 from .addresses import NODE_ID, parse_address, parse_cluster
 from .client import Unreachable, ask
+from .laboratory import hunt, replay
 from .up import Trouble, bring_up
 
 CommandLineError: type[Exception] = next(
@@ -168,6 +169,10 @@ def explore(
         print(describe(report), flush=True)
         verdicts.add(report.verdict)
     raise typer.Exit(0 if verdicts == {"safe"} else 1)
+
+
+app.command()(hunt)
+app.command()(replay)
 
 
 def _show_progress(line: Status, name: str, states: int, depth: int) -> None:

@@ -17,14 +17,17 @@ from struct import Struct
 
 from crc32c import crc32c
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 PREAMBLE = b"SofaDB\x00" + bytes([PROTOCOL_VERSION])
 FRAME_BYTES_MAX = 160 << 20
 """No frame is larger; a batch with the largest value there may be fits in."""
 GREETING_BYTES_MAX = 4096
 """Nothing larger is read from a stranger."""
 
-_HEADER = Struct(">II")
+_HEADER = Struct(">III")
+"""Length, checksum of the contents, and a checksum of these two: with a damaged length alone, a link would be mute until as
+much had come as the length says."""
+_CHECKED = Struct(">II")
 
 Buffer = bytes | memoryview
 
@@ -92,7 +95,8 @@ def frame(buffers: list[Buffer]) -> list[Buffer]:
     for buffer in buffers:
         size += len(buffer)
         checksum = crc32c(buffer, checksum)
-    return [_HEADER.pack(size, checksum), *buffers]
+    header = _CHECKED.pack(size, checksum)
+    return [header + crc32c(header).to_bytes(4, "big"), *buffers]
 
 
 class FrameReader:
@@ -123,7 +127,9 @@ class FrameReader:
             self._greeted = True
             at = len(PREAMBLE)
         while len(self._buffer) - at >= _HEADER.size:
-            size, checksum = _HEADER.unpack_from(self._buffer, at)
+            size, checksum, header_checksum = _HEADER.unpack_from(self._buffer, at)
+            if crc32c(bytes(self._buffer[at : at + _CHECKED.size])) != header_checksum:
+                raise BadPeer("the header of a frame arrived damaged")
             if size > self.bytes_max:
                 raise BadPeer(f"it announced a frame of {size} bytes, and {self.bytes_max} are allowed")
             end = at + _HEADER.size + size

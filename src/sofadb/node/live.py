@@ -51,6 +51,7 @@ UNSAVED_BYTES_MAX = 256 << 20
 """With more than this on its way to the disk, what would add to it is not taken in: peers will say it again."""
 TEACH_BYTES_MAX = 4 << 20
 """How much is read back from disk for one message to a replica that is behind."""
+TIMER_HAIR_S = 1e-6
 
 
 class LiveWorld:
@@ -91,7 +92,8 @@ class LiveWorld:
     def wake_at(self, time: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        delay = max(0.0, time - self.host.now()) / 1000
+        # A hair more than it takes: rounded down, a timer would fire before its time, be set again, and so on.
+        delay = max(0.0, time - self.host.now()) / 1000 + TIMER_HAIR_S
         if unlikely("wake early"):
             delay *= self.host.chance.random()
         if unlikely("wake late"):
@@ -203,6 +205,7 @@ async def start_node(
     client_address: str,
     members: dict[NodeId, str] | None,
     settings: Settings | None = None,
+    make_driver: Callable[[Replica, LiveWorld, Node], Driver] = Driver,
 ) -> RunningNode:
     """Open the host's directory, read everything back, and take part.
 
@@ -212,14 +215,19 @@ async def start_node(
     asyncio.get_running_loop().set_exception_handler(partial(_on_unhandled, host))
     opened = host.open_directory(node_id, members)
     try:
-        return await _start_in(host, opened, peer_listen, client_address, settings or Settings())
+        return await _start_in(host, opened, peer_listen, client_address, settings or Settings(), make_driver)
     except BaseException:
         opened.close()
         raise
 
 
 async def _start_in(
-    host: Host, opened: Opened, peer_listen: tuple[str, int], client_address: str, settings: Settings
+    host: Host,
+    opened: Opened,
+    peer_listen: tuple[str, int],
+    client_address: str,
+    settings: Settings,
+    make_driver: Callable[[Replica, LiveWorld, Node], Driver],
 ) -> RunningNode:
     identity = opened.identity
     journal = host.open_journal(opened)
@@ -232,7 +240,7 @@ async def _start_in(
     node = Node(loop.call_soon)
     configuration = Configuration(tuple(sorted(identity.members)))
     replica = Replica(identity.node, identity.starts, configuration, settings)
-    driver = Driver(replica, world, node)
+    driver = make_driver(replica, world, node)
     node.driver = world.driver = driver
 
     began = time.monotonic()

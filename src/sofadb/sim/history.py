@@ -20,6 +20,7 @@ What each key is: a register that holds nothing (null) or a text. What each oper
 An incr fails, and changes nothing, where the text is no integer as Redis writes them (64 bits, no sign but "-", no
 leading zeros or blanks) or is the highest of them. Its result is then the string "error"; an object {"error": ...}
 reads as the same. Texts are Unicode without lone surrogates, so that putting two together is putting their bytes together.
+Where a text is due (`value`, `expected`, the result of a get), a JSON integer stands for its decimal text: 5 is "5".
 
 The lines may come in any order. Operations of one client do not overlap, but for those of unknown outcome.
 """
@@ -111,16 +112,17 @@ def _operation(fields: object) -> Operation:
     if type(client) is not int:
         raise ValueError(f"client must be an integer, not {client!r}")
     key = _text(fields.get("key"), "key")
+    value, expected = fields.get("value"), fields.get("expected")
     if op in ("set", "cas", "append"):
-        _text(fields.get("value"), "value")
-    elif fields.get("value") is not None:
+        value = _text_or_number(value, "value")
+    elif value is not None:
         raise ValueError(f"a {op} has no value")
     if op == "cas":
         if "expected" not in fields:
             raise ValueError("a cas needs an expected value (null is: nothing)")
-        if fields["expected"] is not None:
-            _text(fields["expected"], "expected")
-    elif fields.get("expected") is not None:
+        if expected is not None:
+            expected = _text_or_number(expected, "expected")
+    elif expected is not None:
         raise ValueError(f"a {op} has no expected value")
     start = _time(fields.get("start"), "start")
     end = fields.get("end", "missing")
@@ -129,12 +131,23 @@ def _operation(fields: object) -> Operation:
     result = fields.get("result")
     if op == "incr" and isinstance(result, dict) and result.keys() == {"error"}:
         result = ERROR
+    elif op == "get" and result is not None:
+        result = _text_or_number(result, "result")
     if end is None:
         if result is not None:
             raise ValueError("without an end there is no result")
     else:
         _refuse_result(op, result)
-    return Operation(client, op, key, fields.get("value"), fields.get("expected"), start, end, result)  # type: ignore[arg-type]
+    return Operation(client, op, key, value, expected, start, end, result)  # type: ignore[arg-type]
+
+
+def _text_or_number(value: object, name: str) -> str:
+    """A number stands for its decimal text. A bool is no number here, and a fraction has no one text."""
+    if type(value) is int:
+        return str(value)
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be a string or an integer, not {value!r}")
+    return _text(value, name)
 
 
 def _text(text: object, name: str) -> str:
@@ -158,9 +171,7 @@ def _refuse_result(op: str, result: object) -> None:
     if op == "set":
         fits, wanted = result == OK, '"OK"'
     elif op == "get":
-        if result is not None:
-            _text(result, "result")
-        return
+        return  # Any text will do, and so will none.
     elif op == "del":
         fits, wanted = type(result) is int and 0 <= result <= 1, "0 or 1"
     elif op == "cas":

@@ -1,0 +1,479 @@
+"""Clients of the laboratory: they speak RESP over simulated sockets, never retry, and note what they asked and were told.
+
+Each client keeps one connection and works on it, one request after the other; a request may be a pipeline or a transaction.
+What is not answered, because the connection broke or the patience ended, has an unknown outcome for ever. What was refused
+with NOREPLICAS was certainly not done and is left out of the history: should it show all the same, the checkers find a value
+that nobody wrote. Any other error is a violation: nobody asked for it.
+
+Workloads, each with keys and a checker of its own:
+
+- registers: get, set, del, append, incr and compare-and-set (by WATCH), pipelines; judged by the linearizability checker;
+- lists: transactions that append to and read several lists (strings, cut at commas); judged by Elle's rules;
+- bank: transfers between accounts and reads of all of them; the total is constant;
+- expiry: values with a time to live; never gone early, never visible late, beyond the bound on clocks.
+
+And on a key that only one connection ever touches, a pipeline must behave as a program does: in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import hiredis
+
+from .checkers import bank, expiry, lists
+from .history import Operation
+from .invariants import Violation
+from .loop import ProcessLoop
+
+PATIENCE_S = 8.0
+"""Longer than a node lets a client wait."""
+VALUE_BYTES = (0, 0, 0, 10, 300, 5_000)
+"""What is added to a value, to make some of them large."""
+
+Command = tuple[str | bytes | int, ...]
+
+
+class Lost(Exception):
+    """The connection broke, or nobody answered in time."""
+
+
+class Session(asyncio.Protocol):
+    """One connection of a client."""
+
+    def __init__(self, lost: asyncio.Future[None]) -> None:
+        self.reader = hiredis.Reader(encoding="utf-8", errors="surrogateescape")
+        self.transport: asyncio.Transport | None = None
+        self.lost = lost
+        self._waiting: asyncio.Future[list[Any]] | None = None
+        self._replies: list[Any] = []
+        self._missing = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.reader.feed(data)
+        while (reply := self.reader.gets()) is not False:
+            self._replies.append(reply)
+            self._missing -= 1
+            if self._missing == 0 and self._waiting is not None and not self._waiting.done():
+                self._waiting.set_result(self._replies)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.lost.done():
+            self.lost.set_result(None)
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(Lost())
+
+    def send(self, commands: list[Command]) -> asyncio.Future[list[Any]]:
+        """Ask; the future has all replies, or raises `Lost`."""
+        self._waiting = asyncio.get_running_loop().create_future()
+        self._replies, self._missing = [], len(commands)
+        if self.lost.done() or self.transport is None:
+            self._waiting.set_exception(Lost())
+        else:
+            self.transport.write(b"".join(hiredis.pack_command(command) for command in commands))  # type: ignore[arg-type]
+        return self._waiting
+
+
+class Records:
+    """What all clients together were told."""
+
+    def __init__(self) -> None:
+        self.registers: list[Operation] = []
+        self.lists: list[lists.Transaction] = []
+        self.transfers: list[bank.Transfer] = []
+        self.balances: list[bank.Read] = []
+        self.expiry: list[expiry.Operation] = []
+        self.answered = 0
+        self.refused = 0
+        self.unknown = 0
+
+
+class Client:
+    """One client: connects somewhere, asks, and goes elsewhere when the connection breaks."""
+
+    def __init__(
+        self,
+        number: int,
+        loop: ProcessLoop,
+        chance: random.Random,
+        records: Records,
+        workloads: tuple[str, ...],
+        where: Callable[[], tuple[str, int]],
+        think_s: float,
+    ) -> None:
+        """`where` says to whom to connect next."""
+        self.number = number
+        self.loop = loop
+        self.chance = chance
+        self.records = records
+        self.where = where
+        self.think_s = think_s
+        self.left = 0
+        """How many requests it still makes."""
+        self.is_asking = False
+        """Whether it waits for an answer."""
+        self.violation: Violation | None = None
+        self.connected_to = ""
+        """The address of the node it has connected to."""
+        self.connections = 0
+        """How often it has tried to connect."""
+        self._count = 0
+        self._to_look_at: tuple[str, ...] | None = None
+        """Of which workloads it still has to read everything."""
+        self._session: Session | None = None
+        choices = [each for name in workloads for each in _WORKLOADS[name]]
+        self._requests = [request for _, request in choices]
+        self._weights = [weight for weight, _ in choices]
+
+    @property
+    def now(self) -> float:
+        """The time that all clients share (seconds)."""
+        return self.loop.simulation.now
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has asked all it was to ask, and was answered."""
+        return self.left <= 0 and self._to_look_at is None and not self.is_asking
+
+    def ask_for(self, requests: int) -> None:
+        """Make so many requests more."""
+        self.left += requests
+
+    def ask_last(self, workloads: tuple[str, ...]) -> None:
+        """Read everything there is of these workloads, until that succeeds."""
+        self._to_look_at = workloads
+
+    def start(self) -> None:
+        """Begin to live."""
+        self.loop.create_task(self._live())
+
+    def disconnect(self) -> None:
+        """Go elsewhere with the next request."""
+        if self._session is not None and self._session.transport is not None:
+            self._session.transport.abort()
+
+    async def _live(self) -> None:
+        while True:
+            session = self._session
+            if self.left <= 0 and self._to_look_at is None:
+                await asyncio.sleep(0.02)
+            elif session is None or session.lost.done():
+                await self._connect()
+            else:
+                self.is_asking = True
+                try:
+                    await self._ask()
+                except Lost:
+                    pass
+                except Violation as violation:
+                    self.violation = self.violation or violation
+                self.is_asking = False
+                await asyncio.sleep(self.chance.expovariate(1 / self.think_s))
+
+    async def _ask(self) -> None:
+        if self.left > 0:
+            self.left -= 1
+            request = self.chance.choices(self._requests, self._weights)[0]
+            await request(self)
+        elif self._to_look_at is not None:
+            await self.look_at_everything(self._to_look_at)
+            self._to_look_at = None
+
+    async def _connect(self) -> None:
+        host, port = self.where()
+        self.connected_to = host
+        lost = self.loop.create_future()
+        self.connections += 1
+        try:
+            async with asyncio.timeout(1.0):
+                _, protocol = await self.loop.create_connection(lambda: Session(lost), host, port)
+                self._session = cast(Session, protocol)
+        except (OSError, TimeoutError):
+            await asyncio.sleep(self.chance.uniform(0.01, 0.2))
+
+    def _fresh(self) -> str:
+        """A value that nobody else writes."""
+        self._count += 1
+        return f"{self.number}.{self._count}." + "x" * self.chance.choice(VALUE_BYTES)
+
+    async def call(self, *commands: Command) -> list[Any]:
+        """Ask and wait for all replies. Raises `Lost`."""
+        session = self._session
+        assert session is not None
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                replies = await session.send(list(commands))
+        except TimeoutError:
+            self.disconnect()
+            raise Lost from None
+        self.records.answered += len(replies)
+        return replies
+
+    def outcome(self, reply: Any) -> str:
+        """ "ok", "failed" (certainly not done) or "unknown". Any other error is a violation."""
+        if not isinstance(reply, hiredis.ReplyError):
+            return "ok"
+        text = str(reply)
+        if text.startswith("NOREPLICAS"):
+            self.records.refused += 1
+            self.disconnect()  # Others may be better off.
+            return "failed"
+        if text.startswith("UNCERTAIN"):
+            self.records.unknown += 1
+            self.disconnect()  # It may still happen: what follows on this connection could overtake it.
+            return "unknown"
+        raise Violation("clients_get_no_other_error", f"client {self.number} was told: {text}")
+
+    # Registers
+
+    def _note(self, client: int, op: str, key: str, value: str | None, start: float, reply: Any) -> None:
+        """One operation on a register, with its answer; `Lost` in the place of a reply that never came."""
+        outcome = "unknown" if reply is Lost else self.outcome(reply)
+        if outcome == "failed" or (outcome == "unknown" and op == "get"):
+            return
+        end = None if outcome == "unknown" else self.now
+        result = None if end is None else reply
+        self.records.registers.append(Operation(client, op, key, value, None, start, end, result))  # type: ignore[arg-type]
+
+    async def _ask_registers(self, steps: list[tuple[str, str, str | None, Command]]) -> None:
+        """A pipeline of operations on registers."""
+        start = self.now
+        replies: list[Any] = [Lost] * len(steps)
+        try:
+            replies = await self.call(*(command for _, _, _, command in steps))
+        finally:
+            for index, ((op, key, value, _), reply) in enumerate(zip(steps, replies, strict=True)):
+                self._note(self.number * 1000 + index, op, key, value, start, reply)
+
+    def _step(self) -> tuple[str, str, str | None, Command]:
+        """Any operation on any register."""
+        chance = self.chance
+        if chance.random() < 0.25:
+            key = f"n{chance.randrange(2)}"
+            return (
+                ("incr", key, None, ("INCR", key))
+                if chance.random() < 0.7
+                else ("get", key, None, ("GET", key))
+            )
+        key = f"r{chance.randrange(3)}"
+        op = chance.choices(("get", "set", "append", "del"), (40, 35, 15, 5))[0]
+        if op == "get":
+            return op, key, None, ("GET", key)
+        if op == "del":
+            return op, key, None, ("DEL", key)
+        value = self._fresh()
+        return op, key, value, (op.upper(), key, value)
+
+    async def one(self) -> None:
+        """A single operation."""
+        await self._ask_registers([self._step()])
+
+    async def several(self) -> None:
+        """A pipeline."""
+        await self._ask_registers([self._step() for _ in range(self.chance.randint(2, 8))])
+
+    async def compare_and_set(self) -> None:
+        """WATCH, GET, and a SET in a transaction. One that fails tells nothing and is not noted."""
+        key, value = f"r{self.chance.randrange(3)}", self._fresh()
+        start = self.now
+        watched, held = await self.call(("WATCH", key), ("GET", key))
+        if self.outcome(watched) != "ok" or self.outcome(held) != "ok":
+            self.disconnect()  # What is watched now is not known.
+            return
+        self._note(self.number * 1000, "get", key, None, start, held)
+        start, reply = self.now, cast(Any, Lost)
+        try:
+            *_, reply = await self.call(("MULTI",), ("SET", key, value), ("EXEC",))
+        finally:
+            outcome = "unknown" if reply is Lost else self.outcome(reply)
+            if outcome != "failed" and not (outcome == "ok" and reply is None):
+                end = self.now if outcome == "ok" else None
+                result = True if end is not None else None
+                self.records.registers.append(
+                    Operation(self.number * 1000, "cas", key, value, held, start, end, result)
+                )
+
+    async def in_order(self) -> None:
+        """On a key that only this connection knows, a pipeline does what a program does."""
+        key = f"own:{self.number}:{self.connections}:{self._count}"
+        first, second = self._fresh(), self._fresh()
+        replies = await self.call(
+            ("SET", key, first), ("APPEND", key, second), ("GET", key), ("DEL", key), ("GET", key)
+        )
+        if all(self.outcome(reply) == "ok" for reply in replies):
+            expected = ["OK", len(first + second), first + second, 1, None]
+            if replies != expected:
+                raise Violation(
+                    "pipelines_in_order",
+                    f"client {self.number} asked for five things in order and got {replies}",
+                )
+
+    # Lists
+
+    async def transact(self) -> None:
+        """Appends and reads of lists, in one transaction."""
+        chance = self.chance
+        steps: list[tuple[str, str, int | None]] = []
+        for _ in range(chance.randint(1, 4)):
+            key = f"l{chance.randrange(3)}"
+            if chance.random() < 0.5:
+                self._count += 1
+                steps.append(("append", key, self.number * 1_000_000 + self._count))
+            else:
+                steps.append(("read", key, None))
+        await self._transact(steps)
+
+    async def _transact(self, steps: list[tuple[str, str, int | None]]) -> None:
+        commands: list[Command] = [
+            ("GET", key) if op == "read" else ("APPEND", key, f"{element},") for op, key, element in steps
+        ]
+        start, reply = self.now, cast(Any, Lost)
+        try:
+            if len(commands) == 1:
+                (reply,) = await self.call(*commands)
+                reply = reply if isinstance(reply, hiredis.ReplyError) else [reply]
+            else:
+                *_, reply = await self.call(("MULTI",), *commands, ("EXEC",))
+        finally:
+            outcome = "unknown" if reply is Lost else self.outcome(reply)
+            end = None if outcome == "unknown" else self.now
+            results = reply if outcome == "ok" else [None] * len(steps)
+            self.records.lists.append(
+                lists.Transaction(
+                    client=self.number,
+                    start=start,
+                    end=end,
+                    outcome=outcome,  # type: ignore[arg-type]
+                    steps=tuple(
+                        _list_step(step, result, outcome) for step, result in zip(steps, results, strict=True)
+                    ),
+                )
+            )
+
+    # Bank
+
+    async def transfer(self) -> None:
+        """From one account to another, in one transaction."""
+        chance = self.chance
+        a, b = chance.sample(range(4), 2)
+        amount = chance.randint(1, 9)
+        start, reply = self.now, cast(Any, Lost)
+        try:
+            *_, reply = await self.call(
+                ("MULTI",), ("DECRBY", f"b{a}", amount), ("INCRBY", f"b{b}", amount), ("EXEC",)
+            )
+        finally:
+            outcome = "unknown" if reply is Lost else self.outcome(reply)
+            end = None if outcome == "unknown" else self.now
+            self.records.transfers.append(
+                bank.Transfer(
+                    client=self.number,
+                    start=start,
+                    end=end,
+                    outcome=outcome,  # type: ignore[arg-type]
+                    source=f"b{a}",
+                    target=f"b{b}",
+                    amount=amount,
+                )
+            )
+
+    async def read_balances(self) -> None:
+        """All accounts at once."""
+        start = self.now
+        (reply,) = await self.call(("MGET", "b0", "b1", "b2", "b3"))
+        if self.outcome(reply) == "ok":
+            found = {f"b{number}": int(text or 0) for number, text in enumerate(reply)}
+            self.records.balances.append(
+                bank.Read(client=self.number, start=start, end=self.now, balances=found)
+            )
+
+    # Expiry
+
+    async def expire(self) -> None:
+        """Write, read, keep or delete a value that may have a time to live."""
+        chance = self.chance
+        key = f"e{chance.randrange(3)}"
+        kind = chance.choices(("read", "write", "persist", "delete"), (50, 35, 8, 7))[0]
+        if kind == "read":
+            await self.look_at(key)
+            return
+        value, ttl_ms = self._fresh(), chance.choice((100, 700, 1_500, 4_000, None))
+        command: Command = ("PERSIST", key) if kind == "persist" else ("DEL", key)
+        if kind == "write":
+            command = ("SET", key, value) if ttl_ms is None else ("SET", key, value, "PX", ttl_ms)
+        start, reply = self.now, cast(Any, Lost)
+        try:
+            (reply,) = await self.call(command)
+        finally:
+            outcome = "unknown" if reply is Lost else self.outcome(reply)
+            fields: dict[str, Any] = {
+                "client": self.number,
+                "start": start,
+                "end": None if outcome == "unknown" else self.now,
+                "outcome": outcome,
+                "key": key,
+            }
+            if kind == "write":
+                self.records.expiry.append(expiry.Write(value=value, ttl_ms=ttl_ms, **fields))
+            elif kind == "persist":
+                self.records.expiry.append(expiry.Persist(changed=outcome == "ok" and reply == 1, **fields))
+            else:
+                self.records.expiry.append(expiry.Delete(**fields))
+
+    async def look_at(self, key: str) -> None:
+        """Read a value that may expire."""
+        start = self.now
+        (reply,) = await self.call(("GET", key))
+        if self.outcome(reply) == "ok":
+            self.records.expiry.append(
+                expiry.Read(
+                    client=self.number,
+                    start=start,
+                    end=self.now,
+                    key=key,
+                    node=self.connected_to,
+                    value=reply,
+                )
+            )
+
+    # At the end
+
+    async def look_at_everything(self, workloads: tuple[str, ...]) -> None:
+        """Read every key of these workloads. Raises `Lost`."""
+        if "registers" in workloads:
+            await self._ask_registers(
+                [("get", key, None, ("GET", key)) for key in ("r0", "r1", "r2", "n0", "n1")]
+            )
+        if "lists" in workloads:
+            await self._transact([("read", key, None) for key in ("l0", "l1", "l2")])
+        if "bank" in workloads:
+            await self.read_balances()
+        if "expiry" in workloads:
+            for key in ("e0", "e1", "e2"):
+                await self.look_at(key)
+
+
+def _list_step(step: tuple[str, str, int | None], result: Any, outcome: str) -> Any:
+    """A step of a transaction as the checker wants it: a read with what it saw."""
+    op, key, element = step
+    if op == "append":
+        return ("append", key, element)
+    if outcome != "ok":
+        return ("read", key, None)
+    return ("read", key, [int(each) for each in (result or "").split(",") if each])
+
+
+Request = Callable[[Client], Awaitable[None]]
+
+_WORKLOADS: dict[str, tuple[tuple[int, Request], ...]] = {
+    "registers": ((5, Client.one), (2, Client.several), (1, Client.compare_and_set), (1, Client.in_order)),
+    "lists": ((3, Client.transact),),
+    "bank": ((2, Client.transfer), (1, Client.read_balances)),
+    "expiry": ((3, Client.expire),),
+}

@@ -1,0 +1,784 @@
+"""Faults: what may happen to nodes, disks, clocks and links, and whether it mattered.
+
+Each kind of fault is a generator: it does its harm, yields for how long it lasts, and undoes what can be undone. What cannot
+strike yet (nobody leads, the node is down already) is tried again a little later. For each kind is counted how often it
+struck and how often it mattered, that is, changed what happened next: a link was cut over which somebody spoke, a machine
+lost its power with something unsynced, a clock was wrong while its node's word on the time was asked. A planned fault that
+never struck makes the run a failure: then the laboratory, not the database, is broken.
+
+The bounds within which SofaDB makes its promises are kept here: disks that lose their past, or rot where they were synced,
+are fewer than half; wrong clocks are fewer than half of any quorum; and a disk is taken back to an earlier state only when
+all others have met its node in a later life (rule P10 says when an older copy is *not* detected).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable
+from typing import Protocol
+
+from sofadb.node.host import EXIT_STORAGE
+from sofadb.paxos.ballot import NodeId
+from sofadb.storage.journal import Journal
+from sofadb.storage.segment import PAGE_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader
+
+from .clients import Client
+from .cluster import PEER_PORT, Cluster, Machine
+from .disk import SimulatedDisk
+from .network import Connection
+from .plan import Plan, Strike
+
+Course = Generator[float, None, None]
+"""A fault's course; it yields for how many seconds to wait."""
+
+GREETING_UNITS = 2
+"""The first so many units of a peer's connection are no messages."""
+KIND_OFFSET = 13
+"""Where in a message's unit its kind stands: behind the frame's header and the version."""
+HEARTBEATS = frozenset((8, 9, 10))
+"""Kinds of messages that come again and again anyway: confirm, confirmed, chosen."""
+PATIENCE_S = 1.0
+"""So long a spoiled disk waits for being used."""
+REPLAYED_MAX = 50
+"""So many old messages are kept, for each pair of nodes, to be heard again."""
+
+
+class Story(Protocol):
+    """Whoever wants to be told what happens in the world."""
+
+    def __call__(self, text: str) -> None: ...
+
+
+class Faults:
+    """All faults of one run."""
+
+    def __init__(self, plan: Plan, cluster: Cluster, clients: list[Client], tell: Story) -> None:
+        self.plan = plan
+        self.cluster = cluster
+        self.clients = clients
+        self.tell = tell
+        self.struck: Counter[str] = Counter()
+        self.mattered: Counter[str] = Counter()
+        self.damaged: set[NodeId] = set()
+        """Nodes whose disks are no use any more."""
+        self.excused: set[NodeId] = set()
+        """Nodes that may end by themselves, since something was done to their disks."""
+        self.core: tuple[NodeId, ...] = ()
+        """Once it heals: the quorum that does."""
+        self.wrong_clock: NodeId | None = None
+        self._chance = random.Random(f"{plan.seed}/faults")
+        self._mischief_chance = random.Random(f"{plan.seed}/mischief")
+        self._cuts: Counter[tuple[NodeId, NodeId]] = Counter()
+        self._cut_kinds: dict[tuple[NodeId, NodeId], str] = {}
+        self._courses: list[tuple[Strike, Course]] = []
+        self._unstruck: list[Strike] = []
+        self._heard: dict[tuple[NodeId, NodeId], deque[bytes]] = {}
+        self._rates = dict(plan.mischief)
+        self._due = [kind for kind, _ in plan.mischief]
+        """Mischief that has not struck yet: it does at the first occasion."""
+        self._is_over = False
+        cluster.network.mischief = self._on_unit
+        self._held: set[NodeId] = set()
+        """Nodes that are down, and that whoever ended them will start again."""
+
+    @property
+    def names(self) -> list[NodeId]:
+        return list(self.cluster.machines)
+
+    # The course of things
+
+    def begin(self) -> None:
+        """Let the planned faults strike when their time comes."""
+        for strike in self.plan.strikes:
+            self._unstruck.append(strike)
+            self.cluster.simulation.call_at(strike.at, self._start, strike)
+        self.cluster.simulation.call_later(0.2, self._supervise)
+
+    def _start(self, strike: Strike) -> None:
+        if not self._is_over:
+            course = _COURSES[strike.kind](self, strike)
+            self._go_on(strike, course)
+
+    def _go_on(self, strike: Strike, course: Course) -> None:
+        if self._is_over:
+            return
+        wait_s = next(course, None)
+        if wait_s is not None:
+            self.cluster.simulation.call_later(wait_s, self._go_on, strike, course)
+
+    def _strikes(self, strike: Strike, text: str, mattered: bool = False) -> None:
+        """It strikes now."""
+        if strike in self._unstruck:
+            self._unstruck.remove(strike)
+        self.struck[strike.kind] += 1
+        self.tell(f"{strike.kind}: {text}")
+        if mattered:
+            self.matters(strike.kind)
+
+    def matters(self, kind: str) -> None:
+        """A fault of that kind has changed what happens."""
+        self.mattered[kind] += 1
+
+    @property
+    def unstruck(self) -> list[str]:
+        """Planned faults that have not struck."""
+        return [*(strike.kind for strike in self._unstruck), *self._due]
+
+    def _supervise(self) -> None:
+        """Start again what ended by itself, as whoever looks after a cluster would; unless it can only end again."""
+        if self._is_over:
+            return
+        for name, machine in self.cluster.machines.items():
+            if not machine.is_up and name not in self.damaged and name not in self._held:
+                machine.disk.is_full = False
+                machine.disk.fail_next.clear()
+                self.cluster.start(name)
+        self.cluster.simulation.call_later(0.3, self._supervise)
+
+    # Healing
+
+    def heal(self, core: tuple[NodeId, ...]) -> None:
+        """No fault strikes any more. The nodes of `core` and what lies between them are whole; the rest stays broken."""
+        self._is_over = True
+        self.core = core
+        cluster = self.cluster
+        for machine in cluster.machines.values():
+            machine.disk.crash_at = -1
+        cluster.heal_all()
+        for name in core:
+            machine = cluster.machines[name]
+            machine.disk.is_full = False
+            machine.disk.fail_next.clear()
+            cluster.set_clock(name, 0)
+            cluster.set_rate(name, 1.0)
+            if machine.is_up and machine.host is not None:
+                cluster.resume(name)
+                machine.host.stalled_until = 0.0
+                machine.host.disk_latency_s = cluster.disk_latency_s
+            elif not machine.is_up:
+                cluster.start(name)
+        for name in self.names:
+            if name not in core:
+                self._leave_broken(name)
+        for sender in self.names:
+            for receiver in self.names:
+                if sender != receiver:
+                    cluster.network.link(sender, receiver).latency_s = self.plan.latency_s
+        for client in self.clients:
+            for name in self.names:
+                cluster.network.link(f"c{client.number}", name).cut = False
+                cluster.network.link(name, f"c{client.number}").cut = False
+            client.disconnect()
+
+    def _leave_broken(self, name: NodeId) -> None:
+        """This one does not heal."""
+        cluster = self.cluster
+        way = self._chance.choice(("dead", "paused", "isolated", "deaf", "mute", "mischief"))
+        self.tell(f"{name} stays {way}")
+        if way == "dead" and cluster.machines[name].is_up:
+            cluster.kill(name)
+        elif way == "paused":
+            cluster.pause(name)
+        for other in self.names:
+            if other != name and way in ("isolated", "deaf"):
+                cluster.cut(other, name)
+            if other != name and way in ("isolated", "mute"):
+                cluster.cut(name, other)
+
+    # Links
+
+    def _cut(self, pairs: Iterable[tuple[NodeId, NodeId]], kind: str) -> list[tuple[NodeId, NodeId]]:
+        done = [pair for pair in pairs if pair[0] != pair[1]]
+        for pair in done:
+            self._cuts[pair] += 1
+            self._cut_kinds[pair] = kind
+            self.cluster.cut(*pair)
+        return done
+
+    def _mend(self, pairs: Iterable[tuple[NodeId, NodeId]]) -> None:
+        for pair in pairs:
+            self._cuts[pair] -= 1
+            if self._cuts[pair] == 0:
+                self.cluster.heal(*pair)
+
+    def _all_but(self, allowed: set[tuple[NodeId, NodeId]]) -> list[tuple[NodeId, NodeId]]:
+        """All pairs but these, which count both ways."""
+        return [
+            (a, b)
+            for a in self.names
+            for b in self.names
+            if a != b and (a, b) not in allowed and (b, a) not in allowed
+        ]
+
+    def _cut_for_a_while(self, strike: Strike, pairs: list[tuple[NodeId, NodeId]], text: str) -> Course:
+        cut = self._cut(pairs, strike.kind)
+        self._strikes(strike, text)
+        yield strike.lasts
+        self._mend(cut)
+
+    def isolated_node(self, strike: Strike) -> Course:
+        """A node is cut off from all others."""
+        name = self._chance.choice(self.names)
+        pairs = [pair for other in self.names for pair in ((name, other), (other, name))]
+        yield from self._cut_for_a_while(strike, pairs, name)
+
+    def deaf_node(self, strike: Strike) -> Course:
+        """A node hears nobody, and everybody hears it."""
+        name = self._chance.choice(self.names)
+        yield from self._cut_for_a_while(strike, [(other, name) for other in self.names], name)
+
+    def mute_node(self, strike: Strike) -> Course:
+        """A node hears everybody, and nobody hears it."""
+        name = self._chance.choice(self.names)
+        yield from self._cut_for_a_while(strike, [(name, other) for other in self.names], name)
+
+    def split(self, strike: Strike) -> Course:
+        """Two parts that do not hear each other."""
+        order = self._chance.sample(self.names, len(self.names))
+        size = self._chance.randrange(1, len(order))
+        left, right = order[:size], order[size:]
+        pairs = [pair for a in left for b in right for pair in ((a, b), (b, a))]
+        yield from self._cut_for_a_while(strike, pairs, f"{left} | {right}")
+
+    def ring(self, strike: Strike) -> Course:
+        """Each node hears its two neighbours only."""
+        order = self._chance.sample(self.names, len(self.names))
+        allowed = set(zip(order, order[1:] + order[:1], strict=True))
+        yield from self._cut_for_a_while(strike, self._all_but(allowed), "-".join(order))
+
+    def bridge(self, strike: Strike) -> Course:
+        """All hear one node, and nobody hears anybody else."""
+        name = self._chance.choice(self.names)
+        allowed = {(name, other) for other in self.names}
+        yield from self._cut_for_a_while(strike, self._all_but(allowed), f"over {name}")
+
+    def chain(self, strike: Strike) -> Course:
+        """Each node hears those before and behind it in a row."""
+        order = self._chance.sample(self.names, len(self.names))
+        allowed = set(zip(order, order[1:], strict=False))
+        yield from self._cut_for_a_while(strike, self._all_but(allowed), "-".join(order))
+
+    def flapping_link(self, strike: Strike) -> Course:
+        """A link breaks and heals every few milliseconds."""
+        a, b = self._chance.sample(self.names, 2)
+        self._strikes(strike, f"{a}-{b}")
+        end = self.cluster.now + strike.lasts
+        while self.cluster.now < end:
+            cut = self._cut([(a, b), (b, a)], strike.kind)
+            yield self._chance.uniform(0.002, 0.1)
+            self._mend(cut)
+            yield self._chance.uniform(0.002, 0.1)
+
+    def swizzle(self, strike: Strike) -> Course:
+        """Some nodes are cut off one after the other, and come back in another order."""
+        some = self._chance.sample(self.names, self._chance.randint(1, len(self.names)))
+        self._strikes(strike, " ".join(some))
+        cuts = []
+        for name in some:
+            pairs = [pair for other in self.names for pair in ((name, other), (other, name))]
+            cuts.append(self._cut(pairs, strike.kind))
+            yield strike.lasts / 4
+        self._chance.shuffle(cuts)
+        for cut in cuts:
+            self._mend(cut)
+            yield strike.lasts / 4
+
+    def slow_links(self, strike: Strike) -> Course:
+        """Everything to and from a node takes long."""
+        name = self._chance.choice(self.names)
+        links = [
+            link
+            for other in self.names
+            if other != name
+            for link in (self.cluster.network.link(name, other), self.cluster.network.link(other, name))
+        ]
+        for link in links:
+            link.latency_s = (0.02, 0.05 + 0.4 * strike.amount)
+        self._strikes(strike, name, mattered=self.cluster.machines[name].is_up)
+        yield strike.lasts
+        for link in links:
+            link.latency_s = self.plan.latency_s
+
+    def cut_client(self, strike: Strike) -> Course:
+        """A client does not reach its node any more, or the other way round, or both."""
+        client = self._chance.choice(self.clients)
+        ways = self._chance.choice(((True, False), (False, True), (True, True)))
+        name = f"c{client.number}"
+        links = [
+            link
+            for node in self.names
+            for link, wanted in zip(
+                (self.cluster.network.link(name, node), self.cluster.network.link(node, name)),
+                ways,
+                strict=True,
+            )
+            if wanted
+        ]
+        for link in links:
+            link.cut = True
+        self._strikes(strike, name, mattered=client.is_asking)
+        yield strike.lasts
+        for link in links:
+            link.cut = False
+
+    # Processes and machines
+
+    def _is_busy(self, machine: Machine) -> bool:
+        """Whether its end changes anything: it leads, or something is on its way to its disk."""
+        writer = None if machine.host is None else machine.host.writer
+        return machine.is_leading or (writer is not None and writer.pending_bytes > 0)
+
+    def _running(self) -> list[NodeId]:
+        """Nodes that take part now."""
+        return [
+            name
+            for name, machine in self.cluster.machines.items()
+            if machine.is_up
+            and not machine.is_paused
+            and machine.server is not None
+            and name not in self.damaged
+        ]
+
+    def _start_again(self, name: NodeId) -> None:
+        self._held.discard(name)
+        if not self.cluster.machines[name].is_up:
+            self.cluster.start(name)
+
+    def _one_running(self) -> Generator[float, None, NodeId]:
+        """Wait until some node takes part; return one that does."""
+        while not (running := self._running()):
+            yield 0.02
+        return self._chance.choice(running)
+
+    def _leader(self) -> Generator[float, None, NodeId]:
+        """Wait until somebody leads; return who, or after a while anybody."""
+        for _ in range(50):
+            leader = self.cluster.leader
+            if leader is not None and leader in self._running():
+                return leader
+            yield 0.02
+        return (yield from self._one_running())
+
+    def _kill(self, strike: Strike, name: NodeId) -> Course:
+        self._strikes(strike, name, mattered=self._is_busy(self.cluster.machines[name]))
+        self._held.add(name)
+        self.cluster.kill(name)
+        yield strike.lasts
+        self._start_again(name)
+
+    def killed_node(self, strike: Strike) -> Course:
+        """kill -9."""
+        name = yield from self._one_running()
+        yield from self._kill(strike, name)
+
+    def killed_leader(self, strike: Strike) -> Course:
+        """kill -9 of who leads."""
+        name = yield from self._leader()
+        yield from self._kill(strike, name)
+
+    def all_killed(self, strike: Strike) -> Course:
+        """kill -9 of everybody."""
+        running = self._running()
+        while not running:
+            yield 0.02
+            running = self._running()
+        self._strikes(strike, " ".join(running), mattered=True)
+        self._held.update(running)
+        for name in running:
+            self.cluster.kill(name)
+        yield strike.lasts
+        for name in running:
+            self._start_again(name)
+
+    def _power_off(self, strike: Strike, names: list[NodeId]) -> Course:
+        self._held.update(names)
+        lost = sum(self.cluster.power_off(name, self._chance, strike.amount) for name in names)
+        self._strikes(
+            strike, f"{' '.join(names)}; {lost} pieces that were not synced are lost", mattered=lost > 0
+        )
+        yield strike.lasts
+        for name in names:
+            self._start_again(name)
+
+    def power_lost(self, strike: Strike) -> Course:
+        """A machine loses its power, and any part of what was not synced."""
+        name = yield from self._one_running()
+        yield from self._power_off(strike, [name])
+
+    def power_lost_everywhere(self, strike: Strike) -> Course:
+        """All machines lose their power at once."""
+        yield from self._one_running()
+        yield from self._power_off(strike, self._running())
+
+    def crash_while_writing(self, strike: Strike) -> Course:
+        """A machine stops between two operations of its disk, or a process does."""
+        name = yield from self._one_running()
+        machine = self.cluster.machines[name]
+        disk, loop, host = machine.disk, machine.loop, machine.host
+        assert loop is not None and host is not None
+        disk.crash_at = disk.operations + 1 + int(strike.amount * 12)
+
+        def crash() -> None:
+            self.cluster.network.power_cut(loop)
+            loop.kill()
+            self.cluster.watch.ended(name)
+
+        disk.on_crash = crash
+        while machine.loop is loop and loop.is_alive:
+            yield 0.01
+        if machine.disk is not disk or disk.operations != disk.crash_at:
+            # Something else ended it first: once more, with what runs now.
+            yield 0.05
+            yield from self.crash_while_writing(strike)
+            return
+        self._held.add(name)
+        lost = self.cluster.power_off(name, self._chance, strike.amount)
+        self._strikes(
+            strike, f"{name}, in its operation {disk.operations}; {lost} pieces lost", mattered=True
+        )
+        yield strike.lasts
+        self._start_again(name)
+
+    def _pause(self, strike: Strike, name: NodeId) -> Course:
+        machine = self.cluster.machines[name]
+        was_leading, loop = machine.is_leading, machine.loop
+        self._strikes(strike, name, mattered=was_leading or self._is_busy(machine))
+        self.cluster.pause(name)
+        yield strike.lasts
+        if machine.loop is loop:
+            self.cluster.resume(name)
+
+    def paused_node(self, strike: Strike) -> Course:
+        """SIGSTOP, and after a while SIGCONT."""
+        name = yield from self._one_running()
+        yield from self._pause(strike, name)
+
+    def paused_leader(self, strike: Strike) -> Course:
+        """The same to who leads."""
+        name = yield from self._leader()
+        yield from self._pause(strike, name)
+
+    def stalled_node(self, strike: Strike) -> Course:
+        """A process does nothing for some time, again and again."""
+        name = yield from self._one_running()
+        machine = self.cluster.machines[name]
+        self._strikes(strike, name, mattered=self._is_busy(machine))
+        end = self.cluster.now + strike.lasts
+        while self.cluster.now < end:
+            if machine.is_up and not machine.is_paused and machine.loop is not None:
+                machine.loop.stall(self._chance.uniform(0.01, 0.4))
+            yield self._chance.uniform(0.05, 0.5)
+
+    # Disks
+
+    def slow_disk(self, strike: Strike) -> Course:
+        """Every write takes long."""
+        name = yield from self._one_running()
+        host = self.cluster.machines[name].host
+        assert host is not None
+        host.disk_latency_s = (0.005, 0.01 + 0.2 * strike.amount)
+        self._strikes(strike, name, mattered=True)
+        yield strike.lasts
+        host.disk_latency_s = self.cluster.disk_latency_s
+
+    def stuck_disk(self, strike: Strike) -> Course:
+        """A disk does nothing for a while."""
+        name = yield from self._leader() if strike.amount < 0.5 else self._one_running()
+        host = self.cluster.machines[name].host
+        assert host is not None
+        host.stalled_until = self.cluster.now + strike.lasts
+        self._strikes(strike, name, mattered=self._is_busy(self.cluster.machines[name]))
+        yield strike.lasts
+
+    def _disk_fails(self, strike: Strike, spoil: Callable[[SimulatedDisk], None], text: str) -> Course:
+        """Spoil a disk and wait for its node to end of it. If nothing makes it touch the disk in that way, a restart does."""
+        while True:
+            name = yield from self._one_running()
+            machine = self.cluster.machines[name]
+            loop, disk = machine.loop, machine.disk
+            self.excused.add(name)
+            spoil(disk)
+            end = self.cluster.now + PATIENCE_S
+            while machine.loop is loop and machine.is_up and machine.disk is disk:
+                yield 0.02
+                if self.cluster.now >= end and not machine.is_paused:
+                    self.cluster.kill(name)
+                    self.cluster.start(name)
+                    loop, disk = machine.loop, machine.disk
+                    spoil(disk)
+                    end = float("inf")
+            disk.is_full = False
+            disk.fail_next.clear()
+            if machine.end is not None and machine.end.code == EXIT_STORAGE:
+                self._strikes(strike, f"{name}, {text}: {machine.end.text}", mattered=True)
+                return
+
+    def failed_sync(self, strike: Strike) -> Course:
+        """A sync fails."""
+
+        def spoil(disk: SimulatedDisk) -> None:
+            disk.fail_next["sync"] = 5
+
+        yield from self._disk_fails(strike, spoil, "sync")
+
+    def failed_write(self, strike: Strike) -> Course:
+        """A write fails."""
+
+        def spoil(disk: SimulatedDisk) -> None:
+            disk.fail_next["write"] = 5
+
+        yield from self._disk_fails(strike, spoil, "write")
+
+    def full_disk(self, strike: Strike) -> Course:
+        """Nothing more finds room."""
+
+        def spoil(disk: SimulatedDisk) -> None:
+            disk.is_full = True
+
+        yield from self._disk_fails(strike, spoil, "full")
+
+    def rotten_disk(self, strike: Strike) -> Course:
+        """A bit flips where the disk was synced, while the node is down. It must not come back as if nothing were."""
+        while True:
+            name = yield from self._one_running()
+            place = _proven_place(self.cluster.machines[name].disk, self._chance)
+            if place is not None:
+                break
+            yield 0.1
+        machine = self.cluster.machines[name]
+        self.cluster.kill(name)
+        self.damaged.add(name)
+        self.excused.add(name)
+        machine.disk.flip(*place, bit=self._chance.randrange(8))
+        self._strikes(strike, f"{name}, {place[0]} at {place[1]}")
+        yield strike.lasts
+        self._start_again(name)
+        yield from self._expect_end(strike.kind, name)
+
+    def _expect_end(self, kind: str, name: NodeId) -> Course:
+        """It mattered if the node ends of it."""
+        machine = self.cluster.machines[name]
+        while machine.end is None:
+            yield 0.05
+        self.tell(f"{name} has ended: {machine.end.text}")
+        self.matters(kind)
+
+    def _well_met(self, name: NodeId) -> bool:
+        """Whether every other node runs, and has met this one in its present life."""
+        me = self.cluster.machines[name]
+        if me.running is None or not me.is_up:
+            return False
+        life = me.running.opened.identity.life
+        others = [
+            machine
+            for other, machine in self.cluster.machines.items()
+            if other != name and other not in self.damaged
+        ]
+        return all(
+            each.is_up and each.running is not None and each.running.peers.known[name].life == life
+            for each in others
+        )
+
+    def _one_well_met(self) -> Generator[float, None, NodeId]:
+        while not (names := [name for name in self._running() if self._well_met(name)]):
+            yield 0.02
+        return self._chance.choice(names)
+
+    def _begin_without_past(self, strike: Strike, name: NodeId, disk: SimulatedDisk) -> Course:
+        """The node is started on a disk that lacks what it promised. Its peers must not listen to it."""
+        self.cluster.replace_disk(name, disk)
+        yield strike.lasts
+        if not self.cluster.machines[name].is_up:
+            self.cluster.start(name)
+            host = self.cluster.machines[name].host
+            assert host is not None
+            host.on_life = lambda life: self.cluster.watch.forgetful.setdefault(life)
+            yield from self._expect_end(strike.kind, name)
+
+    def emptied_disk(self, strike: Strike) -> Course:
+        """A node loses its directory and is started anew."""
+        name = yield from self._one_well_met()
+        self.cluster.kill(name)
+        self.damaged.add(name)
+        self.excused.add(name)
+        self._strikes(strike, name)
+        yield from self._begin_without_past(strike, name, SimulatedDisk())
+
+    def old_disk(self, strike: Strike) -> Course:
+        """A node gets a copy of its disk put back that was taken in an earlier life."""
+        name = yield from self._one_well_met()
+        self.cluster.kill(name)
+        copy = self.cluster.machines[name].disk.copy()
+        self.cluster.start(name)
+        loop = self.cluster.machines[name].loop
+        while not self._well_met(name):
+            yield 0.05
+            if self.cluster.machines[name].loop is not loop and not self.cluster.machines[name].is_up:
+                yield 0.3
+        self.cluster.kill(name)
+        self.damaged.add(name)
+        self.excused.add(name)
+        self._strikes(strike, name)
+        yield from self._begin_without_past(strike, name, copy)
+
+    # Clocks
+
+    def _wrong_clock(self) -> Generator[float, None, NodeId]:
+        """Wait for all clocks to be right; return the one that will be wrong."""
+        while self.wrong_clock is not None:
+            yield 0.05
+        self.wrong_clock = self._chance.choice(self.names)
+        return self.wrong_clock
+
+    def _right_again(self, name: NodeId) -> Course:
+        """The clock is right again; what others heard of it counts for a while yet."""
+        self.cluster.set_clock(name, 0)
+        self.cluster.set_rate(name, 1.0)
+        yield 1.0
+        self.wrong_clock = None
+
+    def _offset_ms(self, amount: float) -> int:
+        far = (1_000, 3_600_000, 86_400_000, 315_360_000_000)[int(amount * 4)]
+        return self._chance.choice((-far, far))
+
+    def clock_set(self, strike: Strike) -> Course:
+        """A clock is set wrong, by a second to ten years."""
+        name = yield from self._wrong_clock()
+        offset_ms = self._offset_ms(strike.amount)
+        self.cluster.set_clock(name, offset_ms)
+        self._strikes(strike, f"{name} by {offset_ms} ms", mattered=self.cluster.machines[name].is_up)
+        yield strike.lasts
+        yield from self._right_again(name)
+
+    def clock_strobe(self, strike: Strike) -> Course:
+        """A clock jumps to and fro."""
+        name = yield from self._wrong_clock()
+        self._strikes(strike, name, mattered=self.cluster.machines[name].is_up)
+        end = self.cluster.now + strike.lasts
+        while self.cluster.now < end:
+            self.cluster.set_clock(name, self._offset_ms(self._chance.random()))
+            yield self._chance.uniform(0.005, 0.2)
+        yield from self._right_again(name)
+
+    def clock_rate(self, strike: Strike) -> Course:
+        """A machine's clocks, the monotonic one too, run too fast or too slow."""
+        name = yield from self._wrong_clock()
+        rate = (0.5, 0.9, 1.1, 2.0)[int(strike.amount * 4)]
+        self.cluster.set_rate(name, rate)
+        self._strikes(strike, f"{name} at {rate}", mattered=self.cluster.machines[name].is_up)
+        yield strike.lasts
+        yield from self._right_again(name)
+
+    # Messages
+
+    def _on_unit(
+        self, connection: Connection, to_server: bool, number: int, data: bytes
+    ) -> list[tuple[float, bytes]] | None:
+        """What becomes of one message between nodes."""
+        if connection.port != PEER_PORT:
+            return None
+        sender, receiver = connection.client, connection.server
+        if not to_server or number < GREETING_UNITS:
+            return None
+        if self._cuts and self._cuts[sender, receiver] > 0:
+            self.matters(self._cut_kinds[sender, receiver])
+        rates = self._rates
+        if not rates or (self._is_over and sender in self.core and receiver in self.core):
+            return None
+        if "message replayed" in rates:
+            self._remember(sender, receiver, data)
+        for kind, rate in rates.items():
+            is_due = kind in self._due
+            if is_due or self._mischief_chance.random() < rate:
+                copies = self._mischief(kind, connection, data)
+                if copies is not None:
+                    if is_due:
+                        self._due.remove(kind)
+                    self.struck[kind] += 1
+                    if data[KIND_OFFSET] not in HEARTBEATS:
+                        self.matters(kind)
+                    return copies
+        return None
+
+    def _remember(self, sender: NodeId, receiver: NodeId, data: bytes) -> None:
+        self._heard.setdefault((sender, receiver), deque(maxlen=REPLAYED_MAX)).append(data)
+
+    def _mischief(self, kind: str, connection: Connection, data: bytes) -> list[tuple[float, bytes]] | None:
+        """The copies of a message that arrive instead of it, and after which delay; None: this is no occasion."""
+        chance = self._mischief_chance
+        if kind == "message lost":
+            return []
+        if kind == "message twice":
+            return [(0.0, data), (chance.uniform(0.0, 0.5), data)]
+        if kind == "message late":
+            return [(chance.uniform(0.0, 0.5), data)]
+        if kind == "message damaged":
+            at = chance.randrange(len(data))
+            return [(0.0, data[:at] + bytes((data[at] ^ 1 << chance.randrange(8),)) + data[at + 1 :])]
+        sender = connection.client
+        if self.cluster.watch.forgetful and sender in self.damaged:
+            return None
+        return [
+            (0.0, data),
+            (chance.uniform(0.0, 0.1), chance.choice(self._heard[sender, connection.server])),
+        ]
+
+
+def _proven_place(disk: SimulatedDisk, chance: random.Random) -> tuple[str, int] | None:
+    """A byte of the journal that is proven to have been synced."""
+    try:
+        journal = Journal.open(disk.copy(), owner=_owner_of(disk))
+    except BaseException:  # noqa: BLE001 (It is not readable now: it is being written.)
+        return None
+    places = []
+    for segment, later in zip(journal.segments, [*journal.segments[1:], None], strict=True):
+        end = segment.mark.end if later is None else later.header.previous_end
+        if end > SEGMENT_HEADER_BYTES:
+            places.append((segment.name, chance.randrange(SEGMENT_HEADER_BYTES, end)))
+    return chance.choice(places) if places else None
+
+
+def _owner_of(disk: SimulatedDisk) -> int:
+    """Whose journal it is: as the header of its first segment says."""
+    for name in disk.names():
+        if name.startswith("journal-"):
+            header = SegmentHeader.decode(disk.open(name).read(PAGE_BYTES, 0))
+            if isinstance(header, SegmentHeader):
+                return header.owner
+    return 0
+
+
+_COURSES: dict[str, Callable[[Faults, Strike], Course]] = {
+    "isolated node": Faults.isolated_node,
+    "deaf node": Faults.deaf_node,
+    "mute node": Faults.mute_node,
+    "split": Faults.split,
+    "ring": Faults.ring,
+    "bridge": Faults.bridge,
+    "chain": Faults.chain,
+    "flapping link": Faults.flapping_link,
+    "swizzle": Faults.swizzle,
+    "slow links": Faults.slow_links,
+    "cut client": Faults.cut_client,
+    "killed node": Faults.killed_node,
+    "killed leader": Faults.killed_leader,
+    "all killed": Faults.all_killed,
+    "power lost": Faults.power_lost,
+    "power lost everywhere": Faults.power_lost_everywhere,
+    "crash while writing": Faults.crash_while_writing,
+    "paused node": Faults.paused_node,
+    "paused leader": Faults.paused_leader,
+    "stalled node": Faults.stalled_node,
+    "slow disk": Faults.slow_disk,
+    "stuck disk": Faults.stuck_disk,
+    "failed sync": Faults.failed_sync,
+    "failed write": Faults.failed_write,
+    "full disk": Faults.full_disk,
+    "rotten disk": Faults.rotten_disk,
+    "emptied disk": Faults.emptied_disk,
+    "old disk": Faults.old_disk,
+    "clock set": Faults.clock_set,
+    "clock strobe": Faults.clock_strobe,
+    "clock rate": Faults.clock_rate,
+}

@@ -1,0 +1,678 @@
+"""Sabotages: known ways to break the protocol, one switch each. The laboratory must find every one of them.
+
+A sabotage puts another function in the place of one of the database's, in this process, for as long as it is applied; the
+database itself knows nothing of it. Each is something that somebody might write, or did write, by mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sofadb.database.replies import Reply
+from sofadb.database.runs import Group, Transaction
+from sofadb.node.driver import Driver
+from sofadb.node.node import Node
+from sofadb.node.peers import Peer, Peers
+from sofadb.paxos.acceptor import Acceptor, Answer
+from sofadb.paxos.ballot import NO_BALLOT, Instance
+from sofadb.paxos.campaigning import Campaigning
+from sofadb.paxos.clocks import Clocks
+from sofadb.paxos.confirming import Confirming
+from sofadb.paxos.effects import Deliver, Save, Send, Serve, Teach
+from sofadb.paxos.events import Read
+from sofadb.paxos.leading import Leading
+from sofadb.paxos.learner import Learner
+from sofadb.paxos.messages import Accept, Accepted, Ask, GrantRead, Prepare, Promise
+from sofadb.paxos.outbox import Outbox
+from sofadb.paxos.proposer import Proposer
+from sofadb.paxos.reading import Reading
+from sofadb.paxos.records import Acceptance, Learned, Promised
+from sofadb.paxos.replica import Replica
+from sofadb.paxos.sequence import Sequence
+from sofadb.paxos.sessions import Sessions
+from sofadb.paxos.values import Configuration, Entry, Value
+from sofadb.server.connection import Connection, Work
+from sofadb.storage import segment
+from sofadb.storage.files import StorageError
+from sofadb.storage.identity import Identity
+from sofadb.storage.journal import Journal
+from sofadb.storage.segment import Rot
+
+from .disk import SimulatedDisk, SimulatedFile
+
+Patch = Callable[[Any, str, Any], None]
+"""Puts something in the place of an attribute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sabotage:
+    """One way to break things."""
+
+    name: str
+    about: str
+    apply: Callable[[Patch], None]
+
+
+SABOTAGES: dict[str, Sabotage] = {}
+
+
+def _sabotage(function: Callable[[Patch], None]) -> Callable[[Patch], None]:
+    """Enter a function in the list, under its own name."""
+    name = function.__name__.replace("_", "-")
+    assert function.__doc__ is not None
+    SABOTAGES[name] = Sabotage(name, " ".join(function.__doc__.split()), function)
+    return function
+
+
+@contextmanager
+def applied(name: str | None) -> Iterator[None]:
+    """While this lasts, that sabotage is at work in this process (None: none is)."""
+    undo: list[tuple[Any, str, Any]] = []
+
+    def patch(owner: Any, attribute: str, value: Any) -> None:
+        undo.append((owner, attribute, owner.__dict__[attribute]))
+        setattr(owner, attribute, value)
+
+    try:
+        if name is not None:
+            SABOTAGES[name].apply(patch)
+        yield
+    finally:
+        for owner, attribute, value in reversed(undo):
+            setattr(owner, attribute, value)
+
+
+# The acceptor
+
+
+@_sabotage
+def acceptor_forgets_its_promise(patch: Patch) -> None:
+    """At its restart an acceptor takes back its acceptances and not its promises."""
+    original = Acceptor.restore
+
+    def restore(self: Acceptor, record: Promised | Acceptance) -> None:
+        if isinstance(record, Acceptance):
+            original(self, record)
+
+    patch(Acceptor, "restore", restore)
+
+
+@_sabotage
+def acceptor_forgets_what_it_accepted(patch: Patch) -> None:
+    """At its restart an acceptor takes back its promises and not its acceptances."""
+
+    def restore(self: Acceptor, record: Promised | Acceptance) -> None:
+        self.promised = max(self.promised, record.ballot)
+
+    patch(Acceptor, "restore", restore)
+
+
+@_sabotage
+def answers_before_its_write_is_stable(patch: Patch) -> None:
+    """What should wait for the disk leaves at once."""
+
+    def save(self: Driver, save: Save) -> None:
+        self.world.save(save.records, lambda: None)
+        for effect in save.then:
+            self._perform[type(effect)](effect)
+
+    patch(Driver, "_save", save)
+
+
+@_sabotage
+def promise_is_not_recorded(patch: Patch) -> None:
+    """An acceptor promises, and writes nothing down."""
+    original = Acceptor.on_prepare
+
+    def on_prepare(self: Acceptor, prepare: Prepare, clock: int) -> Any:
+        answer = original(self, prepare, clock)
+        own = self.promised.node == prepare.ballot.node and prepare.ballot.round == 0
+        return answer if own or not isinstance(answer, Answer) else Answer(None, answer.message)
+
+    def start(self: Campaigning) -> None:
+        replica = self.replica
+        prepare = Prepare(self.ballot, self.proposer.first)
+        answer = replica.acceptor.on_prepare(prepare, replica.moment.clock)
+        assert isinstance(answer, Answer)
+        requests = tuple(Send(node, prepare) for node in replica.others())
+        replica.save((), (*requests, Send(replica.me, answer.message)))
+
+    patch(Acceptor, "on_prepare", on_prepare)
+    patch(Campaigning, "start", start)
+
+
+@_sabotage
+def acceptance_is_not_recorded(patch: Patch) -> None:
+    """An acceptor accepts, and writes nothing down."""
+    original = Acceptor.on_accept
+
+    def on_accept(self: Acceptor, accept: Accept) -> Any:
+        answer = original(self, accept)
+        return Answer(None, answer.message) if isinstance(answer, Answer) else answer
+
+    patch(Acceptor, "on_accept", on_accept)
+
+
+@_sabotage
+def accepts_below_its_promise(patch: Patch) -> None:
+    """An acceptor that promised a higher number accepts a lower one all the same."""
+    original = Replica._on_accept
+
+    def on_accept(self: Replica, sender: str, accept: Accept) -> None:
+        if accept.ballot.node == sender and accept.ballot < self.acceptor.promised:
+            promised, self.acceptor.promised = self.acceptor.promised, accept.ballot
+            answer = self.acceptor.on_accept(accept)
+            self.acceptor.promised = promised
+            if isinstance(answer, Answer):
+                self.answer(sender, answer)
+        else:
+            original(self, sender, accept)
+
+    patch(Replica, "_on_accept", on_accept)
+
+
+@_sabotage
+def promises_a_lower_number(patch: Patch) -> None:
+    """An acceptor answers any prepare request with a promise, whatever it promised before."""
+    original = Acceptor.on_prepare
+
+    def on_prepare(self: Acceptor, prepare: Prepare, clock: int) -> Any:
+        if prepare.ballot < self.promised:
+            self.promised = NO_BALLOT
+        return original(self, prepare, clock)
+
+    patch(Acceptor, "on_prepare", on_prepare)
+
+
+@_sabotage
+def acceptance_is_no_promise(patch: Patch) -> None:
+    """Accepting a number does not keep an acceptor from accepting a lower one afterwards."""
+    original = Acceptor.on_accept
+
+    def on_accept(self: Acceptor, accept: Accept) -> Any:
+        promised = self.promised
+        answer = original(self, accept)
+        self.promised = promised
+        return answer
+
+    patch(Acceptor, "on_accept", on_accept)
+
+
+@_sabotage
+def promise_reports_nothing(patch: Patch) -> None:
+    """A promise comes without what was accepted before."""
+    patch(Acceptor, "_report", lambda self, first: ((), None))
+
+
+@_sabotage
+def long_report_is_cut_off(patch: Patch) -> None:
+    """A report that is too long for one message ends in the middle and says that it is whole."""
+    original = Acceptor._report
+
+    def report(self: Acceptor, first: Instance) -> Any:
+        return original(self, first)[0], None
+
+    patch(Acceptor, "_report", report)
+
+
+# The proposer and the learner
+
+
+@_sabotage
+def own_value_over_a_reported_one(patch: Patch) -> None:
+    """A proposer proposes what it wants although a value was reported."""
+
+    def value_for(self: Proposer, instance: Instance, wanted: Value) -> Value:
+        return self.proposed.setdefault(instance, wanted)
+
+    patch(Proposer, "value_for", value_for)
+
+
+@_sabotage
+def lowest_report_wins(patch: Patch) -> None:
+    """Of several reports a proposer takes the one with the lowest number."""
+    original = Proposer.on_promise
+
+    def on_promise(self: Proposer, node: str, promise: Promise) -> None:
+        before = dict(self.highest)
+        original(self, node, promise)
+        for instance, held in before.items():
+            self.highest[instance] = min(held, self.highest[instance], key=lambda each: each[0])
+
+    patch(Proposer, "on_promise", on_promise)
+
+
+@_sabotage
+def one_less_than_a_majority(patch: Patch) -> None:
+    """A quorum is one less than a majority (but at least one)."""
+    patch(Configuration, "quorum", property(lambda self: max(1, len(self.acceptors) // 2)))
+
+
+@_sabotage
+def answers_are_counted_not_nodes(patch: Patch) -> None:
+    """A repeated acceptance counts like one of another acceptor."""
+    counts: dict[tuple[int, Any, Any], int] = {}
+
+    def on_accepted(
+        self: Learner, node: str, ballot: Any, instance: Any, configuration: Configuration
+    ) -> bool:
+        self.accepted_by.setdefault((instance, ballot), set()).add(node)
+        key = (id(self), instance, ballot)
+        counts[key] = counts.get(key, 0) + 1
+        return counts[key] >= configuration.quorum
+
+    patch(Learner, "on_accepted", on_accepted)
+
+
+@_sabotage
+def acceptances_of_different_ballots_add_up(patch: Patch) -> None:
+    """The leader counts acceptances of an earlier ballot of its own with those of the present one."""
+    original = Leading.on_accepted
+
+    def on_accepted(self: Leading, sender: str, accepted: Accepted) -> None:
+        original(self, sender, replace(accepted, ballot=self.ballot))
+
+    patch(Leading, "on_accepted", on_accepted)
+
+
+@_sabotage
+def gaps_are_not_filled(patch: Patch) -> None:
+    """A new leader leaves instances empty that nobody reported."""
+    original = Leading._propose
+
+    def propose(self: Leading, wanted: Value) -> Value:
+        is_gap = self.next < self.proposer.last_reported and self.next not in self.proposer.highest
+        if is_gap and wanted.is_no_op:
+            self.next = Instance(self.next + 1)
+            return wanted
+        return original(self, wanted)
+
+    patch(Leading, "_propose", propose)
+
+
+@_sabotage
+def ballot_is_used_again(patch: Patch) -> None:
+    """A candidate does not remember its ballot in stable storage before it asks."""
+
+    def start(self: Campaigning) -> None:
+        replica = self.replica
+        prepare = Prepare(self.ballot, self.proposer.first)
+        answer = replica.acceptor.on_prepare(prepare, replica.moment.clock)
+        assert isinstance(answer, Answer)
+        assert answer.record is not None
+        for node in replica.others():
+            replica.emit(Send(node, prepare))
+        replica.save((answer.record,), (Send(replica.me, answer.message),))
+
+    patch(Campaigning, "start", start)
+
+
+@_sabotage
+def proposes_beyond_alpha(patch: Patch) -> None:
+    """A leader proposes as far ahead as it likes."""
+
+    def pump(self: Leading) -> None:
+        for entry in self.replica.outbox.number(self.replica.settings.queue_bytes_max):
+            self._enqueue(entry)
+        if self.own_first is None:
+            self.own_first = self.next
+            self._propose(Value(self._now(), self._batch()))
+        while self.queue:
+            self._propose(Value(self._now(), self._batch()))
+
+    patch(Leading, "pump", pump)
+
+
+@_sabotage
+def applied_before_it_is_chosen(patch: Patch) -> None:
+    """A follower takes for chosen what it has accepted."""
+    original = Replica._on_accept
+
+    def on_accept(self: Replica, sender: str, accept: Accept) -> None:
+        original(self, sender, accept)
+        if self.acceptor.value_accepted(accept.instance, accept.ballot) is not None:
+            self.sequence.learn(accept.instance, accept.value)
+            self.settle()
+
+    patch(Replica, "_on_accept", on_accept)
+
+
+@_sabotage
+def any_acceptance_is_taken_for_chosen(patch: Patch) -> None:
+    """Told how far everything is chosen, a follower takes what it accepted there under whatever ballot."""
+
+    def value_accepted(self: Acceptor, instance: Instance, ballot: Any) -> Value | None:
+        acceptance = self.accepted.get(instance)
+        return None if acceptance is None else acceptance.value
+
+    patch(Acceptor, "value_accepted", value_accepted)
+
+
+@_sabotage
+def holes_are_skipped(patch: Patch) -> None:
+    """A replica that misses a value goes on with the one behind it."""
+    original = Sequence.take
+
+    def take(self: Sequence) -> Any:
+        if self.ahead and Instance(self.watermark + 1) not in self.ahead:
+            self.watermark = Instance(min(self.ahead) - 1)
+        return original(self)
+
+    patch(Sequence, "take", take)
+
+
+@_sabotage
+def teaches_before_it_has_written(patch: Patch) -> None:
+    """A replica reads back what it teaches before all that is on its way to the disk is there."""
+    original = Replica._on_ask
+
+    def on_ask(self: Replica, sender: str, ask: Ask) -> None:
+        if 1 <= ask.first < self.sequence.tail_first:
+            self.emit(Teach(sender, ask.first, Instance(self.sequence.tail_first - 1)))
+        else:
+            original(self, sender, ask)
+
+    patch(Replica, "_on_ask", on_ask)
+
+
+# Reads
+
+
+@_sabotage
+def reads_without_confirming(patch: Patch) -> None:
+    """A leader answers reads without asking anybody whether it still leads."""
+    patch(Confirming, "confirmed", lambda self, configurations: self.number)
+
+
+@_sabotage
+def fresh_leader_reads_at_once(patch: Patch) -> None:
+    """A leader answers reads before anything of its own is chosen."""
+    patch(Leading, "is_established", property(lambda self: True))
+
+
+@_sabotage
+def reads_join_a_round_under_way(patch: Patch) -> None:
+    """A read is answered by a confirmation that was asked for before the read came."""
+    original = Confirming.start
+
+    def start(self: Confirming, watermark: Instance, with_readers: bool) -> int:
+        if self.rounds and self.next_readers:
+            self.rounds[0].readers.extend(self.next_readers)
+            self.next_readers = {}
+        return original(self, watermark, with_readers)
+
+    def on_ask_read(self: Leading, sender: str, ask: Any) -> None:
+        from sofadb.paxos.confirming import Reader
+
+        if self.confirming.rounds:
+            self.confirming.rounds[0].readers.append(Reader(sender, ask))
+        else:
+            self.confirming.next_readers[Reader(sender, ask)] = None
+            self._maybe_start_round()
+
+    patch(Confirming, "start", start)
+    patch(Leading, "on_ask_read", on_ask_read)
+
+
+@_sabotage
+def reads_from_a_state_behind(patch: Patch) -> None:
+    """A read is answered as soon as it is granted, however far the state is."""
+    original = Reading.answers
+
+    def answers(self: Reading, watermark: Instance) -> list[Serve]:
+        return original(self, Instance(1 << 60))
+
+    patch(Reading, "answers", answers)
+
+
+@_sabotage
+def reads_ask_nobody(patch: Patch) -> None:
+    """Any node answers reads from its own state."""
+
+    def on_read(self: Replica, event: Read) -> None:
+        self.emit(Serve((event.token,), 0))
+
+    patch(Replica, "_on_read", on_read)
+
+
+@_sabotage
+def grant_to_an_earlier_life(patch: Patch) -> None:
+    """A node takes what was granted to it before it was restarted."""
+    original = Reading.on_grant
+
+    def on_grant(self: Reading, grant: GrantRead) -> None:
+        original(self, replace(grant, incarnation=self.incarnation))
+
+    patch(Reading, "on_grant", on_grant)
+
+
+# Sessions
+
+
+@_sabotage
+def forwarded_command_takes_effect_twice(patch: Patch) -> None:
+    """What was sent again and chosen again is applied again."""
+
+    def admit(self: Sessions, entry: Entry) -> bool:
+        incarnation, sequence = self.last.get(entry.node, (0, 0))
+        if entry.incarnation < incarnation or (
+            entry.incarnation == incarnation and entry.sequence > sequence + 1
+        ):
+            return False
+        self.last[entry.node] = (entry.incarnation, max(sequence, entry.sequence))
+        return True
+
+    patch(Sessions, "admit", admit)
+
+
+@_sabotage
+def commands_overtake_one_another(patch: Patch) -> None:
+    """A command takes effect although one before it, of the same session, has not."""
+
+    def is_next(self: Sessions, entry: Entry) -> bool:
+        return (entry.incarnation, entry.sequence) > self.last.get(entry.node, (0, 0))
+
+    patch(Sessions, "is_next", is_next)
+
+
+@_sabotage
+def sent_again_under_another_number(patch: Patch) -> None:
+    """What is sent again after a change of leaders gets a new number."""
+    original = Outbox.resend
+
+    def resend(self: Outbox, bytes_max: int) -> list[list[Entry]]:
+        for submission in self.sent:
+            self.sequence += 1
+            assert submission.entry is not None
+            submission.entry = submission.entry._replace(sequence=self.sequence)
+        return original(self, bytes_max)
+
+    patch(Outbox, "resend", resend)
+
+
+@_sabotage
+def refused_although_it_was_sent(patch: Patch) -> None:
+    """A client is told that its command was certainly not done, though it is under way."""
+    original = Outbox.abandon
+
+    def abandon(self: Outbox, now: float, patience: float) -> tuple[list[int], list[int]]:
+        never, unknown = original(self, now, min(patience, 300.0))
+        return never + unknown, []
+
+    patch(Outbox, "abandon", abandon)
+
+
+@_sabotage
+def start_counter_stands_still(patch: Patch) -> None:
+    """A node's second life has the number of its first."""
+    original = Identity.born
+
+    def born(self: Identity, life: str) -> Identity:
+        identity = original(self, life)
+        return replace(identity, starts=1)
+
+    patch(Identity, "born", born)
+
+
+# Time
+
+
+@_sabotage
+def expiry_by_the_local_clock(patch: Patch) -> None:
+    """Each replica applies a batch at the time that its own clock shows."""
+    original = Node.deliver
+
+    def deliver(self: Node, deliver: Deliver) -> None:
+        original(self, replace(deliver, time=self.driver.world.moment().clock))
+
+    patch(Node, "deliver", deliver)
+
+
+@_sabotage
+def time_runs_backwards(patch: Patch) -> None:
+    """The time is what the last batch says, earlier or later than the one before."""
+    original = Replica._deliver
+
+    def deliver(self: Replica, instance: Instance, value: Value) -> None:
+        self.time = 0
+        original(self, instance, value)
+
+    def now(self: Leading) -> int:
+        replica = self.replica
+        return replica.clocks.bounded(replica.membership.at(self.next).acceptors)
+
+    patch(Replica, "_deliver", deliver)
+    patch(Leading, "_now", now)
+
+
+@_sabotage
+def one_clock_decides(patch: Patch) -> None:
+    """The leader stamps by its own clock, whatever the others' show."""
+    patch(Clocks, "bounded", lambda self, acceptors: self.moment.clock)
+
+
+# Storage
+
+
+@_sabotage
+def nothing_is_synced(patch: Patch) -> None:
+    """Blocks are written and not synced."""
+    original = SimulatedFile.sync
+
+    def sync(self: SimulatedFile) -> None:
+        if not self.name.startswith("journal-"):
+            original(self)
+
+    patch(SimulatedFile, "sync", sync)
+
+
+@_sabotage
+def directory_is_not_synced(patch: Patch) -> None:
+    """A new segment's name is not made durable."""
+
+    def sync_directory(self: SimulatedDisk) -> None:
+        self.count("sync directory", "")
+        self.stable.update({name: self.latest[name] for name in self.latest if not name.endswith(".seg")})
+
+    patch(SimulatedDisk, "sync_directory", sync_directory)
+
+
+@_sabotage
+def failed_sync_is_tried_again(patch: Patch) -> None:
+    """After a failed sync the node syncs once more, which succeeds."""
+    original = SimulatedFile.sync
+
+    def sync(self: SimulatedFile) -> None:
+        try:
+            original(self)
+        except StorageError:
+            original(self)
+
+    patch(SimulatedFile, "sync", sync)
+
+
+@_sabotage
+def torn_record_is_accepted(patch: Patch) -> None:
+    """Checksums of the journal are not looked at."""
+    patch(segment, "crc32c", lambda data, value=0: 0)
+
+
+@_sabotage
+def damage_is_skipped(patch: Patch) -> None:
+    """Damage in the journal is taken for its end, and what lies behind it for nothing."""
+    original = Journal._recover_segment
+
+    def recover_segment(self: Journal, found: Any, later: Any, last_key: int) -> Any:
+        try:
+            return (yield from original(self, found, later, last_key))
+        except Rot:
+            self._last = self.files.open(found.name)
+            return last_key
+
+    patch(Journal, "_recover_segment", recover_segment)
+
+
+@_sabotage
+def empty_disk_votes(patch: Patch) -> None:
+    """Nobody minds that a node has lost what it promised."""
+    patch(Peers, "problem_of_ours", lambda self, greeting: "")
+    patch(Peer, "problem_with", lambda self, life: "")
+
+
+@_sabotage
+def learned_values_are_not_written(patch: Patch) -> None:
+    """A replica that learned a value writes down how far it has come, and not the value."""
+    original = Driver._save
+
+    def save(self: Driver, save: Save) -> None:
+        kept = tuple(record for record in save.records if not isinstance(record, Learned))
+        original(self, Save(kept, save.then))
+
+    patch(Driver, "_save", save)
+
+
+# The database and its front
+
+
+@_sabotage
+def exec_does_not_look_at_watched_keys(patch: Patch) -> None:
+    """EXEC is done although a watched key has changed."""
+    original = Transaction.__init__
+
+    def init(self: Transaction, watched: Any, groups: Any) -> None:
+        original(self, (), groups)
+
+    patch(Transaction, "__init__", init)
+
+
+@_sabotage
+def half_of_a_transaction(patch: Patch) -> None:
+    """On the replicas that are not its client's, a transaction ends after its first command."""
+    original = Transaction.execute
+
+    def execute(self: Transaction, database: Any) -> list[Reply]:
+        if type(self) is Transaction:
+            groups = [Group(number, calls[:1], raw) for number, calls, raw in self.groups[:1]]
+            return original(Transaction(self.watched, groups), database)
+        return original(self, database)
+
+    patch(Transaction, "execute", execute)
+
+
+@_sabotage
+def reads_do_not_wait_for_writes_before_them(patch: Patch) -> None:
+    """A read of a pipeline does not wait for the writes before it."""
+    original = Connection._begin
+
+    def begin(self: Connection, run: Any) -> None:
+        work = Work(self, run)
+        if not work.needs_log and self._carrier is not None and not self._is_alone:
+            self._flight.append(work)
+            self.state.node.read(work)
+        else:
+            original(self, run)
+
+    patch(Connection, "_begin", begin)

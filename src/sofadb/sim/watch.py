@@ -1,0 +1,223 @@
+"""The watch: sees every step of every replica, and has the invariants judged.
+
+A watched node is the production node; between its parts stand functions of the watch that look and pass on. The watch sees each
+event with its effects, each message as it leaves, each record when it has become stable, each value when it is applied and each
+read when it is answered. It changes nothing.
+
+It also keeps the trace: a running checksum of what happened, for telling whether two runs are the same, and, if somebody
+wants to read it, the story.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+from zlib import crc32
+
+from sofadb.node.driver import Driver
+from sofadb.node.live import LiveWorld
+from sofadb.node.node import Node
+from sofadb.paxos import (
+    NO_BALLOT,
+    Configuration,
+    Deliver,
+    Effect,
+    Event,
+    Message,
+    Moment,
+    NodeId,
+    Read,
+    Received,
+    Record,
+    Recovered,
+    Replica,
+    Serve,
+    Started,
+)
+from sofadb.paxos.leading import Leading
+
+from .invariants import (
+    Ledger,
+    Life,
+    Violation,
+    message_leaves,
+    nothing_is_forgotten,
+    one_leader_per_ballot,
+    promise_never_falls,
+    reads_see_what_was_known,
+    record_became_stable,
+    states_are_equal,
+    the_forgetful_take_no_part,
+    time_is_bounded,
+    value_was_applied,
+)
+
+DIGEST_EVERY = 4
+"""States are compared after every so many instances (and by whoever asks, at the end)."""
+
+
+class Recorder(Protocol):
+    """Whoever writes down what happened, for instance to have it judged by the specification."""
+
+    def stepped(self, node: str, event: Event, effects: list[Effect]) -> None: ...
+
+    def stable(self, node: str, records: tuple[Record, ...]) -> None: ...
+
+    def crashed(self, node: str) -> None: ...
+
+    def restarted(self, node: str) -> None: ...
+
+
+class Watch:
+    """Over one cluster. A violation found is raised at once, and also kept: nobody can swallow it."""
+
+    def __init__(self, configuration: Configuration, alpha: int, now: Callable[[], float]) -> None:
+        """`now` is the simulated time in seconds."""
+        self.ledger = Ledger(configuration, alpha)
+        self.now = now
+        self.violation: Violation | None = None
+        self.forgetful: dict[str, None] = {}
+        """The ids of lives that were begun on a disk that had lost its past."""
+        self.right_time: Callable[[], tuple[int, int]] | None = None
+        """The right time and how far ahead of it a stamp may be (milliseconds), while few enough clocks are wrong."""
+        self.steps = 0
+        self.trace = 0
+        """A checksum of everything that happened so far."""
+        self.story: Callable[[str, object, list[Effect]], None] | None = None
+        self.recorder: Recorder | None = None
+        self.leaders_seen = 0
+
+    def found(self, violation: Violation) -> Violation:
+        """Keep what was found first."""
+        if self.violation is None:
+            self.violation = violation
+        return violation
+
+    def ended(self, node: NodeId) -> None:
+        """The process of `node` is no more."""
+        if self.recorder is not None:
+            self.recorder.crashed(node)
+
+    def driver(self, replica: Replica, world: LiveWorld, node: Node) -> Driver:
+        """In the place of `Driver(...)`: one that is watched."""
+        return _Watched(self, replica, world, node).driver
+
+
+class _Watched:
+    """One life of one node."""
+
+    def __init__(self, watch: Watch, replica: Replica, world: LiveWorld, node: Node) -> None:
+        self.watch = watch
+        self.replica = replica
+        self.world = world
+        self.node = node
+        self.life: Life = (replica.me, replica.outbox.incarnation)
+        self.promised = NO_BALLOT
+        self.phase: object = None
+        self.applied = 0
+        self.floors: dict[int, int] = {}
+        """For each read that waits, what was known when it was asked."""
+        self._step, replica.step = replica.step, self.step  # type: ignore[method-assign]
+        self._send, world.send = world.send, self.send  # type: ignore[method-assign]
+        self._save, world.save = world.save, self.save  # type: ignore[method-assign]
+        self._deliver, node.deliver = node.deliver, self.deliver  # type: ignore[method-assign]
+        self._serve, node.serve = node.serve, self.serve  # type: ignore[method-assign]
+        self.driver = Driver(replica, world, node)
+        if watch.recorder is not None:
+            watch.recorder.restarted(replica.me)
+
+    def step(self, event: Event, moment: Moment) -> list[Effect]:
+        watch, replica = self.watch, self.replica
+        me = replica.me
+        effects = self._step(event, moment)
+        watch.steps += 1
+        try:
+            self._judge(event)
+        except Violation as violation:
+            raise watch.found(violation) from None
+        what = event.message if type(event) is Received else event
+        words = f"{watch.now():.9f}{me}{type(what).__name__}{replica.sequence.watermark}{len(effects)}"
+        watch.trace = crc32(words.encode(), watch.trace)
+        if watch.story is not None:
+            watch.story(me, event, effects)
+        if watch.recorder is not None:
+            watch.recorder.stepped(me, event, effects)
+        return effects
+
+    def _judge(self, event: Event) -> None:
+        ledger, replica = self.watch.ledger, self.replica
+        kind = type(event)
+        if kind is Received:
+            if event.sender == replica.me:  # type: ignore[union-attr]
+                message_leaves(ledger, self.life, event.message)  # type: ignore[union-attr]
+            elif self.watch.forgetful:
+                self._judge_sender(event.sender)  # type: ignore[union-attr]
+        elif kind is Read:
+            self.floors[event.token] = ledger.visible  # type: ignore[union-attr]
+        elif kind is Recovered:
+            record_became_stable(ledger, replica.me, event.record, is_new=False)  # type: ignore[union-attr]
+        elif kind is Started and self.world.peers.myself.life.id not in self.watch.forgetful:
+            nothing_is_forgotten(ledger, replica.me, replica.acceptor)
+        promised = replica.acceptor.promised
+        if promised is not self.promised:
+            promise_never_falls(replica.me, self.promised, promised)
+            self.promised = promised
+        phase = replica.phase
+        if phase is not self.phase:
+            self.phase = phase
+            if isinstance(phase, Leading):
+                self.watch.leaders_seen += 1
+                one_leader_per_ballot(ledger, self.life, phase.ballot)
+
+    def _judge_sender(self, sender: NodeId) -> None:
+        life = self.world.peers.known[sender].life
+        if life is not None:
+            the_forgetful_take_no_part(self.replica.me, sender, life.id, self.watch.forgetful)
+
+    def send(self, to: NodeId, message: Message) -> None:
+        try:
+            message_leaves(self.watch.ledger, self.life, message)
+        except Violation as violation:
+            raise self.watch.found(violation) from None
+        self._send(to, message)
+
+    def save(self, records: tuple[Record, ...], done: Callable[[], None]) -> None:
+        self._save(records, lambda: self.stable(records, done))
+
+    def stable(self, records: tuple[Record, ...], done: Callable[[], None]) -> None:
+        try:
+            for record in records:
+                record_became_stable(self.watch.ledger, self.replica.me, record)
+        except Violation as violation:
+            raise self.watch.found(violation) from None
+        if self.watch.recorder is not None and records:
+            self.watch.recorder.stable(self.replica.me, records)
+        done()
+
+    def deliver(self, deliver: Deliver) -> None:
+        watch, ledger = self.watch, self.watch.ledger
+        me, instance = self.replica.me, deliver.instance
+        try:
+            is_first = instance not in ledger.delivered
+            value_was_applied(ledger, me, self.applied, deliver)
+            if is_first and watch.right_time is not None:
+                right, bound = watch.right_time()
+                time_is_bounded(instance, deliver.time, right, bound)
+            self.applied = instance
+            self._deliver(deliver)
+            if instance % DIGEST_EVERY == 0:
+                states_are_equal(ledger, me, instance, self.node.database.digest())
+        except Violation as violation:
+            raise watch.found(violation) from None
+        if any(token is not None for token, _ in deliver.entries):
+            ledger.visible = max(ledger.visible, instance)
+
+    def serve(self, serve: Serve) -> None:
+        ledger = self.watch.ledger
+        for token in serve.tokens:
+            try:
+                reads_see_what_was_known(self.replica.me, self.floors.pop(token), self.node.applied)
+            except Violation as violation:
+                raise self.watch.found(violation) from None
+        ledger.visible = max(ledger.visible, self.node.applied)
+        self._serve(serve)

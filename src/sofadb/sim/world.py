@@ -1,0 +1,276 @@
+"""One run: a plan, carried out and judged.
+
+At first it is rough: clients ask, faults strike, the network makes mischief. Then a random quorum heals and the rest stays
+broken, perhaps for ever. That quorum must finish everything asked of it: every client is answered, new requests are served,
+its nodes come to the same state, and reads from each of them, with all that the clients saw before, make a history that the
+checkers accept.
+
+The invariants are judged all the while (`watch`); the first violation ends the run.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sofadb.node.host import EXIT_INVARIANT
+from sofadb.unlikely import choose_by, never
+
+from .checker import check as check_registers
+from .checkers import bank, expiry, lists
+from .clients import Client, Lost, Records
+from .cluster import CLIENT_PORT, Cluster
+from .faults import Faults
+from .invariants import Violation, states_are_equal
+from .loop import ProcessLoop
+from .plan import Plan
+
+BEGIN_S = 0.3
+"""When clients begin."""
+HEAL_S_MAX = 40.0
+"""So long after it began to heal, everything must be finished."""
+LAST_REQUESTS = 3
+"""So many requests of each client must succeed once it has healed."""
+CHANCE_OF_UNLIKELY = 0.25
+"""How often the unlikely is chosen at a point that is active."""
+RARE = {
+    "step down": 0.01,
+    "early timeout": 0.02,
+    "link broken": 0.01,
+    "message lost": 0.05,
+    "too much unsaved": 0.1,
+}
+"""Points where a quarter of the time would leave nothing else."""
+TIME_BOUND_MS = 700
+"""The bound on stamps (rule P5), and what a clock may lose while it is asked."""
+LATE_MS = 8_000.0
+"""So much later than it should a key may be gone while a cluster finds itself again."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a run."""
+
+    plan: Plan
+    violation: Violation | None = None
+    struck: Counter[str] = field(default_factory=Counter)
+    mattered: Counter[str] = field(default_factory=Counter)
+    chosen: Counter[str] = field(default_factory=Counter)
+    """How often the unlikely was chosen, at each point."""
+    steps: int = 0
+    """Of replicas."""
+    simulated_s: float = 0.0
+    instances: int = 0
+    answers: int = 0
+    leaders: int = 0
+    trace: int = 0
+    """A checksum of the run: equal if and only if, in all likelihood, the runs are."""
+
+
+def run(
+    plan: Plan,
+    tell: Callable[[float, str], None] | None = None,
+    prepare: Callable[[World], object] | None = None,
+) -> Outcome:
+    """Carry out a plan. `tell` is told, with the time, what happens in the world; `prepare` may look at the world first."""
+    world = World(plan, tell)
+    outcome = Outcome(plan)
+    try:
+        if prepare is not None:
+            prepare(world)
+        choose_by(world.choose)
+        world.live()
+    except Violation as violation:
+        outcome.violation = violation
+    except AssertionError as broken:
+        outcome.violation = Violation("the_laboratory_works", repr(broken))
+    finally:
+        choose_by(never)
+        world.cluster.close()
+    outcome.struck, outcome.mattered = world.faults.struck, world.faults.mattered
+    outcome.chosen = world.chosen
+    watch = world.cluster.watch
+    outcome.steps, outcome.trace, outcome.leaders = watch.steps, watch.trace, watch.leaders_seen
+    outcome.simulated_s = world.cluster.now
+    outcome.instances, outcome.answers = len(watch.ledger.delivered), world.records.answered
+    return outcome
+
+
+class World:
+    """A cluster, its clients and its faults."""
+
+    def __init__(self, plan: Plan, tell: Callable[[float, str], None] | None = None) -> None:
+        self.plan = plan
+        self._tell = tell
+        self.cluster = Cluster(
+            str(plan.seed), plan.names, plan.settings, plan.segment_bytes, latency_s=plan.latency_s
+        )
+        self.records = Records()
+        self.clients = [self._client(number) for number in range(1, plan.clients + 1)]
+        self.faults = Faults(plan, self.cluster, self.clients, self.tell)
+        self.core: tuple[str, ...] = ()
+        self.chosen: Counter[str] = Counter()
+        self._points = frozenset(plan.points)
+        self._chance = random.Random(f"{plan.seed}/unlikely")
+        self.cluster.watch.right_time = self._right_time
+
+    def tell(self, text: str) -> None:
+        """Something happens that is worth a line."""
+        if self._tell is not None:
+            self._tell(self.cluster.now, text)
+
+    def choose(self, point: str) -> bool:
+        """Whether the unlikely happens."""
+        if point not in self._points or self._chance.random() >= RARE.get(point, CHANCE_OF_UNLIKELY):
+            return False
+        self.chosen[point] += 1
+        return True
+
+    def _right_time(self) -> tuple[int, int]:
+        bound_ms = 10**15 if self.plan.nodes == 1 else TIME_BOUND_MS
+        return self.cluster.right_clock_ms, bound_ms
+
+    def _client(self, number: int) -> Client:
+        name = f"c{number}"
+        loop = ProcessLoop(self.cluster.simulation, name, self.cluster.network)
+        chance = random.Random(f"{self.plan.seed}/{name}")
+
+        def where() -> tuple[str, int]:
+            node = chance.choice(self.core or self.plan.names)
+            return self.cluster.machines[node].address, CLIENT_PORT
+
+        think_s = self.plan.rough_s / self.plan.requests
+        return Client(number, loop, chance, self.records, self.plan.workloads, where, think_s)
+
+    # The course of a run
+
+    def live(self) -> None:
+        """All of it. Raises the first `Violation`."""
+        self.cluster.start_all()
+        self.faults.begin()
+        for client in self.clients:
+            client.ask_for(self.plan.requests)
+            self.cluster.simulation.call_at(BEGIN_S, client.start)
+        self._run(self.plan.rough_s)
+        self._until(self._all_has_struck, 20.0, "every_planned_fault_strikes", self._unstruck)
+        self._heal()
+        self._until(self._all_is_asked, HEAL_S_MAX, "the_quorum_finishes", self._unfinished)
+        self._serve()
+        self._until(self._is_one_state, HEAL_S_MAX, "replicas_converge", self._states)
+        self._compare_states()
+        self._look_at_everything()
+        self._judge_histories()
+
+    def _run(self, until: float) -> None:
+        self.cluster.run(until)
+        for client in self.clients:
+            if client.violation is not None:
+                raise client.violation
+        for _, name, end in self.cluster.ends:
+            if end.code == EXIT_INVARIANT or name not in self.faults.excused:
+                raise Violation("nodes_end_only_for_a_reason", f"{name} has ended by itself: {end.text}")
+
+    def _until(self, is_done: Callable[[], bool], within_s: float, name: str, why: Callable[[], str]) -> None:
+        """Let time pass until something is so; a violation if it takes too long."""
+        end = self.cluster.now + within_s
+        while not is_done():
+            if self.cluster.now >= end:
+                raise Violation(name, why())
+            self._run(self.cluster.now + 0.05)
+
+    def _all_has_struck(self) -> bool:
+        """Whether every planned fault has struck. Until then somebody asks: some strike only where there is work."""
+        if not self.faults.unstruck:
+            return True
+        for client in self.clients:
+            if client.is_done:
+                client.ask_for(1)
+        return False
+
+    def _unstruck(self) -> str:
+        return f"these were planned and never struck: {', '.join(self.faults.unstruck)}"
+
+    def _heal(self) -> None:
+        chance = random.Random(f"{self.plan.seed}/core")
+        sound = [name for name in self.plan.names if name not in self.faults.damaged]
+        quorum = self.cluster.configuration.quorum
+        self.core = tuple(
+            sorted(
+                chance.sample(sound, chance.randint(quorum, len(sound)) if chance.random() < 0.3 else quorum)
+            )
+        )
+        self.tell(f"healed: {' '.join(self.core)}")
+        self.faults.heal(self.core)
+
+    def _all_is_asked(self) -> bool:
+        return all(client.is_done for client in self.clients)
+
+    def _unfinished(self) -> str:
+        open_ = [
+            f"client {client.number} ({client.left} left)" for client in self.clients if not client.is_done
+        ]
+        return f"{HEAL_S_MAX} s after {', '.join(self.core)} healed, not all is answered: {', '.join(open_)}"
+
+    def _serve(self) -> None:
+        """Every client is served now: all that it asks is done."""
+        end = self.cluster.now + HEAL_S_MAX
+        while True:
+            before = self.records.refused + self.records.unknown
+            connections = [client.connections for client in self.clients]
+            for client in self.clients:
+                client.ask_for(LAST_REQUESTS)
+            self._until(self._all_is_asked, HEAL_S_MAX, "the_quorum_finishes", self._unfinished)
+            unbroken = connections == [client.connections for client in self.clients]
+            if unbroken and before == self.records.refused + self.records.unknown:
+                return
+            if self.cluster.now >= end:
+                raise Violation(
+                    "the_quorum_serves", f"{', '.join(self.core)} still refuse what they are asked"
+                )
+
+    def _is_one_state(self) -> bool:
+        return len({self.cluster.applied(name) for name in self.core}) == 1
+
+    def _states(self) -> str:
+        applied = [f"{name} {self.cluster.applied(name)}" for name in self.core]
+        return f"{HEAL_S_MAX} s after they healed, these have applied: {', '.join(applied)}"
+
+    def _compare_states(self) -> None:
+        for name in self.core:
+            running = self.cluster.machines[name].running
+            assert running is not None
+            node = running.node
+            states_are_equal(self.cluster.watch.ledger, name, node.applied, node.database.digest())
+
+    def _look_at_everything(self) -> None:
+        """Read all keys on each node of the core."""
+        client = self.clients[0]
+        for name in self.core:
+            address = self.cluster.machines[name].address
+            client.where = lambda address=address: (address, CLIENT_PORT)  # type: ignore[misc]
+            client.disconnect()
+            client.ask_last(self.plan.workloads)
+            self._until(self._all_is_asked, HEAL_S_MAX, "the_quorum_finishes", self._unfinished)
+
+    def _judge_histories(self) -> None:
+        records = self.records
+        verdict = check_registers(records.registers)
+        if not verdict:
+            raise Violation("reads_are_linearizable", str(verdict))
+        if records.lists and not (listed := lists.check(records.lists)):
+            raise Violation("transactions_are_serializable", str(listed))
+        if records.balances:
+            initial = {f"b{number}": 0 for number in range(4)}
+            held = bank.check(records.transfers, records.balances, initial, negative=True)
+            if held.problems:
+                raise Violation("the_total_is_constant", str(held))
+        if records.expiry:
+            for bound_ms, names in ((TIME_BOUND_MS, frozenset(("gone too early",))), (LATE_MS, None)):
+                kept = expiry.check(records.expiry, bound_ms)
+                if kept.names if names is None else kept.names & names:
+                    raise Violation("expiry_keeps_its_bounds", str(kept))
+
+
+__all__ = ["Lost", "Outcome", "World", "run"]

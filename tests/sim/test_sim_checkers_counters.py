@@ -177,7 +177,8 @@ def test_the_counter_may_begin_anywhere() -> None:
 
 def test_an_increment_that_nobody_looked_for_is_no_pass() -> None:
     attempt = Attempt(**at(1, 2, 3), id="a", reply=1)
-    for reads in ([], [Read(**at(2, 1, 4), value=1)], [Read(**at(2, 4, 5, "failed"), value=1)]):
+    spans = [at(2, 1, 4), at(2, 2.5, 4), at(2, 3, 4), at(2, 4, 5, "failed")]
+    for reads in ([], *([Read(**span, value=1)] for span in spans)):
         verdict = check([attempt], reads)
         assert not verdict
         assert not verdict.problems

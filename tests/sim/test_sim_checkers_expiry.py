@@ -286,12 +286,21 @@ def test_a_flip_takes_three_moments_one_after_the_other() -> None:
 
 def test_a_key_that_was_never_read_when_it_matters_is_no_pass() -> None:
     written = write(10, 2000)
-    undecided = [[], [read(11, 13)], [read(11, 13, None)], [replace(read(11, 11.5), outcome="failed")]]
+    failed = replace(read(11, 11.5), outcome="failed")
+    undecided = [[], [read(11, 13)], [read(11, 13, None)], [failed], [read(10.05, 13)], [read(10.1, 13)]]
     for reads in undecided:
         verdict = check([written, *reads], BOUND_MS)
         assert not verdict
         assert not verdict.problems
         assert verdict.counts["decisive reads"] == 0
+    for touching in (read(10.05, 10.2), read(10.1, 10.2)):
+        assert check([written, touching], BOUND_MS).doubts, (
+            "it was decisive, and yet nobody looked afterwards"
+        )
+    maybe = Write(**at(50, 10, None), key="k", value="w", ttl_ms=2000)
+    for one_of_two in (read(11, 11.5), read(13, 14, None)):
+        shorter = replace(written, ttl_ms=500)
+        assert check([maybe, shorter, one_of_two], BOUND_MS).counts["decisive reads"] == 0
     for decisive in (read(11, 11.5), read(13, 14, None)):
         assert check([written, decisive], BOUND_MS)
     other = replace(written, key="l")

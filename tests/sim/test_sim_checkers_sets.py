@@ -232,6 +232,9 @@ def test_what_no_read_can_have_shown_is_no_pass() -> None:
         assert not verdict.problems
         assert str(verdict).startswith("cannot tell")
     assert check([add], [Read(**at(2, 1, 3), elements=frozenset({1}))])
+    early = [Read(**at(2, start, 1.9), elements=frozenset()) for start in (0, 1)]
+    assert check([add], early).counts == {"unread": 1}
+    assert check([add], [*early, Read(**at(2, 3, 4), elements=frozenset({1}))])
     assert check([], [])
 
 

@@ -353,6 +353,9 @@ def test_stalls_pauses_and_resuming_together(simulation: Simulation, process: Pr
     process.resume()  # Before it ends, too.
     simulation.run(until=6.5)
     assert seen == [4, 5, 6]
+    process.stall(1)  # Though the one that did not end would have ended later.
+    simulation.run(until=7.25)
+    assert seen == [4, 5, 6]
 
 
 def test_timers_follow_the_clock_of_their_process(simulation: Simulation, process: ProcessLoop) -> None:
@@ -425,6 +428,22 @@ def test_a_killed_process_does_nothing_any_more(simulation: Simulation, process:
     assert seen == []
 
 
+def test_a_dead_process_leaves_nothing_to_do(simulation: Simulation, process: ProcessLoop) -> None:
+    seen: list[str] = []
+    other = ProcessLoop(simulation, "b")
+    other.call_later(7200, seen.append, "another's")
+    process.call_later(3600, seen.append, "later")
+    process.call_later(1, seen.append, "held")
+    process.pause()
+    simulation.run(until=2)
+    process.kill()
+    process.call_soon(seen.append, "soon")
+    process.call_later(1, seen.append, "later")
+    assert (len(simulation._later), len(simulation._ready), len(process._held)) == (1, 0, 0)
+    simulation.run()
+    assert seen == ["another's"]
+
+
 def test_a_dead_process_is_put_away_without_a_word(simulation: Simulation, process: ProcessLoop) -> None:
     words: list[Any] = []
     process.set_exception_handler(lambda loop, context: words.append(context))
@@ -434,16 +453,26 @@ def test_a_dead_process_is_put_away_without_a_word(simulation: Simulation, proce
             await asyncio.sleep(5)
         finally:
             asyncio.create_task(asyncio.sleep(1))  # noqa: RUF006 (Nobody waits for it.)
-            await asyncio.sleep(1)
-            raise Exit
+            try:
+                await asyncio.sleep(1)
+            finally:
+                try:
+                    await asyncio.sleep(1)
+                finally:
+                    raise Exit
 
     async def fail() -> None:
         raise ValueError
 
+    async def about_to_wait() -> None:
+        later = asyncio.sleep(1)
+        await asyncio.sleep(5)
+        await later
+
+    process.create_task(about_to_wait())
     process.create_task(stubborn())
     process.create_task(fail())
-    process.simulation.call_at(0.0, process.create_future().set_exception, ValueError())
-    simulation.run(steps_max=1)
+    simulation.run(steps_max=3)
     process.create_task(asyncio.sleep(1))
     simulation.close()
     gc.collect()

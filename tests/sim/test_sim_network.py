@@ -212,6 +212,15 @@ def test_a_large_unit_is_read_in_pieces(world: World) -> None:
     assert server.all == data + b"small"
 
 
+def test_what_fits_does_not_overtake_what_does_not(world: World) -> None:
+    client, server = world.connect()
+    sent = [b"a" * 200_000, b"b" * 100_000, b"c"]
+    for data in sent:
+        client.transport.write(data)
+    world.simulation.run()
+    assert server.all == b"".join(sent)
+
+
 # Connecting
 
 
@@ -298,6 +307,57 @@ def test_who_is_cancelled_while_connecting_leaves_nothing(world: World) -> None:
         assert world.network.connections() == []
 
 
+@pytest.mark.parametrize("steps", range(4))
+def test_who_is_cancelled_when_connected_leaves_nothing_either(world: World, steps: int) -> None:
+    world.listen()
+    attempt = world.c.create_task(world.c.create_connection(lambda: End(world.c), "s", PORT))
+    while not world.network.connections():
+        world.simulation.step()
+    for _ in range(steps):
+        world.simulation.step()
+    attempt.cancel()
+    world.pass_(1)
+    if not attempt.cancelled():
+        attempt.result()[0].abort()
+    world.pass_(1)
+    assert world.network.connections() == []
+
+
+def test_the_end_of_a_handshake_may_take_its_time(world: World) -> None:
+    world.listen()
+    world.c.run_until_complete(world.c.create_connection(lambda: End(world.c), "s", PORT))
+    world.cut("c>s")
+    world.pass_(100)
+    assert world.accepted == []
+    world.heal("c>s")
+    world.pass_(1)
+    assert world.accepted[0].said == ["made"]
+
+
+def test_a_server_that_closes_during_a_handshake_accepts_nobody(world: World) -> None:
+    server = world.listen()
+    _, client = world.c.run_until_complete(world.c.create_connection(lambda: End(world.c), "s", PORT))
+    server.close()
+    world.pass_(1)
+    assert world.accepted == []
+    assert isinstance(client.error, ConnectionResetError)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("end", [ProcessLoop.kill, lambda process: process.network.power_cut(process)])
+def test_a_server_that_ends_during_a_handshake_knows_of_nothing(
+    world: World, end: Callable[[ProcessLoop], None]
+) -> None:
+    world.listen()
+    attempt = world.c.create_task(world.c.create_connection(lambda: End(world.c), "s", PORT))
+    world.pass_(LATENCY_S * 1.5)
+    end(world.s)
+    world.pass_(1)
+    world.s = ProcessLoop(world.simulation, "s", world.network)
+    world.pass_(1)
+    assert isinstance(attempt.result()[1].error, ConnectionResetError)  # type: ignore[attr-defined]
+    assert world.network.connections() == []
+
+
 def test_a_paused_server_s_kernel_accepts_as_many_as_its_backlog_has_room_for(world: World) -> None:
     world.listen(backlog=3)
     world.s.pause()
@@ -375,6 +435,7 @@ def test_closing_flushes_and_both_ends_end_without_an_error(world: World) -> Non
     client.transport.write(b"too late")
     world.simulation.run()
     assert server.all == b"last words"
+    assert world.network.statistics.units == 1
     assert server.said == ["made", "eof", "lost"]
     assert client.said == ["made", "lost"]
     assert (client.error, server.error) == (None, None)
@@ -415,6 +476,56 @@ def test_half_a_connection_can_stay_open(world: World) -> None:
     assert world.network.connections() == []
 
 
+def test_the_end_comes_once_and_nothing_behind_it(world: World) -> None:
+    world.listen(lambda: world.accepted.append(End(world.s, keeps_open=True)) or world.accepted[-1])
+    client, server = world.connect()
+    client.transport.write_eof()
+    world.pass_(1)
+    server.transport.pause_reading()
+    server.transport.resume_reading()
+    client.transport.connection.inject(True, b"too late")
+    world.pass_(1)
+    assert (server.all, server.said) == (b"", ["made", "eof"])
+
+
+def test_the_end_comes_behind_what_waits_for_the_window(world: World) -> None:
+    client, server = world.connect()
+    server.transport.pause_reading()
+    for _ in range(10):
+        client.transport.write(b"x" * 100_000)
+    client.transport.write_eof()
+    world.pass_(1)
+    server.transport.resume_reading()
+    world.pass_(1)
+    assert len(server.all) == 1_000_000
+    assert server.said == ["made", "eof", "lost"]
+
+
+def test_who_has_closed_may_be_told_of_the_end(world: World) -> None:
+    world.listen(lambda: world.accepted.append(End(world.s, keeps_open=True)) or world.accepted[-1])
+    client, server = world.connect()
+    client.transport.close()
+    world.pass_(1)
+    server.transport.write_eof()
+    world.pass_(1)
+    assert server.said == ["made", "eof"]
+    server.transport.close()
+    world.pass_(1)
+    assert server.error is None
+    assert world.network.connections() == []
+
+
+def test_last_words_arrive_though_the_peer_still_talks(world: World) -> None:
+    client, server = world.connect()
+    client.transport.write(b"blah")
+    server.transport.write(b"bye")
+    server.transport.close()
+    world.pass_(LATENCY_S / 2)
+    client.transport.write(b"blah")
+    world.pass_(1)
+    assert client.all == b"bye"
+
+
 def test_writing_to_who_has_closed_is_answered_by_a_reset(world: World) -> None:
     world.listen(lambda: world.accepted.append(End(world.s, keeps_open=True)) or world.accepted[-1])
     client, server = world.connect()
@@ -442,6 +553,65 @@ def test_an_abort_drops_what_is_not_delivered_and_resets_the_peer(world: World) 
     assert client.error is None
     assert client.said == ["made", "lost"]
     assert world.network.connections() == []
+
+
+def test_who_does_not_read_sees_a_reset_when_it_closes_or_writes_or_reads(world: World) -> None:
+    def close(end: End) -> None:
+        end.transport.close()
+
+    def write(end: End) -> None:
+        end.transport.write(b"x")
+
+    def read(end: End) -> None:
+        end.transport.resume_reading()
+
+    for act, kind in ((close, type(None)), (write, ConnectionResetError), (read, ConnectionResetError)):
+        client, server = world.connect()
+        client.transport.pause_reading()
+        server.transport.abort()
+        world.pass_(1)
+        assert client.said == ["made"]
+        act(client)
+        world.pass_(1)
+        assert client.said == ["made", "lost"]
+        assert type(client.error) is kind
+
+
+def test_who_waits_for_the_window_sees_a_reset_though_it_does_not_read(world: World) -> None:
+    client, server = world.connect()
+    client.transport.pause_reading()
+    server.transport.pause_reading()
+    for _ in range(10):
+        client.transport.write(b"x" * 100_000)
+    world.pass_(1)
+    server.transport.abort()
+    world.pass_(1)
+    assert isinstance(client.error, ConnectionResetError)
+
+
+def test_who_closes_without_reading_resets_who_waits_for_the_window(world: World) -> None:
+    client, server = world.connect()
+    server.transport.pause_reading()
+    for _ in range(10):
+        client.transport.write(b"x" * 100_000)
+    world.pass_(1)
+    server.transport.close()
+    world.pass_(1)
+    assert client.said[-1] == "lost"
+    assert world.network.connections() == []
+
+
+def test_who_is_closing_takes_and_drops_what_still_comes(world: World) -> None:
+    client, server = world.connect()
+    server.transport.pause_reading()
+    for _ in range(10):
+        client.transport.write(b"x" * 100_000)
+        server.transport.write(b"x" * 100_000)
+    client.transport.close()
+    world.pass_(1)
+    assert server.transport.get_write_buffer_size() == 0
+    assert client.data == []
+    assert server.said == ["made", "pause", "resume"]
 
 
 def test_an_abort_ends_a_close_that_cannot_flush(world: World) -> None:
@@ -501,6 +671,16 @@ def test_a_reader_that_pauses_stops_the_writer(world: World) -> None:
     assert client.transport.get_write_buffer_size() == 0
     assert client.said == ["made", "pause", "resume"]
     assert len(server.all) == (window + 10) * len(unit)
+
+
+def test_who_pauses_is_given_nothing_any_more_not_even_what_is_there(world: World) -> None:
+    client, server = world.connect()
+    client.transport.write(b"x")
+    while not server.transport._received:
+        world.simulation.step()
+    server.transport.pause_reading()
+    world.pass_(1)
+    assert server.data == []
 
 
 def test_limits_say_when_a_writer_is_paused(world: World) -> None:
@@ -671,15 +851,32 @@ def test_a_link_cut_one_way_breaks_who_hears_no_acknowledgement(world: World) ->
 def test_an_acknowledgement_that_comes_in_time_is_good(world: World) -> None:
     client, server = world.connect()
     world.cut("s>c")
-    client.transport.write(b"arrives")
+    client.transport.write(b"arri")
+    world.pass_(0.5)
+    client.transport.write(b"ves")
     server.transport.write(b"later")
-    world.pass_(2.5)
+    world.pass_(2.0)
     assert client.data == []
     world.heal("s>c")
     world.pass_(10)
     assert client.all == b"later"
     assert client.said == server.said == ["made"]
     assert client.transport.get_write_buffer_size() == 0
+
+
+def test_the_healing_of_one_way_is_not_that_of_the_other(world: World) -> None:
+    client, server = world.connect()
+    world.cut("s>c")
+    client.transport.write(b"arrives")
+    world.pass_(1)
+    world.cut("c>s")
+    world.pass_(1)
+    world.heal("c>s")
+    world.pass_(0.9)
+    assert client.said == ["made"]
+    world.pass_(0.2)
+    assert isinstance(client.error, TimeoutError)
+    assert isinstance(server.error, ConnectionResetError)
 
 
 def test_who_sends_the_blocked_way_gives_up_and_the_other_hears_when_it_heals(world: World) -> None:
@@ -820,11 +1017,25 @@ def test_a_machine_that_is_back_knows_of_no_connections(world: World) -> None:
     assert isinstance(quiet.error, ConnectionResetError)
 
 
-def test_what_a_machine_without_power_would_have_sent_again_is_lost(world: World) -> None:
+def test_a_machine_that_is_back_says_so_when_it_can(world: World) -> None:
+    client, _ = world.connect()
+    world.network.power_cut(world.s)
+    world.s = ProcessLoop(world.simulation, "s", world.network)
+    world.cut("s>c")
+    client.transport.write(b"are you there?")
+    world.pass_(1)
+    assert client.said == ["made"]
+    world.heal("s>c")
+    world.pass_(1)
+    assert isinstance(client.error, ConnectionResetError)
+
+
+@pytest.mark.parametrize("after_s", [LATENCY_S / 2, 1.0])
+def test_what_a_machine_without_power_would_have_sent_again_is_lost(world: World, after_s: float) -> None:
     client, server = world.connect()
     world.cut("s>c")
     server.transport.write(b"dropped")
-    world.pass_(LATENCY_S / 2)
+    world.pass_(after_s)
     world.network.power_cut(world.s)
     world.pass_(1)
     world.heal("s>c")
@@ -928,6 +1139,18 @@ def test_mischief_s_copies_wait_at_a_cut_link_and_die_with_the_connection(world:
     client.transport.abort()
     world.pass_(1)
     assert server.data == [b"a"]
+    for _ in range(10):
+        client, _ = world.connect()
+        world.cut("c>s")
+        client.transport.write(b"c")
+        world.pass_(1)
+        server = world.accepted[-1]
+        server.transport.abort()
+        world.pass_(1)
+        assert len(world.network.link("c", "s")._waiting) == 1
+        world.heal("c>s")
+        world.pass_(1)
+        assert server.data == []
 
 
 def test_an_old_message_can_come_again(world: World) -> None:

@@ -53,7 +53,7 @@ class SimulatedFile:
         data = b"".join(buffers)
         latest = self.inode.latest
         if self.disk.is_full and offset + len(data) > len(latest):
-            self.disk.refused += 1
+            self.disk.failures += 1
             raise StorageError(f"write {self.name} failed: ENOSPC")
         if self.disk.misdirect_by and offset + self.disk.misdirect_by + len(data) <= len(latest):
             offset, self.disk.misdirect_by = offset + self.disk.misdirect_by, 0
@@ -97,8 +97,8 @@ class SimulatedDisk:
         self.fail_next: dict[str, int] = {}
         """Kind of operation -> errno: the next of its kind fails."""
         self.is_full = False
-        self.refused = 0
-        """How many writes found the disk full."""
+        self.failures = 0
+        """How many operations have failed."""
         self.misdirect_by = 0
         """So many bytes further on than it should the next write lands, if the file reaches that far."""
         self.on_crash: Callable[[], None] = lambda: None
@@ -119,6 +119,7 @@ class SimulatedDisk:
             raise Crash
         problem = self.fail_at.get(self.operations) or self.fail_next.pop(what, None)
         if problem is not None:
+            self.failures += 1
             raise StorageError(f"{what} {name} failed: {errno.errorcode[problem]}")
 
     def names(self) -> list[str]:
@@ -127,7 +128,7 @@ class SimulatedDisk:
     def create(self, name: str) -> SimulatedFile:
         assert name not in self.latest
         if self.is_full:
-            self.refused += 1
+            self.failures += 1
             raise StorageError(f"create {name} failed: ENOSPC")
         self.latest[name] = Inode()
         self.count("create", name)

@@ -16,16 +16,19 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 from sofadb.node.host import EXIT_STORAGE
 from sofadb.paxos.ballot import NodeId
+from sofadb.paxos.campaigning import Campaigning
 from sofadb.storage.journal import Journal
 from sofadb.storage.segment import PAGE_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader
 
 from .clients import Client
 from .cluster import PEER_PORT, Cluster, Machine
 from .disk import SimulatedDisk
+from .invariants import Violation
 from .network import Connection
 from .plan import Plan, Strike
 
@@ -36,6 +39,7 @@ GREETING_UNITS = 2
 """The first so many units of a peer's connection are no messages."""
 KIND_OFFSET = 13
 """Where in a message's unit its kind stands: behind the frame's header and the version."""
+ACCEPT, ACCEPTED = 3, 4
 HEARTBEATS = frozenset((8, 9, 10))
 """Kinds of messages that come again and again anyway: confirm, confirmed, chosen."""
 PATIENCE_S = 1.0
@@ -48,6 +52,24 @@ class Story(Protocol):
     """Whoever wants to be told what happens in the world."""
 
     def __call__(self, text: str) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Muzzle:
+    """One kind of message gets lost, or comes late, whoever says it."""
+
+    kind: str
+    """The fault's."""
+    what: int
+    """The message's."""
+    delay_s: float | None = None
+    count: int = 0
+
+
+def a_failed_disk_ends_the_node(machine: Machine, failures: int) -> None:
+    """Rule P1: after a failed write or sync nothing is tried again; the process ends."""
+    if failures and machine.is_up and not machine.is_paused:
+        raise Violation("a_failed_disk_ends_the_node", f"{machine.name} goes on although its disk has failed")
 
 
 class Faults:
@@ -79,6 +101,7 @@ class Faults:
         """Mischief that has not struck yet: it does at the first occasion."""
         self._is_over = False
         cluster.network.mischief = self._on_unit
+        self._muzzles: list[Muzzle] = []
         self._held: set[NodeId] = set()
         """Nodes that are down, and that whoever ended them will start again."""
 
@@ -284,6 +307,66 @@ class Faults:
             self._mend(cut)
             yield strike.lasts / 4
 
+    def slow_answers(self, strike: Strike) -> Course:
+        """What a leader hears comes late; then nobody hears it any more, while answers to what it asked are still under way."""
+        name = yield from self._leader()
+        others = [other for other in self.names if other != name]
+        deaf = self._chance.sample(others, self._chance.randint((len(others) + 1) // 2, len(others)))
+        links = [self.cluster.network.link(other, name) for other in others]
+        slow = 0.05 + 0.5 * strike.amount
+        for link in links:
+            link.latency_s = (slow * 0.8, slow)
+        self._strikes(strike, f"{name}, {slow:.3f} s", mattered=True)
+        yield self._chance.uniform(slow, slow + 0.3)
+        cut = self._cut([(name, other) for other in deaf], strike.kind)
+        yield 0.6 + strike.lasts
+        self._mend(cut)
+        for link in links:
+            link.latency_s = self.plan.latency_s
+
+    def unheard_leaders(self, strike: Strike) -> Course:
+        """Two leaders, one after the other, whose proposals reach nobody but themselves. Whoever comes then hears of both."""
+        first = yield from self._leader()
+        muzzle = Muzzle(strike.kind, ACCEPT)
+        self._muzzles.append(muzzle)
+        yield 0.1 + 0.3 * self._chance.random()
+        cut = self._cut(
+            [pair for other in self.names for pair in ((first, other), (other, first))], strike.kind
+        )
+        second = first
+        for _ in range(100):
+            second = self.cluster.leader or first
+            if second != first:
+                break
+            yield 0.02
+        yield 0.1 + 0.3 * self._chance.random()
+        self._mend(cut)
+        # The next quorum has both of them in it.
+        others = [name for name in self.names if name not in (first, second)]
+        away = self._chance.sample(others, (len(self.names) - 1) // 2)
+        cut = self._cut(
+            [pair for name in away for other in self.names for pair in ((name, other), (other, name))],
+            strike.kind,
+        )
+        self._strikes(strike, f"{first}, then {second}", mattered=muzzle.count > 0)
+        self._step_down(second)
+        yield 0.5 * self._chance.random()
+        self._muzzles.remove(muzzle)
+        yield 0.5 + strike.lasts
+        self._mend(cut)
+
+    def late_acceptances(self, strike: Strike) -> Course:
+        """Leaders come and go, and what was accepted under the one before is told to the next."""
+        yield from self._leader()
+        muzzle = Muzzle(strike.kind, ACCEPTED, 0.1 + 0.7 * strike.amount)
+        self._muzzles.append(muzzle)
+        self._strikes(strike, f"{muzzle.delay_s:.3f} s")
+        end = self.cluster.now + 1.0 + strike.lasts
+        while self.cluster.now < end:
+            self._step_down((yield from self._leader()))
+            yield self._chance.uniform(0.05, 0.5)
+        self._muzzles.remove(muzzle)
+
     def slow_links(self, strike: Strike) -> Course:
         """Everything to and from a node takes long."""
         name = self._chance.choice(self.names)
@@ -376,6 +459,37 @@ class Faults:
         """kill -9 of who leads."""
         name = yield from self._leader()
         yield from self._kill(strike, name)
+
+    def killed_candidate(self, strike: Strike) -> Course:
+        """A leader gives up. Whoever wants to follow it loses its power as soon as it asks for promises."""
+        name = yield from self._leader()
+        self._step_down(name)
+        candidate = ""
+        for _ in range(10_000):
+            candidate = next(filter(self._is_candidate, self._running()), "")
+            if candidate:
+                break
+            yield 0.0002
+        if not candidate:
+            yield from self.killed_candidate(strike)
+            return
+        self._held.add(candidate)
+        cut = self._cut([(candidate, other) for other in self.names], strike.kind)
+        lost = self.cluster.power_off(candidate, self._chance, strike.amount)
+        self._strikes(strike, f"{candidate}; {lost} pieces that were not synced are lost", mattered=True)
+        yield 0.01
+        self._mend(cut)
+        self._start_again(candidate)
+
+    def _step_down(self, name: NodeId) -> None:
+        """A leader gives up for no reason."""
+        machine = self.cluster.machines[name]
+        if machine.is_leading and machine.running is not None:
+            machine.running.replica.become_following(None)
+
+    def _is_candidate(self, name: NodeId) -> bool:
+        running = self.cluster.machines[name].running
+        return running is not None and isinstance(running.replica.phase, Campaigning)
 
     def all_killed(self, strike: Strike) -> Course:
         """kill -9 of everybody."""
@@ -499,13 +613,17 @@ class Faults:
             loop, disk = machine.loop, machine.disk
             self.excused.add(name)
             spoil(disk)
+            failures = disk.failures
             end = self.cluster.now + PATIENCE_S
             while machine.loop is loop and machine.is_up and machine.disk is disk:
                 yield 0.02
+                if machine.loop is loop and machine.disk is disk:
+                    a_failed_disk_ends_the_node(machine, disk.failures - failures)
                 if self.cluster.now >= end and not machine.is_paused:
                     self.cluster.kill(name)
                     self.cluster.start(name)
                     loop, disk = machine.loop, machine.disk
+                    failures = disk.failures
                     spoil(disk)
                     end = float("inf")
             disk.is_full = False
@@ -683,6 +801,11 @@ class Faults:
             return None
         if self._cuts and self._cuts[sender, receiver] > 0:
             self.matters(self._cut_kinds[sender, receiver])
+        for muzzle in self._muzzles:
+            if data[KIND_OFFSET] == muzzle.what and not self._is_over:
+                muzzle.count += 1
+                self.matters(muzzle.kind)
+                return [] if muzzle.delay_s is None else [(muzzle.delay_s, data)]
         rates = self._rates
         if not rates or (self._is_over and sender in self.core and receiver in self.core):
             return None
@@ -702,7 +825,8 @@ class Faults:
         return None
 
     def _remember(self, sender: NodeId, receiver: NodeId, data: bytes) -> None:
-        self._heard.setdefault((sender, receiver), deque(maxlen=REPLAYED_MAX)).append(data)
+        if data[KIND_OFFSET] not in HEARTBEATS or self._mischief_chance.random() < 0.1:
+            self._heard.setdefault((sender, receiver), deque(maxlen=REPLAYED_MAX)).append(data)
 
     def _mischief(self, kind: str, connection: Connection, data: bytes) -> list[tuple[float, bytes]] | None:
         """The copies of a message that arrive instead of it, and after which delay; None: this is no occasion."""
@@ -717,12 +841,10 @@ class Faults:
             at = chance.randrange(len(data))
             return [(0.0, data[:at] + bytes((data[at] ^ 1 << chance.randrange(8),)) + data[at + 1 :])]
         sender = connection.client
-        if self.cluster.watch.forgetful and sender in self.damaged:
+        heard = self._heard.get((sender, connection.server))
+        if not heard or (self.cluster.watch.forgetful and sender in self.damaged):
             return None
-        return [
-            (0.0, data),
-            (chance.uniform(0.0, 0.1), chance.choice(self._heard[sender, connection.server])),
-        ]
+        return [(0.0, data), (chance.uniform(0.0, 0.1), chance.choice(heard))]
 
 
 def _proven_place(disk: SimulatedDisk, chance: random.Random) -> tuple[str, int] | None:
@@ -760,6 +882,10 @@ _COURSES: dict[str, Callable[[Faults, Strike], Course]] = {
     "flapping link": Faults.flapping_link,
     "swizzle": Faults.swizzle,
     "slow links": Faults.slow_links,
+    "slow answers": Faults.slow_answers,
+    "unheard leaders": Faults.unheard_leaders,
+    "late acceptances": Faults.late_acceptances,
+    "killed candidate": Faults.killed_candidate,
     "cut client": Faults.cut_client,
     "killed node": Faults.killed_node,
     "killed leader": Faults.killed_leader,

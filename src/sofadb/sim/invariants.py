@@ -159,6 +159,15 @@ def promise_never_falls(node: NodeId, before: Ballot, after: Ballot) -> None:
         raise Violation("promise_never_falls", f"{node} promised {before} and now {after}")
 
 
+def accepting_is_promising(ledger: Ledger, node: NodeId, promised: Ballot) -> None:
+    """Section 3, one promise for all instances: who has accepted a number, anywhere, accepts nothing lower any more."""
+    if promised < ledger.promised.get(node, NO_BALLOT):
+        raise Violation(
+            "accepting_is_promising",
+            f"{node} would accept from {promised} on, and its disk holds {ledger.promised[node]}",
+        )
+
+
 # What is said
 
 

@@ -302,9 +302,6 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self._tasks: dict[asyncio.Future[Any], None] = {}
         """All that are not done. Asyncio itself holds them weakly, so that collecting garbage might end them."""
         self._tasks_made = 0
-        self._forget: Callable[[asyncio.Future[Any]], object] = (
-            self._forget_task
-        )  # One object, to be known by.
         self._handler: Handler | None = None
         self._is_stopping = False
         simulation._processes.append(self)
@@ -420,9 +417,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> _Handle:
         handle = _Handle(self.simulation.now, callback, args, self, context)
-        if callback is self._forget:  # A task is done. That is no step of the process.
-            callback(*args)
-        elif self.is_alive:
+        if self.is_alive:
             self.simulation._ready.append(handle)
         return handle
 
@@ -467,7 +462,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         task.add_done_callback(self._forget)
         return task
 
-    def _forget_task(self, task: asyncio.Future[Any]) -> None:
+    def _forget(self, task: asyncio.Future[Any]) -> None:
         self._tasks.pop(task, None)
 
     def set_task_factory(self, factory: Any) -> None:

@@ -157,7 +157,6 @@ class _Stream:
         "_is_held",
         "_is_mute",
         "_is_reset",
-        "_last_arrival",
         "_link",
         "_network",
         "_receiver",
@@ -190,7 +189,6 @@ class _Stream:
         self._unheard_since = 0.0
         self._arrival: Scheduled | None = None
         """Of the first that flies."""
-        self._last_arrival = 0.0
         self._is_held = False
         """Whether the first that flies has found its way blocked."""
         self._deadline: Scheduled | None = None
@@ -274,7 +272,6 @@ class _Stream:
         self._waiting.clear()
         self._flying.clear()
         self._waiting_bytes = self._flying_bytes = self._unheard_bytes = 0
-        self._last_arrival = 0.0
         if self._arrival is not None:
             self._arrival.cancel()
             self._arrival = None
@@ -293,12 +290,12 @@ class _Stream:
 
     def _fly(self, kind: _Kind, data: bytes = b"") -> None:
         size = len(data)
-        arrival = self._last_arrival = max(self._last_arrival, self._link.arrival(size))
-        self._flying.append(_Unit(kind, data, self._network.simulation.now, arrival))
+        self._flying.append(_Unit(kind, data, self._network.simulation.now, self._link.arrival(size)))
         self._flying_bytes += size
         self._await_arrival()
 
     def _await_arrival(self) -> None:
+        """Only the first is awaited: whatever is behind it lands with it or after it."""
         if self._arrival is None and self._flying and not self._is_held:
             self._arrival = self._network.simulation.call_at(self._flying[0].arrival, self._arrive)
 
@@ -323,10 +320,8 @@ class _Stream:
         self._forget_deadline()
         if self._is_held and not self._link.is_blocked:
             self._is_held = False
-            arrival = 0.0
             for unit in self._flying:
-                arrival = unit.arrival = max(arrival, self._link.arrival(len(unit.data)))
-            self._last_arrival = arrival
+                unit.arrival = self._link.arrival(len(unit.data))
             self._await_arrival()
         if self._unheard_bytes and not self._back.cut:
             self._unheard_bytes = 0
@@ -458,6 +453,8 @@ class Transport(asyncio.Transport):
 
     def _take(self, data: bytes) -> None:
         """Something arrives."""
+        if self._is_closing:
+            self._in.pump()
         if self._is_gone or self._is_closing or self._end_received:
             return
         self.connection.network.statistics.delivered += 1
@@ -495,7 +492,7 @@ class Transport(asyncio.Transport):
         self._is_gone = True
         self._error = error
         self._out.clear()
-        if self._is_closing or (had_to_send and (self._is_paused or not self._is_reading)):
+        if self._is_closing or had_to_send:
             self.process.call_soon(self._lose, error)
         else:
             self._read_soon()
@@ -537,10 +534,9 @@ class Transport(asyncio.Transport):
             waiter.set_result(None)
 
     def _read_soon(self) -> None:
-        """Have the process look, if it wants to and there is something to see."""
+        """Have the process look, if there is something to see."""
         if (
             self._is_reading
-            and not self._is_paused
             and not self._is_reading_soon
             and (self._received or self._end_received or self._error is not None)
         ):
@@ -869,8 +865,6 @@ class _Attempt:
     def _welcome(self, server: Server) -> None:
         """The answer has come: we are connected. The other end is when it hears that it did."""
         connection = Connection(self._network, self._process, server, self._address)
-        if not server.process.is_alive:
-            connection.server_end._is_gone = True
         connection.to_server.hello()
         self.future.set_result(connection.client_end)
 
@@ -944,7 +938,7 @@ class Network:
         if name in self._dark:
             self._dark.discard(name)
             for link in list(self._links.values()):
-                if link.receiver == name and not link.cut:
+                if link.receiver == name:
                     self._flow(link)
 
     def process_ended(self, process: ProcessLoop) -> None:
@@ -1028,9 +1022,7 @@ class Network:
         return EPHEMERAL_PORTS[self._ports % len(EPHEMERAL_PORTS)]
 
     def _flow(self, link: Link) -> None:
-        """Something can pass again."""
-        if link.is_blocked:
-            return
+        """Something may pass again."""
         link._flow()
         for connection in self.connections():
             for stream in (connection.to_server, connection.to_client):

@@ -28,9 +28,13 @@ KINDS: dict[str, tuple[int, int]] = {
     "flapping link": (2, 3),
     "swizzle": (2, 3),
     "slow links": (3, 3),
+    "slow answers": (5, 3),
+    "unheard leaders": (5, 3),
+    "late acceptances": (4, 3),
     "cut client": (2, 1),
     "killed node": (6, 1),
     "killed leader": (5, 1),
+    "killed candidate": (4, 3),
     "all killed": (2, 1),
     "power lost": (6, 1),
     "power lost everywhere": (3, 1),
@@ -105,8 +109,8 @@ def draw(seed: int) -> Plan:
     """The world that `seed` means."""
     chance = random.Random(f"sofadb/{seed}")
     mood = chance.choices(MOODS, (1, 5, 4))[0]
-    nodes = chance.choices((1, 3, 5, 7), (1, 6, 2, 1))[0]
-    rough_s = chance.uniform(2.0, 5.0)
+    nodes = chance.choices((1, 3, 5, 7), (1, 5, 3, 1))[0]
+    rough_s = chance.uniform(2.0, 7.0)
     alpha = chance.choice((1, 2, 4, 64))
     settings = Settings(
         alpha=alpha,
@@ -121,8 +125,8 @@ def draw(seed: int) -> Plan:
         seed=seed,
         mood=mood,
         nodes=nodes,
-        clients=chance.randint(2, 5),
-        requests=chance.randint(5, 30),
+        clients=chance.randint(2, 6),
+        requests=chance.randint(5, 60),
         workloads=tuple(
             sorted(chance.sample(("registers", "lists", "bank", "expiry"), chance.randint(1, 3)))
         ),
@@ -140,7 +144,7 @@ def _strikes(chance: random.Random, mood: str, nodes: int, rough_s: float) -> It
     kinds = [kind for kind, (_, nodes_min) in KINDS.items() if nodes >= nodes_min]
     weights = [KINDS[kind][0] for kind in kinds]
     permanent_left = (nodes - 1) // 2
-    for _ in range(chance.randint(1, 3) if mood == "rough" else chance.randint(4, 8)):
+    for _ in range(chance.randint(1, 4) if mood == "rough" else chance.randint(5, 12)):
         kind = chance.choices(kinds, weights)[0]
         if kind in PERMANENT:
             if permanent_left == 0:

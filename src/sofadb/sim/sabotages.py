@@ -676,3 +676,19 @@ def reads_do_not_wait_for_writes_before_them(patch: Patch) -> None:
             original(self, run)
 
     patch(Connection, "_begin", begin)
+
+
+# What was found in this very program, put back
+
+
+@_sabotage
+def deposed_leader_announces_what_it_did_not_propose(patch: Patch) -> None:
+    """A leader that learns of another value in the place of its own goes on, and tells that everything is chosen."""
+    patch(Leading, "has_proposed", lambda self, instance, value: True)
+
+
+@_sabotage
+def known_instances_are_proposed_again(patch: Patch) -> None:
+    """A leader proposes something of its own where it knows a value to be chosen, beyond a gap."""
+    patch(Leading, "_pass_over_known", lambda self: None)
+    patch(Leading, "has_proposed", lambda self, instance, value: True)

@@ -40,6 +40,7 @@ from .invariants import (
     Ledger,
     Life,
     Violation,
+    accepting_is_promising,
     message_leaves,
     nothing_is_forgotten,
     one_leader_per_ballot,
@@ -115,6 +116,8 @@ class _Watched:
         self.promised = NO_BALLOT
         self.phase: object = None
         self.applied = 0
+        self.has_started = False
+        """Whether it has read everything back, on a disk that has kept its past."""
         self.floors: dict[int, int] = {}
         """For each read that waits, what was known when it was asked."""
         self._step, replica.step = replica.step, self.step  # type: ignore[method-assign]
@@ -158,7 +161,10 @@ class _Watched:
             record_became_stable(ledger, replica.me, event.record, is_new=False)  # type: ignore[union-attr]
         elif kind is Started and self.world.peers.myself.life.id not in self.watch.forgetful:
             nothing_is_forgotten(ledger, replica.me, replica.acceptor)
+            self.has_started = True
         promised = replica.acceptor.promised
+        if self.has_started and promised < ledger.promised.get(replica.me, NO_BALLOT):
+            accepting_is_promising(ledger, replica.me, promised)
         if promised is not self.promised:
             promise_never_falls(replica.me, self.promised, promised)
             self.promised = promised

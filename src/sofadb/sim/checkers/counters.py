@@ -87,7 +87,7 @@ def _judge_limits(
                 f"{read.told('A read')} shows {read.value}, though only {highest:,} increments had been tried when it ended, "
                 f"so that it is {initial + highest} or less.",
             )
-    latest_start = reads[-1].start if reads else -math.inf
+    latest_start = max((each.start for each in reads), default=-math.inf)
     unread = bisect.bisect_left(done, math.inf) - bisect.bisect_left(done, latest_start)
     if unread:
         findings.doubt(f"No read started after {unread:,} of the acknowledged increments.")

@@ -1,4 +1,5 @@
-"""Write those pages of docs/ that the code itself knows: commands.md from the table, messages.md from the messages.
+"""Write those pages of docs/ that the code itself knows: commands.md from the table, messages.md from the messages,
+laboratory.md from the laboratory.
 
 python tools/write_docs.py           write them
 python tools/write_docs.py --check   say which are out of date, and exit with 1
@@ -17,6 +18,11 @@ from typing import get_args
 from sofadb.database.table import TABLE, Command, Route
 from sofadb.paxos import messages, records
 from sofadb.server import commands as commands  # Fills the table.
+from sofadb.sim import cases, invariants, world
+from sofadb.sim.faults import COURSES
+from sofadb.sim.plan import KINDS, MISCHIEF
+from sofadb.sim.sabotages import SABOTAGES
+from sofadb.unlikely import POINTS
 
 DOCS = Path(__file__).parents[1] / "docs"
 ROUTES = {
@@ -90,9 +96,86 @@ def _row(kind: type) -> str:
     return f"| `{kind.__name__}` | {names} | {meaning} |"
 
 
+def laboratory_page() -> str:
+    """What the laboratory can do, and what it looks for."""
+    judged = [
+        (f"`{name}`", inspect.getdoc(function) or "")
+        for name, function in vars(invariants).items()
+        if inspect.isfunction(function) and function.__module__ == invariants.__name__ and name not in ROUTING
+    ]
+    faults = [
+        (f"{kind} ({nodes} nodes or more)" if nodes > 1 else kind, inspect.getdoc(COURSES[kind]) or "")
+        for kind, (_, nodes) in KINDS.items()
+    ]
+    mischief = ", ".join(kind.removeprefix("message ") for kind in MISCHIEF)
+    lines = [LABORATORY]
+    lines += _section("What is judged after every step", "", judged)
+    lines += _section(
+        "What is judged of a run", "", [(f"`{n}`", text) for n, text in world.JUDGED_HERE.items()]
+    )
+    lines += _section(
+        "Faults", f"And any message between nodes may be {mischief} (however old it is).", faults
+    )
+    lines += _section(
+        "Where the unlikely may be chosen", "A quarter of these in each world.", list(POINTS.items())
+    )
+    sabotages = [(f"`{each.name}`", each.about) for each in SABOTAGES.values()]
+    lines += _section("Sabotages", "Ways to break the database that the hunt must find.", sabotages)
+    explored = [(f"`{case.name}`", case.about) for case in cases.CASES.values()]
+    lines += _section("The explorer's cases", "", explored)
+    return "\n".join(lines)
+
+
+ROUTING = ("record_became_stable", "message_leaves", "value_was_applied")
+"""Functions of `invariants` that only call others."""
+
+
+def _section(title: str, about: str, rows: list[tuple[str, str]]) -> list[str]:
+    lines = [f"## {title}", ""]
+    if about:
+        lines += [about, ""]
+    lines += ["| | |", "| --- | --- |"]
+    return [*lines, *(f"| {name} | {' '.join(text.split())} |" for name, text in rows), ""]
+
+
+LABORATORY = """\
+# The laboratory
+
+The lists on this page are written by `make docs` from the code.
+
+    sofadb hunt                     150 worlds on all cores; exit 1 and a seed if anything is violated
+    sofadb hunt --minutes 60        as long as one likes (`make soak`)
+    sofadb replay SEED              the story of one world, message by message; --shrink looks for a simpler one
+    sofadb hunt --sabotage NAME     breaks the database first; --list-sabotages names the ways
+    sofadb explore                  every interleaving of small cases of the core
+    sofadb check FILE               is this history linearizable?
+    make spec                       the specification in TLA+, checked by TLC
+
+**What runs.** The production code: core, journal, node, peers, server. `sim/loop.py` gives each simulated process an event
+loop, all of them one clock; `sim/network.py` is their TCP, `sim/disk.py` their disks, `sim/host.py` their clocks and disk
+threads. There is no second implementation of anything that is judged. Hours pass in seconds, and a seed is a run, byte for
+byte, on any machine.
+
+**What a seed means.** `sim/plan.py` draws a world from it: 1, 3, 5 or 7 nodes, sizes and windows, a mood (calm, rough or
+brutal), faults with their times, rates of mischief on messages, a quarter of the points where the unlikely may be chosen.
+Clients work all the while (`sim/clients.py`): registers, lists in transactions, a bank, values that expire. In the end only a
+random quorum heals and the rest stays broken; that quorum must finish everything asked of it, and the clients' histories must
+stand.
+
+**What it counts.** How often each fault struck, and how often that mattered: changed what happened next. A planned fault that
+never strikes fails the run.
+
+**In your own tests.** `sofadb.testing` offers the same clusters to any program's tests, as a fixture of pytest.
+"""
+
+
 def main() -> None:
     """Write the pages, or check them."""
-    pages = {"commands.md": commands_page(), "messages.md": messages_page()}
+    pages = {
+        "commands.md": commands_page(),
+        "messages.md": messages_page(),
+        "laboratory.md": laboratory_page(),
+    }
     stale = [name for name, text in pages.items() if not _is(DOCS / name, text)]
     if "--check" in sys.argv[1:]:
         sys.exit(f"out of date, run `make docs`: {', '.join(stale)}" if stale else 0)

@@ -100,15 +100,21 @@ class Stage:
         seed: int | str = 1,
         settings: Settings | None = None,
         segment_bytes: int = SEGMENT_BYTES,
+        disks: dict[str, SimulatedDisk] | None = None,
+        away: tuple[str, ...] = (),
     ) -> None:
+        """`disks` are those of nodes that have lived before; who is `away` is not started."""
         names = [f"n{number}" for number in range(1, nodes + 1)]
         self.cluster = Cluster(str(seed), names, settings, segment_bytes)
         self.cluster.network.mischief = self._on_unit
         self.tampering: list[Callable[[str, str, Message], Fate]] = []
         """Asked, for each message between nodes, with sender and receiver; the first that decides, decides."""
         self._loop = ProcessLoop(self.cluster.simulation, "teller", self.cluster.network)
-        self.cluster.start_all()
-        self.until(self.is_settled)
+        for name, disk in (disks or {}).items():
+            self.cluster.replace_disk(name, disk)
+        for name in self.others(*away):
+            self.cluster.start(name)
+        self.until_settled()
 
     def __enter__(self) -> Stage:
         return self
@@ -254,7 +260,7 @@ class Stage:
     def lose(
         self, kinds: type | tuple[type, ...], sender: str = "", receiver: str = ""
     ) -> Callable[[str, str, Message], Fate]:
-        """From now on messages of these kinds are lost (of any sender and to any receiver, unless said). Returns what `allow` takes."""
+        """From now on messages of these kinds are lost, of any sender and to any receiver, unless said. `allow` undoes it."""
 
         def tamper(of: str, to: str, message: Message) -> Fate:
             lost = isinstance(message, kinds) and sender in ("", of) and receiver in ("", to)
@@ -337,6 +343,7 @@ class Stage:
 
     def assert_one_state(self) -> None:
         """All that run come to one state, with everything in it that anybody was told of."""
+        self.until_settled()
         names, ledger = self.running, self.cluster.watch.ledger
         self.until(
             lambda: (

@@ -112,3 +112,8 @@ def test_operations_of_one_client_do_not_overlap() -> None:
 def test_a_client_may_go_on_after_an_unknown_outcome() -> None:
     unknown = GOOD | {"start": 1, "end": None, "result": None}
     assert len(read_history([json.dumps(unknown), json.dumps(GOOD)])) == 2
+
+
+def test_a_client_may_give_up_and_ask_again_within_one_tick_of_the_clock() -> None:
+    line = '{"client": 1, "op": "set", "key": "x", "value": "a", "start": 1, "end": %s, "result": %s}'
+    assert len(read_history([line % ("null", "null"), line % ("2", '"OK"')])) == 2

@@ -17,11 +17,14 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 from sofadb.node.host import EXIT_STORAGE
-from sofadb.paxos.ballot import NodeId
+from sofadb.paxos.ballot import Ballot, NodeId
 from sofadb.paxos.campaigning import Campaigning
+from sofadb.paxos.events import Received
+from sofadb.paxos.messages import Refused
 from sofadb.storage.journal import Journal
 from sofadb.storage.segment import PAGE_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader
 
@@ -63,6 +66,9 @@ class Muzzle:
     what: int
     """The message's."""
     delay_s: float | None = None
+    """At most; None: it is lost."""
+    share: float = 1.0
+    """So much of it."""
     count: int = 0
 
 
@@ -95,6 +101,11 @@ class Faults:
         self._cut_kinds: dict[tuple[NodeId, NodeId], str] = {}
         self._courses: list[tuple[Strike, Course]] = []
         self._unstruck: list[Strike] = []
+        self._remembers = "message replayed" in dict(plan.mischief) or any(
+            strike.kind == "old messages" for strike in plan.strikes
+        )
+        self._units: Counter[Connection] = Counter()
+        """How many messages were said on each connection."""
         self._heard: dict[tuple[NodeId, NodeId], deque[bytes]] = {}
         self._rates = dict(plan.mischief)
         self._due = [kind for kind, _ in plan.mischief]
@@ -120,7 +131,7 @@ class Faults:
 
     def _start(self, strike: Strike) -> None:
         if not self._is_over:
-            course = _COURSES[strike.kind](self, strike)
+            course = COURSES[strike.kind](self, strike)
             self._go_on(strike, course)
 
     def _go_on(self, strike: Strike, course: Course) -> None:
@@ -279,7 +290,7 @@ class Faults:
     def chain(self, strike: Strike) -> Course:
         """Each node hears those before and behind it in a row."""
         order = self._chance.sample(self.names, len(self.names))
-        allowed = set(zip(order, order[1:], strict=False))
+        allowed = set(pairwise(order))
         yield from self._cut_for_a_while(strike, self._all_but(allowed), "-".join(order))
 
     def flapping_link(self, strike: Strike) -> Course:
@@ -308,24 +319,25 @@ class Faults:
             yield strike.lasts / 4
 
     def slow_answers(self, strike: Strike) -> Course:
-        """What a leader hears comes late; then nobody hears it any more, while answers to what it asked are still under way."""
+        """What a leader hears comes later and later; then nobody hears it any more, while answers are still under way to it."""
         name = yield from self._leader()
         others = [other for other in self.names if other != name]
         deaf = self._chance.sample(others, self._chance.randint((len(others) + 1) // 2, len(others)))
         links = [self.cluster.network.link(other, name) for other in others]
-        slow = 0.05 + 0.5 * strike.amount
-        for link in links:
-            link.latency_s = (slow * 0.8, slow)
+        slow = 0.2 + 0.4 * strike.amount
         self._strikes(strike, f"{name}, {slow:.3f} s", mattered=True)
-        yield self._chance.uniform(slow, slow + 0.3)
+        for part in (0.3, 0.6, 0.8, 1.0):
+            for link in links:
+                link.latency_s = (slow * part * 0.9, slow * part)
+            yield 0.15
         cut = self._cut([(name, other) for other in deaf], strike.kind)
-        yield 0.6 + strike.lasts
+        yield 0.8 + strike.lasts
         self._mend(cut)
         for link in links:
             link.latency_s = self.plan.latency_s
 
     def unheard_leaders(self, strike: Strike) -> Course:
-        """Two leaders, one after the other, whose proposals reach nobody but themselves. Whoever comes then hears of both."""
+        """A leader whose proposals reach nobody, and then one that hears of no acceptance. Whoever comes then hears of both."""
         first = yield from self._leader()
         muzzle = Muzzle(strike.kind, ACCEPT)
         self._muzzles.append(muzzle)
@@ -333,6 +345,7 @@ class Faults:
         cut = self._cut(
             [pair for other in self.names for pair in ((first, other), (other, first))], strike.kind
         )
+        muzzle.what = ACCEPTED
         second = first
         for _ in range(100):
             second = self.cluster.leader or first
@@ -341,8 +354,8 @@ class Faults:
             yield 0.02
         yield 0.1 + 0.3 * self._chance.random()
         self._mend(cut)
-        # The next quorum has both of them in it.
-        others = [name for name in self.names if name not in (first, second)]
+        # The next quorum has the first of them in it.
+        others = [name for name in self.names if name != first]
         away = self._chance.sample(others, (len(self.names) - 1) // 2)
         cut = self._cut(
             [pair for name in away for other in self.names for pair in ((name, other), (other, name))],
@@ -356,16 +369,60 @@ class Faults:
         self._mend(cut)
 
     def late_acceptances(self, strike: Strike) -> Course:
-        """Leaders come and go, and what was accepted under the one before is told to the next."""
+        """Leaders come and go. Half of their proposals are lost, and what was accepted is told to them late, or to the next."""
         yield from self._leader()
-        muzzle = Muzzle(strike.kind, ACCEPTED, 0.1 + 0.7 * strike.amount)
-        self._muzzles.append(muzzle)
-        self._strikes(strike, f"{muzzle.delay_s:.3f} s")
+        muzzles = [
+            Muzzle(strike.kind, ACCEPT, share=0.5),
+            Muzzle(strike.kind, ACCEPTED, delay_s=0.2 + 0.6 * strike.amount),
+        ]
+        self._muzzles += muzzles
+        self._strikes(strike, f"up to {muzzles[1].delay_s:.3f} s")
         end = self.cluster.now + 1.0 + strike.lasts
         while self.cluster.now < end:
-            self._step_down((yield from self._leader()))
-            yield self._chance.uniform(0.05, 0.5)
-        self._muzzles.remove(muzzle)
+            leader = yield from self._leader()
+            if self._chance.random() < 0.3:
+                self._step_down(leader)
+            else:
+                self._challenge(leader)
+            yield self._chance.uniform(0.05, 0.3)
+        for muzzle in muzzles:
+            self._muzzles.remove(muzzle)
+
+    def _challenge(self, name: NodeId) -> None:
+        """A leader hears of a higher ballot, which nobody goes on with: it goes on above that one."""
+        machine = self.cluster.machines[name]
+        if (
+            machine.is_leading
+            and not machine.is_paused
+            and machine.running is not None
+            and machine.loop is not None
+        ):
+            driver = machine.running.node.driver
+            ballot = driver.replica.ballot
+            other = self._chance.choice([each for each in self.names if each != name])
+            refused = Refused(ballot, Ballot(ballot.round + 1, other))
+            machine.loop.call_soon(driver.handle, Received(other, refused))
+
+    def old_messages(self, strike: Strike) -> Course:
+        """A node is killed, and when it is back it hears again what was said to it in its earlier lives."""
+        name = yield from self._one_running()
+        self._held.add(name)
+        self.cluster.kill(name)
+        yield 0.05
+        self._start_again(name)
+        end = self.cluster.now + 1.0 + strike.lasts
+        heard = 0
+        while self.cluster.now < end or not heard:
+            yield self._chance.uniform(0.005, 0.05)
+            for connection in self.cluster.network.connections():
+                old = self._heard.get((connection.client, name))
+                is_ready = (
+                    connection.server == name and connection.port == PEER_PORT and self._units[connection] > 5
+                )
+                if is_ready and old and connection.client not in self.damaged:
+                    heard += 1
+                    connection.inject(True, self._chance.choice(old))
+        self._strikes(strike, f"{name} hears {heard} old messages", mattered=True)
 
     def slow_links(self, strike: Strike) -> Course:
         """Everything to and from a node takes long."""
@@ -530,7 +587,8 @@ class Faults:
         name = yield from self._one_running()
         machine = self.cluster.machines[name]
         disk, loop, host = machine.disk, machine.loop, machine.host
-        assert loop is not None and host is not None
+        assert loop is not None
+        assert host is not None
         disk.crash_at = disk.operations + 1 + int(strike.amount * 12)
 
         def crash() -> None:
@@ -802,15 +860,20 @@ class Faults:
         if self._cuts and self._cuts[sender, receiver] > 0:
             self.matters(self._cut_kinds[sender, receiver])
         for muzzle in self._muzzles:
-            if data[KIND_OFFSET] == muzzle.what and not self._is_over:
+            if (
+                data[KIND_OFFSET] == muzzle.what
+                and not self._is_over
+                and self._chance.random() < muzzle.share
+            ):
                 muzzle.count += 1
                 self.matters(muzzle.kind)
-                return [] if muzzle.delay_s is None else [(muzzle.delay_s, data)]
+                return [] if muzzle.delay_s is None else [(self._chance.uniform(0.02, muzzle.delay_s), data)]
         rates = self._rates
+        if self._remembers:
+            self._units[connection] = number
+            self._remember(sender, receiver, data)
         if not rates or (self._is_over and sender in self.core and receiver in self.core):
             return None
-        if "message replayed" in rates:
-            self._remember(sender, receiver, data)
         for kind, rate in rates.items():
             is_due = kind in self._due
             if is_due or self._mischief_chance.random() < rate:
@@ -871,7 +934,7 @@ def _owner_of(disk: SimulatedDisk) -> int:
     return 0
 
 
-_COURSES: dict[str, Callable[[Faults, Strike], Course]] = {
+COURSES: dict[str, Callable[[Faults, Strike], Course]] = {
     "isolated node": Faults.isolated_node,
     "deaf node": Faults.deaf_node,
     "mute node": Faults.mute_node,
@@ -886,6 +949,7 @@ _COURSES: dict[str, Callable[[Faults, Strike], Course]] = {
     "unheard leaders": Faults.unheard_leaders,
     "late acceptances": Faults.late_acceptances,
     "killed candidate": Faults.killed_candidate,
+    "old messages": Faults.old_messages,
     "cut client": Faults.cut_client,
     "killed node": Faults.killed_node,
     "killed leader": Faults.killed_leader,

@@ -187,7 +187,8 @@ def _refuse_result(op: str, result: object) -> None:
 def _refuse_overlap(operations: list[Operation], numbers: list[int]) -> None:
     """A client waits for its answer (or gives up waiting) before it asks again: else who asked is not told right."""
     last: dict[int, tuple[float, int]] = {}
-    for at in sorted(range(len(operations)), key=lambda at: in_order(operations[at])):
+    # Who gave up within one tick of the clock asked again at the same time.
+    for at in sorted(range(len(operations)), key=lambda at: _given_up_first(operations[at])):
         each = operations[at]
         until, line = last.get(each.client, (-math.inf, 0))
         if each.start < until:
@@ -196,6 +197,10 @@ def _refuse_overlap(operations: list[Operation], numbers: list[int]) -> None:
             )
         if each.end is not None:
             last[each.client] = each.end, numbers[at]
+
+
+def _given_up_first(operation: Operation) -> tuple[float, float]:
+    return operation.start, operation.start if operation.end is None else operation.end
 
 
 def in_order(operation: Operation) -> tuple[float, float]:

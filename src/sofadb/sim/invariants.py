@@ -9,7 +9,7 @@ A ledger only grows by what is new: each check costs about the same however long
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sofadb.paxos.acceptor import Acceptor
@@ -228,6 +228,20 @@ def proposals_keep_what_is_chosen(ledger: Ledger, node: NodeId, accept: Accept) 
             "proposals_keep_what_is_chosen",
             f"{node} proposes as {accept.ballot} another value than was chosen in instance {accept.instance} under {chosen[0]}",
         )
+
+
+def proposals_follow_the_highest_report(
+    node: NodeId, accept: Accept, reports: Iterable[Mapping[int, tuple[Ballot, Value]]]
+) -> None:
+    """P2c (section 2.2): the value is that of the highest-numbered proposal among those a majority has reported."""
+    known = [report[accept.instance] for report in reports if accept.instance in report]
+    if known:
+        ballot, value = max(known, key=lambda each: each[0])
+        if value != accept.value:
+            raise Violation(
+                "proposals_follow_the_highest_report",
+                f"{node} proposes as {accept.ballot} another value in instance {accept.instance} than was reported as {ballot}",
+            )
 
 
 def proposals_stay_in_the_window(ledger: Ledger, node: NodeId, accept: Accept) -> None:

@@ -39,12 +39,16 @@ T = TypeVar("T")
 Context = dict[str, Any]
 Handler = Callable[[asyncio.AbstractEventLoop, Context], object]
 
-MOMENT_STEPS_MAX: Final = 1_000_000
+MOMENT_STEPS_MAX: Final = 100_000
 """So many steps without time passing are a mistake: something goes round in a circle."""
 CANCELLED_MIN: Final = 512
 """Fewer cancelled entries than this are not worth clearing the heap for."""
 CLOSES_MAX: Final = 100
 """How often a dead coroutine is told to end. One that awaits in its `finally` blocks must be told again each time."""
+
+
+class Circle(RuntimeError):
+    """Much happens, and no time passes."""
 
 
 class _Entry(Protocol):
@@ -172,7 +176,7 @@ class Simulation:
             if not entry._cancelled:
                 self.steps += 1
                 if self.steps > self._steps_limit:
-                    raise RuntimeError(f"{MOMENT_STEPS_MAX} steps at one moment, {self.now} s: a circle")
+                    raise Circle(f"{MOMENT_STEPS_MAX} steps at one moment, {self.now} s: a circle")
                 entry._perform()
                 return True
         return False

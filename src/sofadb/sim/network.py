@@ -492,7 +492,7 @@ class Transport(asyncio.Transport):
         self._is_gone = True
         self._error = error
         self._out.clear()
-        if self._is_closing or had_to_send:
+        if had_to_send:
             self.process.call_soon(self._lose, error)
         else:
             self._read_soon()

@@ -13,7 +13,9 @@ from typing import Any
 
 from sofadb.database.replies import Reply
 from sofadb.database.runs import Group, Transaction
+from sofadb.node import frames, live
 from sofadb.node.driver import Driver
+from sofadb.node.frames import BadPeer, FrameReader
 from sofadb.node.node import Node
 from sofadb.node.peers import Peer, Peers
 from sofadb.paxos.acceptor import Acceptor, Answer
@@ -682,13 +684,33 @@ def reads_do_not_wait_for_writes_before_them(patch: Patch) -> None:
 
 
 @_sabotage
-def deposed_leader_announces_what_it_did_not_propose(patch: Patch) -> None:
-    """A leader that learns of another value in the place of its own goes on, and tells that everything is chosen."""
-    patch(Leading, "has_proposed", lambda self, instance, value: True)
+def timer_fires_before_its_time(patch: Patch) -> None:
+    """A timer's rounding makes it fire just too early, be set again, and so on."""
+    patch(live, "TIMER_HAIR_S", 0.0)
 
 
 @_sabotage
-def known_instances_are_proposed_again(patch: Patch) -> None:
-    """A leader proposes something of its own where it knows a value to be chosen, beyond a gap."""
-    patch(Leading, "_pass_over_known", lambda self: None)
-    patch(Leading, "has_proposed", lambda self, instance, value: True)
+def damaged_length_makes_a_link_mute(patch: Patch) -> None:
+    """The length of a frame is believed; a damaged one is noticed only when so much has arrived."""
+
+    def feed(self: FrameReader, data: bytes) -> Iterator[bytes]:
+        self._buffer += data
+        at = 0 if self._greeted else len(frames.PREAMBLE)
+        if len(self._buffer) < at:
+            return
+        self._greeted = True
+        while len(self._buffer) - at >= 12:
+            size, checksum, _ = frames._HEADER.unpack_from(self._buffer, at)
+            if size > self.bytes_max:
+                raise BadPeer("too large")
+            end = at + 12 + size
+            if len(self._buffer) < end:
+                break
+            contents = bytes(memoryview(self._buffer)[at + 12 : end])
+            if frames.crc32c(contents) != checksum:
+                raise BadPeer("damaged")
+            at = end
+            yield contents
+        del self._buffer[:at]
+
+    patch(FrameReader, "feed", feed)

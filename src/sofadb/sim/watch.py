@@ -19,6 +19,7 @@ from sofadb.node.live import LiveWorld
 from sofadb.node.node import Node
 from sofadb.paxos import (
     NO_BALLOT,
+    Ballot,
     Configuration,
     Deliver,
     Effect,
@@ -33,8 +34,11 @@ from sofadb.paxos import (
     Replica,
     Serve,
     Started,
+    Value,
 )
+from sofadb.paxos.campaigning import Campaigning
 from sofadb.paxos.leading import Leading
+from sofadb.paxos.messages import Accept, Promise
 
 from .invariants import (
     Ledger,
@@ -45,6 +49,7 @@ from .invariants import (
     nothing_is_forgotten,
     one_leader_per_ballot,
     promise_never_falls,
+    proposals_follow_the_highest_report,
     reads_see_what_was_known,
     record_became_stable,
     states_are_equal,
@@ -118,6 +123,8 @@ class _Watched:
         self.applied = 0
         self.has_started = False
         """Whether it has read everything back, on a disk that has kept its past."""
+        self.reports: dict[NodeId, dict[int, tuple[Ballot, Value]]] = {}
+        """What each node has reported to the present campaign, or to the one that led to the present leadership."""
         self.floors: dict[int, int] = {}
         """For each read that waits, what was known when it was asked."""
         self._step, replica.step = replica.step, self.step  # type: ignore[method-assign]
@@ -151,6 +158,8 @@ class _Watched:
         ledger, replica = self.watch.ledger, self.replica
         kind = type(event)
         if kind is Received:
+            if isinstance(event.message, Promise):  # type: ignore[union-attr]
+                self._note_report(event.sender, event.message)  # type: ignore[union-attr]
             if event.sender == replica.me:  # type: ignore[union-attr]
                 message_leaves(ledger, self.life, event.message)  # type: ignore[union-attr]
             elif self.watch.forgetful:
@@ -171,9 +180,17 @@ class _Watched:
         phase = replica.phase
         if phase is not self.phase:
             self.phase = phase
-            if isinstance(phase, Leading):
+            if isinstance(phase, Campaigning):
+                self.reports = {}
+            elif isinstance(phase, Leading):
                 self.watch.leaders_seen += 1
                 one_leader_per_ballot(ledger, self.life, phase.ballot)
+
+    def _note_report(self, sender: NodeId, promise: Promise) -> None:
+        campaign = self.phase
+        if isinstance(campaign, Campaigning) and promise.ballot == campaign.ballot:
+            report = self.reports.setdefault(sender, {})
+            report.update({instance: (ballot, value) for instance, ballot, value in promise.reported})
 
     def _judge_sender(self, sender: NodeId) -> None:
         life = self.world.peers.known[sender].life
@@ -183,6 +200,10 @@ class _Watched:
     def send(self, to: NodeId, message: Message) -> None:
         try:
             message_leaves(self.watch.ledger, self.life, message)
+            if isinstance(message, Accept) and isinstance(self.phase, Leading):
+                promised_by = self.phase.proposer.promised_by
+                told = [report for node, report in self.reports.items() if node in promised_by]
+                proposals_follow_the_highest_report(self.replica.me, message, told)
         except Violation as violation:
             raise self.watch.found(violation) from None
         self._send(to, message)

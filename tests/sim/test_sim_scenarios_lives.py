@@ -1,0 +1,172 @@
+"""Disks that lack what was promised on them: emptied ones, and older copies (rule P10)."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+
+from sim.stories import Stage, is_error
+from sofadb.sim.disk import SimulatedDisk
+from sofadb.sim.invariants import Violation
+
+
+def copy_before_a_new_life(stage: Stage, node: str) -> SimulatedDisk:
+    """The node is restarted; returns what its disk held before."""
+    stage.kill(node)
+    copy = stage.disk(node).copy()
+    stage.start(node)
+    return copy
+
+
+@pytest.mark.parametrize("how", ["emptied", "an older copy"])
+def test_a_value_accepted_by_two_of_which_one_forgets_is_not_replaced_by_the_third_with_the_forgetful(
+    how: str,
+) -> None:
+    """`a` and `c` accept a value, `c` loses it, `a` is out of reach, and `b`, who never saw it, wants to lead with `c`."""
+    with Stage() as stage:
+        a = stage.leader
+        b, c = stage.others(a)
+        lost = copy_before_a_new_life(stage, c) if how == "an older copy" else SimulatedDisk()
+        stage.until(lambda: stage.have_met(a, b, c))
+        stage.cut_between([a, c], [b])
+        assert stage.ask(a, "SET", "x", 1) == "OK"
+        stage.kill(c)
+        stage.cut_between([a], [b, c])
+        stage.cluster.heal(b, c)
+        stage.cluster.heal(c, b)
+        elected = stage.cluster.watch.leaders_seen
+        for _ in range(2):  # Started once more, it knows no more.
+            stage.pass_time(1.0)
+            stage.start_forgetful(c, lost.copy())
+            assert "emptied or is an older copy" in stage.expect_storage_end(c)
+        assert is_error(stage.ask(b, "SET", "x", 2), "NOREPLICAS")
+        assert stage.cluster.watch.leaders_seen == elected
+        stage.cluster.heal_all()
+        assert stage.insist(b, "GET", "x") == "1"
+        assert stage.ask(b, "SET", "x", 3) == "OK"
+        assert not stage.machine(c).is_up
+
+
+def restore_where_nobody_knows(stage: Stage, is_asked: bool) -> tuple[str, str, str]:
+    """`c` gets an older copy of its disk back, and only `a`, who is out of reach, has met it since."""
+    a = stage.leader
+    b, c = stage.others(a)
+    stage.cut_between([b], [c])
+    copy = copy_before_a_new_life(stage, c)
+    stage.until(lambda: stage.have_met(a, c))
+    if is_asked:
+        stage.cut_between([b], [a])
+        assert stage.ask(a, "SET", "x", 1) == "OK"
+    stage.kill(c)
+    stage.cut_between([a], [b, c])
+    stage.cluster.heal(b, c)
+    stage.cluster.heal(c, b)
+    if is_asked:
+        stage.start_forgetful(c, copy)
+    else:
+        stage.cluster.replace_disk(c, copy)
+        stage.cluster.start(c)
+    return a, b, c
+
+
+def test_an_older_copy_is_not_noticed_where_nobody_has_met_the_later_life_and_ends_when_somebody_comes_who_has() -> (
+    None
+):
+    """The limit of rule P10. (Here the later life had accepted nothing, so nothing is lost by it.)"""
+    with Stage() as stage:
+        a, b, c = restore_where_nobody_knows(stage, is_asked=False)
+        assert stage.insist(b, "SET", "x", 2) == "OK"
+        stage.pass_time(5.0)
+        assert stage.machine(c).is_up, "nobody here can know"
+        stage.cluster.heal_all()
+        assert f"node {a} has met this node" in stage.expect_storage_end(c)
+        assert stage.insist(a, "GET", "x") == "2"
+        stage.assert_one_state()
+
+
+def lose_what_a_later_life_accepted() -> None:
+    with Stage() as stage:
+        _, b, _ = restore_where_nobody_knows(stage, is_asked=True)
+        stage.insist(b, "SET", "x", 2)
+
+
+def test_what_a_later_life_accepted_is_lost_where_nobody_has_met_it() -> None:
+    """The same limit, and what it costs: somebody listens to a forgetful node, as only the laboratory can see."""
+    with pytest.raises(Violation, match="the_forgetful_take_no_part"):
+        lose_what_a_later_life_accepted()
+
+
+def test_one_wiped_while_another_is_down_is_no_quorum_with_the_third() -> None:
+    with Stage() as stage:
+        leader = stage.leader
+        down, wiped = stage.others(leader)
+        assert stage.ask(leader, "SET", "x", 1) == "OK"
+        stage.kill(down)
+        stage.kill(wiped)
+        stage.start_forgetful(wiped, SimulatedDisk())
+        stage.expect_storage_end(wiped)
+        stage.pass_time(1.0)
+        assert is_error(stage.ask(leader, "SET", "x", 2), "NOREPLICAS")
+        stage.start(down)
+        assert stage.insist(down, "GET", "x") == "1"
+        assert stage.insist(leader, "SET", "x", 3) == "OK"
+
+
+def test_two_wiped_of_three_end_both_and_leave_what_the_third_has() -> None:
+    with Stage() as stage:
+        leader = stage.leader
+        wiped = stage.others(leader)
+        assert stage.ask(leader, "SET", "x", 1) == "OK"
+        for name in wiped:
+            stage.kill(name)
+        for name in wiped:
+            stage.start_forgetful(name, SimulatedDisk())
+        for name in wiped:
+            stage.expect_storage_end(name)
+        stage.pass_time(1.0)
+        assert is_error(stage.ask(leader, "GET", "x"), "NOREPLICAS")
+
+
+@pytest.mark.parametrize("kept", ["nothing", "everything"])
+def test_one_wiped_and_stopped_in_every_operation_of_its_start_is_still_no_acceptor(kept: str) -> None:
+    """What it wrote in a start that came to nothing is no memory of what it had promised before."""
+    for operation in count(1):
+        with Stage() as stage:
+            leader = stage.leader
+            wiped, third = stage.others(leader)
+            assert stage.ask(leader, "SET", "x", 1) == "OK"
+            stage.kill(wiped)
+            stage.start_forgetful(wiped, SimulatedDisk())
+            stage.crash_at(wiped, operation)
+            machine = stage.machine(wiped)
+            stage.until(lambda: not machine.is_up)  # noqa: B023 (It is called at once.)
+            if machine.end is not None:
+                break
+            stage.lose_power(wiped, lambda number: kept == "everything")
+            stage.kill(third)
+            stage.start_forgetful(wiped, stage.disk(wiped))
+            assert "emptied or is an older copy" in stage.expect_storage_end(wiped)
+            stage.start(third)
+            assert stage.insist(third, "GET", "x") == "1"
+    assert operation > 5
+
+
+@pytest.mark.parametrize("kept", ["nothing", "everything"])
+def test_a_first_start_stopped_in_every_operation_is_only_a_start_that_did_not_count(kept: str) -> None:
+    """Whoever has heard of that life has heard of one that is on the disk."""
+    for operation in count(1):
+        with Stage(away=("n3",)) as stage:
+            stage.cluster.start("n3")
+            stage.crash_at("n3", operation)
+            machine = stage.machine("n3")
+            stage.until(lambda: not machine.is_up or stage.is_settled())  # noqa: B023 (It is called at once.)
+            if machine.is_up:
+                break
+            stage.lose_power("n3", lambda number: kept == "everything")
+            stage.start("n3")
+            stage.kill("n2")
+            assert stage.insist("n3", "SET", "x", 1) == "OK"
+            stage.start("n2")
+            stage.assert_one_state()
+    assert operation > 5

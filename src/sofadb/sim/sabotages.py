@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from crc32c import crc32c
+
 from sofadb.database.replies import Reply
 from sofadb.database.runs import Group, Transaction
 from sofadb.node import frames, live
@@ -707,7 +709,7 @@ def damaged_length_makes_a_link_mute(patch: Patch) -> None:
             if len(self._buffer) < end:
                 break
             contents = bytes(memoryview(self._buffer)[at + 12 : end])
-            if frames.crc32c(contents) != checksum:
+            if crc32c(contents) != checksum:
                 raise BadPeer("damaged")
             at = end
             yield contents

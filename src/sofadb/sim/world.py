@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from sofadb.database.database import Database
+from sofadb.database.replies import ReplyError
 from sofadb.node.host import EXIT_INVARIANT
 from sofadb.unlikely import choose_by, never
 
@@ -29,6 +31,7 @@ from .plan import Plan
 
 BEGIN_S = 0.3
 """When clients begin."""
+PROBE_EVERY_S = 0.02
 HEAL_S_MAX = 40.0
 """So long after it began to heal, everything must be finished."""
 LAST_REQUESTS = 3
@@ -138,6 +141,20 @@ def run(
     return outcome
 
 
+class Probe:
+    """A read that nobody waits for: whether it may be answered is judged by the watch."""
+
+    def encode(self) -> bytes:
+        """It is no write."""
+        raise AssertionError("a read is not encoded")
+
+    def execute(self, database: Database) -> None:
+        """It is answered."""
+
+    def fail(self, error: ReplyError) -> None:
+        """Or it is not."""
+
+
 class World:
     """A cluster, its clients and its faults."""
 
@@ -154,6 +171,7 @@ class World:
         self.chosen: Counter[str] = Counter()
         self._points = frozenset(plan.points)
         self._chance = random.Random(f"{plan.seed}/unlikely")
+        self._probing = random.Random(f"{plan.seed}/probes")
         self.cluster.watch.right_time = self._right_time
 
     def tell(self, text: str) -> None:
@@ -196,6 +214,7 @@ class World:
         for client in self.clients:
             client.ask_for(self.plan.requests)
             self.cluster.simulation.call_at(BEGIN_S, client.start)
+        self._probe()
         self._run(self.plan.rough_s)
         self._until(self._all_has_struck, 20.0, "every_planned_fault_strikes", self._unstruck)
         self._heal()
@@ -205,6 +224,15 @@ class World:
         self._compare_states()
         self._look_at_everything()
         self._judge_histories()
+
+    def _probe(self) -> None:
+        """Read on some node, whoever else waits there: clients that wait for an answer ask nothing at the worst of times."""
+        if self.core:
+            return
+        self.cluster.simulation.call_later(self._probing.expovariate(1 / PROBE_EVERY_S), self._probe)
+        machine = self._probing.choice(list(self.cluster.machines.values()))
+        if machine.is_up and machine.loop is not None and machine.running is not None:
+            machine.loop.call_soon(machine.running.node.read, Probe())
 
     def _run(self, until: float) -> None:
         self.cluster.run(until)

@@ -1,0 +1,137 @@
+"""Reads that must not be answered from the past: after restarts, pauses, depositions, and from states that are behind."""
+
+from __future__ import annotations
+
+import pytest
+
+from sim.stories import Fate, Stage
+from sofadb.paxos import Message
+from sofadb.paxos.leading import Leading
+from sofadb.paxos.messages import Accept, Confirmed, Learn
+
+TICK_S = 0.0005
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_node_that_has_been_restarted_answers_no_read_from_what_it_has_not_read_back_yet(
+    nodes: int, number: int
+) -> None:
+    """All die with the last acknowledgement; from the first moment on somebody asks one of them again and again."""
+    with Stage(nodes) as stage:
+        name = stage.names[number % nodes]
+        for value in range(100):
+            assert stage.ask(stage.leader, "SET", "x", value) == "OK"
+        for each in stage.names:
+            stage.kill(each)
+            stage.cluster.start(each)
+        answers = 0
+        while answers < 20:
+            try:
+                assert stage.ask(name, "GET", "x") == "99"
+                answers += 1
+            except OSError:
+                stage.pass_time(TICK_S)
+
+
+def test_a_restarted_node_that_reaches_nobody_answers_no_read_at_all() -> None:
+    """It has read back what it had. What was chosen since, it cannot know."""
+    with Stage() as stage:
+        leader = stage.leader
+        follower = stage.others(leader)[0]
+        assert stage.ask(leader, "SET", "x", 1) == "OK"
+        stage.pass_time(0.2)
+        stage.kill(follower)
+        assert stage.ask(leader, "SET", "x", 2) == "OK"
+        stage.cluster.isolate(follower)
+        stage.start(follower)
+        assert stage.node(follower).database.keyspaces[0].find_string(b"x") == b"1"
+        talk = stage.connect(follower)
+        talk.say(("GET", "x"))
+        stage.pass_time(4.0)
+        assert not talk.replies
+        stage.cluster.heal_all()
+        assert stage.insist(follower, "GET", "x") == "2"
+
+
+@pytest.mark.parametrize("clock", ["goes on", "stands still"])
+def test_confirmations_from_before_a_pause_answer_nothing_that_was_asked_after_it(clock: str) -> None:
+    """The leader has asked for confirmation when it is stopped; another leads; and on wake the old answers come in.
+
+    If its clock has stood still, too (and its links been cut), it does not even know that it has slept.
+    """
+    pause_s = 10.0 if clock == "goes on" else 2.0
+    with Stage() as stage:
+        leader = stage.leader
+        other = stage.others(leader)[0]
+        assert stage.ask(leader, "SET", "x", 1) == "OK"
+        before, after = stage.connect(leader), stage.connect(leader)
+
+        def come_late(sender: str, receiver: str, message: Message) -> Fate:
+            late = isinstance(message, Confirmed) and receiver == leader
+            return [pause_s + 0.005] if late else None
+
+        stage.tampering.append(come_late)
+        before.say(("GET", "x"))
+        stage.pass_time(0.004)
+        phase = stage.node(leader).driver.replica.phase
+        assert isinstance(phase, Leading)
+        assert phase.confirming.rounds, "the confirmation has been asked for"
+        stage.cluster.pause(leader)
+        if clock == "stands still":
+            stage.cluster.set_rate(leader, 1e-9)
+            stage.cluster.isolate(leader)
+        stage.allow(come_late)
+        end = stage.now + pause_s
+        stage.until(lambda: stage.leader not in ("", leader))
+        assert stage.ask(other, "SET", "x", 2) == "OK"
+        after.say(("GET", "x"))
+        stage.pass_time(end - stage.now)
+        stage.cluster.set_rate(leader, 1.0)
+        stage.cluster.resume(leader)
+        stage.cluster.heal_all()
+        assert after.hear() == "2"
+        assert before.hear() in ("1", "2")
+        stage.assert_one_state()
+
+
+def test_a_follower_gets_no_place_to_read_from_out_of_a_leader_that_was_deposed() -> None:
+    """The two are cut off together, their clocks hardly move, and so neither gives the other up."""
+    with Stage(5) as stage:
+        leader = stage.leader
+        follower, *rest = stage.others(leader)
+        assert stage.ask(leader, "SET", "x", 1) == "OK"
+        stage.cut_between([leader, follower], rest)
+        for name in (leader, follower):
+            stage.cluster.set_rate(name, 0.001)
+        assert stage.insist(rest[0], "SET", "x", 2) == "OK"
+        assert stage.machine(leader).is_leading
+        assert stage.node(follower).driver.replica.leader == leader
+        talks = [stage.connect(name) for name in (leader, follower)]
+        for talk in talks:
+            talk.say(("GET", "x"))
+        stage.pass_time(2.0)
+        assert not any(talk.replies for talk in talks)
+        for name in (leader, follower):
+            stage.cluster.set_rate(name, 1.0)
+        stage.cluster.heal_all()
+        assert [talk.hear() for talk in talks] == ["2", "2"]
+        stage.assert_one_state()
+
+
+def test_a_read_waits_for_a_state_that_is_behind_what_it_was_granted() -> None:
+    with Stage() as stage:
+        leader = stage.leader
+        behind = stage.others(leader)[0]
+        assert stage.ask(leader, "SET", "x", 1) == "OK"
+        stage.pass_time(0.2)
+        stage.lose(Accept, leader, behind)
+        stage.tampering.append(
+            lambda sender, receiver, message: (
+                [1.0] if isinstance(message, Learn) and receiver == behind else None
+            )
+        )
+        assert stage.ask(leader, "SET", "x", 2) == "OK"
+        began = stage.now
+        assert stage.ask(behind, "GET", "x") == "2"
+        assert stage.now - began > 0.9, "it had to learn that first"

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install up test verify fix docs bench soak spec clean
+.PHONY: help install up test verify fix docs bench soak seeds spec clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ FIRST ?= 1000
 soak: install ## Hunt on all cores for MINUTES (60) from seed FIRST (1000) on, and explore every case
 	$(BIN)/sofadb hunt --minutes $(MINUTES) --first $(FIRST)
 	$(BIN)/sofadb explore $$($(BIN)/sofadb explore --list-cases | sed 's/^/--case /')
+
+seeds: install ## Find out anew in which world each sabotage is seen first
+	$(BIN)/python tools/find_seeds.py
 
 spec: install ## Check the specification in TLA+ with TLC (needs Java)
 	$(BIN)/python tools/run_spec.py

@@ -13,6 +13,9 @@ With this package installed, pytest has a fixture `sofadb_cluster`, which makes 
     def test_a_lock_outlives_its_leader(sofadb_cluster):
         sofadb_cluster(nodes=3, seed=1).run(story)
 
+Where nothing happens but the nodes' heartbeats, time leaps to what the test does next: the nodes' monotonic clocks do not notice, as if
+their machines had been suspended together, and their wall clocks, by which keys expire, do.
+
 Everything runs in one process and one thread, on the event loop of the laboratory: the nodes are the production code, servers and
 disks included, only time, network, disks and chance are simulated. The same seed gives the same run. Whatever the nodes do is
 judged all the while by the laboratory's invariants, and a violation fails the test.
@@ -24,6 +27,7 @@ What does not work in here is whatever waits for the world outside: threads, rea
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -45,6 +49,8 @@ T = TypeVar("T")
 
 READY_S_MAX = 30.0
 """So long a cluster may take until somebody leads."""
+QUIET_S = 1.0
+"""Nothing must have been applied for so long before time leaps, and so long before what the test does next it goes on."""
 STORY_S_MAX = 7 * 86_400.0
 """So much simulated time a story may take, unless it says otherwise."""
 
@@ -58,6 +64,7 @@ class SimulatedCluster:
         self._cluster = Cluster(str(seed), [f"n{number}" for number in range(1, nodes + 1)], settings)
         self._loop = ProcessLoop(self._cluster.simulation, "test", self._cluster.network)
         self._clients: list[Any] = []
+        self._applied: list[int] = []
         self.history: list[Operation] = []
         """What was noted by `Recorder`s."""
         self._cluster.start_all()
@@ -152,11 +159,46 @@ class SimulatedCluster:
 
         Raises what it raises, `TimeoutError` if it takes longer, and the laboratory's violation if an invariant broke.
         """
-        work = story(self) if callable(story) else story
-        try:
-            return self._loop.run_until_complete(work, until=self.now + within_s)
-        finally:
-            self._judge()
+        simulation = self._cluster.simulation
+        end = self.now + within_s
+        task = asyncio.ensure_future(story(self) if callable(story) else story, loop=self._loop)
+        look_again_at = self.now
+        while not task.done():
+            if self.now >= look_again_at:
+                self._maybe_leap()
+                look_again_at = self.now + QUIET_S
+            if not simulation.step(end):
+                self._judge()
+                raise TimeoutError(f"this is not done after {within_s} s")
+        self._judge()
+        return task.result()
+
+    def _maybe_leap(self) -> None:
+        """Let time pass at once, up to just before the test does something, if nothing happens until then."""
+        simulation = self._cluster.simulation
+        quiet_s = simulation.next_of(self._loop) - self.now - QUIET_S
+        applied = [self._cluster.applied(name) for name in self.nodes]
+        if 0 < quiet_s < float("inf") and applied == self._applied and self._is_quiet():
+            while simulation.is_busy_now:
+                simulation.step()
+            quiet_s = simulation.next_of(self._loop) - self.now - QUIET_S
+            if quiet_s > 0:
+                simulation.leap(quiet_s, self._loop)
+        self._applied = applied
+
+    def _is_quiet(self) -> bool:
+        """Whether all nodes that run follow one leader, and nobody waits for anything."""
+        machines = [machine for machine in self._cluster.machines.values() if machine.is_up]
+        return self._all_follow() is not None and not any(
+            machine.is_paused
+            or (
+                machine.host is not None
+                and machine.host.writer is not None
+                and machine.host.writer.pending_bytes
+            )
+            or (machine.running is not None and machine.running.node.is_waited_for)
+            for machine in machines
+        )
 
     def wait_until(self, is_so: Callable[[], bool], within_s: float = READY_S_MAX) -> None:
         """Let time pass until something is so. Raises `TimeoutError`."""
@@ -169,11 +211,11 @@ class SimulatedCluster:
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass."""
-        self._cluster.run(self.now + seconds)
+        self.run(asyncio.sleep(seconds))
 
     def at(self, time: float, do: Callable[..., object], *args: Any) -> None:
         """Have something done at a time, such as `cluster.at(3.5, cluster.crash, "n1")`."""
-        self._cluster.simulation.call_at(time, do, *args)
+        self._loop.call_at(time, do, *args)
 
     def _judge(self) -> None:
         if self._cluster.watch.violation is not None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -39,9 +41,14 @@ def test_the_unlikely_is_chosen_at_every_point(bag: Bag) -> None:
     assert not set(POINTS) - set(bag.chosen), "never chosen"
 
 
+SEEDS_OF_SABOTAGES: dict[str, int] = json.loads((Path(__file__).parent / "sabotage_seeds.json").read_text())
+"""Where each was found last (`make seeds`). What has changed since may have moved it: then all worlds are looked through."""
+
+
 @pytest.mark.parametrize("name", SABOTAGES)
 def test_every_sabotage_is_found(name: str) -> None:
-    found = next((trial.found for seed in range(1, 301) if (trial := try_seed(seed, name)).found), None)
+    seeds = [SEEDS_OF_SABOTAGES.get(name, 1), *range(1, 301)]
+    found = next((trial.found for seed in seeds if (trial := try_seed(seed, name)).found), None)
     assert found is not None, "it survives"
     assert found.name not in ("the_laboratory_works", "every_planned_fault_strikes"), found
 

@@ -70,6 +70,11 @@ class Node:
         self._reads.append(work)
         self._flush_soon()
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether anybody waits for an answer."""
+        return bool(self._waiting or self._writes or self._reads)
+
     def _flush_soon(self) -> None:
         if not self._flush_is_due:
             self._flush_is_due = True

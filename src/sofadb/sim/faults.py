@@ -901,7 +901,7 @@ class Faults:
         if kind == "message late":
             return [(chance.uniform(0.0, 0.5), data)]
         if kind == "message damaged":
-            at = chance.randrange(len(data))
+            at = chance.randrange(len(data) if chance.random() < 0.5 else KIND_OFFSET)
             return [(0.0, data[:at] + bytes((data[at] ^ 1 << chance.randrange(8),)) + data[at + 1 :])]
         sender = connection.client
         heard = self._heard.get((sender, connection.server))

@@ -38,7 +38,7 @@ class Clock:
         self.offset_ms = 0
 
     def read(self) -> int:
-        return EPOCH_MS + int(self.loop.time() * 1000) + self.offset_ms
+        return EPOCH_MS + int((self.loop.time() + self.loop.slept_s) * 1000) + self.offset_ms
 
 
 class SimulatedWriter(Writer):

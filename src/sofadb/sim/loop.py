@@ -198,6 +198,38 @@ class Simulation:
             return True
         return False
 
+    def leap(self, seconds: float, witness: ProcessLoop) -> None:
+        """Time passes, and of all processes only `witness` notices, by its timers: nothing else happens meanwhile.
+
+        It is as if all other machines were suspended, with monotonic clocks that do not count that. Their wall clocks do.
+        """
+        assert seconds >= 0
+        assert not self._ready, "something is due now"
+        assert seconds <= self.next_of(witness) - self.now, "the witness has something to do before that"
+        items = [
+            item if getattr(item[2], "_loop", None) is witness else (item[0] + seconds, item[1], item[2])
+            for item in self._later
+        ]
+        for process in self._processes:
+            if process is not witness:
+                process._sleep_through(seconds)
+        self.now += seconds
+        self._keep([item for item in items if not item[2]._cancelled])
+
+    @property
+    def is_busy_now(self) -> bool:
+        """Whether something is due at this very moment."""
+        return bool(self._ready)
+
+    def next_of(self, process: ProcessLoop) -> float:
+        """When a process has something to do next, as far as is known; infinity if it is not."""
+        own = (
+            when
+            for when, _, entry in self._later
+            if getattr(entry, "_loop", None) is process and not entry._cancelled
+        )
+        return min(own, default=math.inf)
+
     # Ending
 
     def close(self) -> None:
@@ -300,6 +332,8 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self._held: deque[_Handle] = deque()
         """What fell due while paused."""
         self._stall_end: tuple[float, Scheduled] | None = None
+        self.slept_s = 0.0
+        """How long it was suspended in all, which its own clock does not count."""
         self._rate = 1.0
         self._rate_since = (0.0, 0.0)
         """A moment since which the rate holds: the simulation's time, and ours."""
@@ -385,6 +419,11 @@ class ProcessLoop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         since, own = self._rate_since
         return own + (self.simulation.now - since) * self._rate
+
+    def _sleep_through(self, seconds: float) -> None:
+        since, own = self._rate_since
+        self._rate_since = (since + seconds, own)
+        self.slept_s += seconds
 
     @property
     def rate(self) -> float:

@@ -1,0 +1,44 @@
+"""Find, for each sabotage, the first world in which the hunt sees it, and keep the seeds for the tests.
+
+python tools/find_seeds.py           write tests/sim/sabotage_seeds.json, and print a table
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from sofadb.sim.hunt import hunt
+from sofadb.sim.sabotages import SABOTAGES
+
+SEEDS = Path(__file__).parents[1] / "tests" / "sim" / "sabotage_seeds.json"
+SEEDS_MAX = 300
+
+
+def main() -> None:
+    """Hunt for each."""
+    seeds: dict[str, int] = {}
+    slowest = 0.0
+    for name in SABOTAGES:
+        began = time.monotonic()
+        found = hunt(1, SEEDS_MAX, None, os.cpu_count() or 1, name).found
+        seconds = time.monotonic() - began
+        slowest = max(slowest, seconds)
+        if found is None:
+            print(f"{name:50} survives {SEEDS_MAX} worlds ({seconds:.1f} s)", flush=True)
+            continue
+        seeds[name] = found.seed
+        print(f"{name:50} seed {found.seed:3}, {seconds:4.1f} s, {found.name}", flush=True)
+    SEEDS.write_text(json.dumps(seeds, indent=1) + "\n")
+    ordered = sorted(seeds.values())
+    print(
+        f"{len(seeds)} of {len(SABOTAGES)}; median seed {ordered[len(ordered) // 2]}, slowest {slowest:.1f} s"
+    )
+    sys.exit(len(seeds) < len(SABOTAGES))
+
+
+if __name__ == "__main__":
+    main()

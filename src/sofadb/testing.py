@@ -13,8 +13,8 @@ With this package installed, pytest has a fixture `sofadb_cluster`, which makes 
     def test_a_lock_outlives_its_leader(sofadb_cluster):
         sofadb_cluster(nodes=3, seed=1).run(story)
 
-Where nothing happens but the nodes' heartbeats, time leaps to what the test does next: the nodes' monotonic clocks do not notice, as if
-their machines had been suspended together, and their wall clocks, by which keys expire, do.
+Where nothing happens but the nodes' heartbeats, time leaps to what the test does next: the nodes' monotonic clocks do not
+notice, as if their machines had been suspended together, and their wall clocks, by which keys expire, do.
 
 Everything runs in one process and one thread, on the event loop of the laboratory: the nodes are the production code, servers and
 disks included, only time, network, disks and chance are simulated. The same seed gives the same run. Whatever the nodes do is
@@ -62,7 +62,7 @@ class SimulatedCluster:
         """The nodes run, and somebody leads."""
         self._chance = random.Random(f"{seed}/testing")
         self._cluster = Cluster(str(seed), [f"n{number}" for number in range(1, nodes + 1)], settings)
-        self._loop = ProcessLoop(self._cluster.simulation, "test", self._cluster.network)
+        self._loop = ProcessLoop(self._cluster.simulation, "test", self._cluster.network)  # type: ignore[abstract]
         self._clients: list[Any] = []
         self._applied: list[int] = []
         self.history: list[Operation] = []

@@ -1390,3 +1390,36 @@ def test_the_same_program_sees_the_same_network_in_any_interpreter() -> None:
         )
     assert len(set(found)) == 1
     assert busy_network(4) != found[0]
+
+
+# Keep-alive
+
+
+@pytest.mark.parametrize("how", ["cut", "power"])
+def test_an_idle_connection_ends_after_a_while_if_nobody_can_be_at_its_other_end(
+    world: World, how: str
+) -> None:
+    world.network.keep_alive_s = 4.0
+    client, _ = world.connect()
+    if how == "cut":
+        world.cut("s>c")
+    else:
+        world.network.power_cut(world.s)
+    world.pass_(3.9)
+    assert client.said == ["made"]
+    world.pass_(0.2)
+    assert isinstance(client.error, TimeoutError)
+    assert world.network.connections() == []
+
+
+def test_a_cut_that_heals_in_time_is_not_noticed_by_an_idle_connection(world: World) -> None:
+    world.network.keep_alive_s = 4.0
+    client, server = world.connect()
+    for _ in range(3):
+        world.cut("s>c")
+        world.pass_(3.9)
+        world.heal("s>c")
+        world.pass_(0.2)
+    server.transport.write(b"still here")
+    world.pass_(1)
+    assert client.all == b"still here"

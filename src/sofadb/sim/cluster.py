@@ -31,6 +31,8 @@ CLIENT_PORT = 7001
 PEER_PORT = 17001
 SEGMENT_BYTES = 64 << 10
 CLIENTS_MAX = 256
+KEEP_ALIVE_S = 4.0
+"""As the node tunes its connections to peers: one second of silence, then three probes, a second each."""
 
 
 @dataclass(slots=True)
@@ -92,7 +94,9 @@ class Cluster:
         self.segment_bytes = segment_bytes
         self.disk_latency_s = (0.0001, 0.002)
         self.simulation = Simulation()
-        self.network = Network(self.simulation, random.Random(f"{seed}/network"), latency_s=latency_s)
+        self.network = Network(
+            self.simulation, random.Random(f"{seed}/network"), latency_s=latency_s, keep_alive_s=KEEP_ALIVE_S
+        )
         self.machines = {
             name: Machine(name, f"10.0.0.{number}") for number, name in enumerate(sorted(names), 1)
         }
@@ -119,7 +123,7 @@ class Cluster:
         assert not machine.is_up, f"{name} runs"
         machine.lives += 1
         machine.end, machine.running, machine.server, machine.is_paused = None, None, None, False
-        loop = ProcessLoop(self.simulation, name, self.network)
+        loop = ProcessLoop(self.simulation, name, self.network)  # type: ignore[abstract]
         loop.rate = machine.clock_rate
         chance = random.Random(f"{self.seed}/{name}/{machine.lives}")
 

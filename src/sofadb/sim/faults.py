@@ -563,10 +563,13 @@ class Faults:
             self._start_again(name)
 
     def _power_off(self, strike: Strike, names: list[NodeId]) -> Course:
+        is_busy = any(self._is_busy(self.cluster.machines[name]) for name in names)
         self._held.update(names)
         lost = sum(self.cluster.power_off(name, self._chance, strike.amount) for name in names)
         self._strikes(
-            strike, f"{' '.join(names)}; {lost} pieces that were not synced are lost", mattered=lost > 0
+            strike,
+            f"{' '.join(names)}; {lost} pieces that were not synced are lost",
+            mattered=is_busy or lost > 0,
         )
         yield strike.lasts
         for name in names:

@@ -12,12 +12,12 @@ one way breaks the connections of both ways, as it does in the world.
 
 When a process ends, its kernel goes on: what was sent still arrives, and a reset behind it. When a machine loses its power,
 what flies still lands, and nothing more comes from there: who sends to it waits in vain, until the machine is back and answers
-that it knows of no such connection.
+that it knows of no such connection. Idle connections over a way that is blocked end after `keep_alive_s`.
 
 `mischief` may replace any unit by other copies of it, or by none; they fly outside the stream's order. TCP does nothing of
 that kind: it stands for all that a protocol must survive which says that messages may be lost, doubled, late or out of order.
 
-Left out: segments (a unit lands whole), congestion, keep-alive, a limit on how long a window may stay closed, time-wait.
+Left out: segments (a unit lands whole), congestion, a limit on how long a window may stay closed, time-wait.
 """
 
 from __future__ import annotations
@@ -94,6 +94,7 @@ class Link:
         self.bytes_per_s = network.bytes_per_s
         self._network = network
         self._cut = False
+        self._cut_since = 0.0
         self._free_at = 0.0
         """When everything sent so far will have left the sender."""
         self._waiting: list[tuple[Callable[[], None], Callable[[], bool]]] = []
@@ -108,6 +109,18 @@ class Link:
         was_cut, self._cut = self._cut, cut
         if was_cut and not cut:
             self._network._flow(self)
+        elif cut and not was_cut:
+            simulation = self._network.simulation
+            self._cut_since = simulation.now
+            simulation.call_at(simulation.now + self._network.keep_alive_s, self._miss, simulation.now)
+
+    def _miss(self, since: float) -> None:
+        """It has been cut since then, and so long that whoever has a connection over it, however idle, misses the other end."""
+        if not self._cut or self._cut_since != since:
+            return
+        for connection in self._network.connections():
+            if {connection.client, connection.server} == {self.sender, self.receiver}:
+                connection._miss()
 
     @property
     def is_blocked(self) -> bool:
@@ -396,6 +409,11 @@ class Connection:
     def inject(self, to_server: bool, data: bytes) -> None:
         """Let these bytes arrive now, though nobody has sent them."""
         (self.server_end if to_server else self.client_end)._take(data)
+
+    def _miss(self) -> None:
+        """Each end that is there finds that the other one is not."""
+        for end in (self.client_end, self.server_end):
+            end._break(TimeoutError(errno.ETIMEDOUT, "Connection timed out"))
 
     def _settle(self) -> None:
         """When nobody is left who could notice anything of it, it is no more."""
@@ -879,6 +897,7 @@ class Network:
         latency_s: tuple[float, float] = (0.0001, 0.001),
         bytes_per_s: float = math.inf,
         user_timeout_s: float = 3.0,
+        keep_alive_s: float = math.inf,
         window_bytes: int = 256 << 10,
     ) -> None:
         """`latency_s` and `bytes_per_s` are what links begin with."""
@@ -888,6 +907,8 @@ class Network:
         self.bytes_per_s = bytes_per_s
         self.user_timeout_s = user_timeout_s
         """After which time a sender gives up that hears nothing."""
+        self.keep_alive_s = keep_alive_s
+        """After which time both ends give up an idle connection over a cut link, or to a machine without power."""
         self.window_bytes = window_bytes
         """So much may be on its way and in the receiver's kernel together. (A larger unit goes when nothing else does.)"""
         self.mischief: Mischief | None = None
@@ -924,6 +945,9 @@ class Network:
         """Like `kill`, but nobody hears of it. The machine has its power back when a process of that name starts."""
         if process.is_alive:
             self._dark.add(process.name)
+            for connection in self.connections():
+                if process in (connection.client_end.process, connection.server_end.process):
+                    self.simulation.call_later(self.keep_alive_s, connection._miss)
             process.kill()
 
     # For processes

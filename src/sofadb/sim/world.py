@@ -195,7 +195,7 @@ class World:
 
     def _client(self, number: int) -> Client:
         name = f"c{number}"
-        loop = ProcessLoop(self.cluster.simulation, name, self.cluster.network)
+        loop = ProcessLoop(self.cluster.simulation, name, self.cluster.network)  # type: ignore[abstract]
         chance = random.Random(f"{self.plan.seed}/{name}")
 
         def where() -> tuple[str, int]:

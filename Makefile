@@ -17,7 +17,7 @@ install: .venv/installed ## Make a virtual environment in .venv with the package
 up: install ## Run three nodes on ports 7001-7003 until Ctrl-C
 	@$(BIN)/sofadb up
 
-test: install verify ## Run the whole suite (needs redis-server, strace and iproute2)
+test: install verify ## Run the whole suite (needs redis-server, strace, iproute2 and Java)
 	$(BIN)/python -m pytest
 
 verify: install ## Judge style, types and import rules; writes nothing

@@ -141,6 +141,8 @@ class _Watched:
         me = replica.me
         effects = self._step(event, moment)
         watch.steps += 1
+        if watch.recorder is not None:
+            watch.recorder.stepped(me, event, effects)
         try:
             self._judge(event)
         except Violation as violation:
@@ -150,8 +152,6 @@ class _Watched:
         watch.trace = crc32(words.encode(), watch.trace)
         if watch.story is not None:
             watch.story(me, event, effects)
-        if watch.recorder is not None:
-            watch.recorder.stepped(me, event, effects)
         return effects
 
     def _judge(self, event: Event) -> None:

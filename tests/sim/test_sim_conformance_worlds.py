@@ -1,0 +1,45 @@
+"""Runs of whole nodes, in hostile worlds, are runs of the specification: TLC is the judge."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sofadb.sim.conformance import Recorder, Verdict, accepted_by_tlc
+from sofadb.sim.plan import PERMANENT, Plan, draw
+from sofadb.sim.sabotages import applied
+from sofadb.sim.world import World, run
+
+STEPS_MAX = 400
+
+
+def without_lost_disks(plan: Plan) -> Plan:
+    """The specification knows no disk that loses its past."""
+    return replace(plan, strikes=tuple(strike for strike in plan.strikes if strike.kind not in PERMANENT))
+
+
+def judged(plan: Plan) -> tuple[Recorder, Verdict]:
+    recorders: list[Recorder] = []
+
+    def prepare(world: World) -> None:
+        recorders.append(Recorder(world.cluster.configuration, plan.settings.alpha, STEPS_MAX))
+        world.cluster.watch.recorder = recorders[0]
+
+    run(plan, prepare=prepare)
+    return recorders[0], accepted_by_tlc(recorders[0].run())
+
+
+@pytest.mark.parametrize("seed", [2, 8, 15, 27])
+def test_a_run_is_accepted(seed: int) -> None:
+    recorder, verdict = judged(without_lost_disks(draw(seed)))
+    assert len(recorder.steps) > 200
+    assert verdict, verdict
+
+
+@pytest.mark.parametrize("sabotage", ["own-value-over-a-reported-one", "applied-before-it-is-chosen", "promise-reports-nothing"])
+def test_a_sabotaged_run_is_rejected(sabotage: str) -> None:
+    with applied(sabotage):
+        _, verdict = judged(without_lost_disks(draw(2)))
+    assert not verdict
+    assert "rejected at step" in str(verdict)

@@ -18,7 +18,9 @@ up: install ## Run three nodes on ports 7001-7003 until Ctrl-C
 	@$(BIN)/sofadb up
 
 test: install verify ## Run the whole suite (needs redis-server, strace, iproute2 and Java)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m coverage run -m pytest tests/paxos tests/paper
+	@$(BIN)/python -m coverage report
+	$(BIN)/python -m pytest --ignore tests/paxos --ignore tests/paper
 
 verify: install ## Judge style, types and import rules; writes nothing
 	$(BIN)/ruff format --check --quiet .

@@ -99,7 +99,8 @@ class Campaigning:
             # By then our own promise is durable: it is what let the first request leave.
             if self.proposer.heard_from(replica.me):
                 replica.emit(Send(node, prepare))
-        elif prepare.first > self.proposer.first:
+        else:
+            assert prepare.first > self.proposer.first, "our own first answer is what began the campaign"
             replica.prepare_myself(prepare)
 
     def wake_at(self) -> float:

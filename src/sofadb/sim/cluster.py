@@ -181,6 +181,8 @@ class Cluster:
         machine = self.machines[name]
         if machine.is_up:
             assert machine.loop is not None
+            if machine.host is not None and machine.host.writer is not None:
+                machine.host.writer.be_interrupted(machine.disk)
             self.network.power_cut(machine.loop)
             machine.loop.kill()
             self.watch.ended(name)

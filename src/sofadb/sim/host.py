@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,11 +20,15 @@ from sofadb.storage.journal import Journal
 from sofadb.storage.segment import Record
 from sofadb.storage.writer import MARK_AFTER_S, Callback, Writer
 
-from .disk import SimulatedDisk
+from .disk import Crash, SimulatedDisk
 from .loop import ProcessLoop
 
 EPOCH_MS = 1_700_000_000_000
 """What a right clock shows when the simulation begins, in milliseconds since 1970."""
+
+
+def _nothing() -> None:
+    pass
 
 
 class Exit(BaseException):
@@ -90,6 +95,15 @@ class SimulatedWriter(Writer):
     def _prepare(self) -> None:
         self._is_preparing = False
         self.prepare()
+
+    def be_interrupted(self, disk: SimulatedDisk) -> None:
+        """The machine stops while the next block is being written: some of it may be on the disk, and nobody was told."""
+        if self._queue:
+            disk.on_crash = _nothing
+            disk.crash_at = disk.operations + 1
+            with suppress(Crash, StorageError):
+                self.journal.append(self._take(None)[0])
+            disk.crash_at = -1
 
     def close(self) -> None:
         with self._any_failure_ends_all():

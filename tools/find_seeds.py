@@ -16,6 +16,7 @@ from sofadb.sim.sabotages import SABOTAGES
 
 SEEDS = Path(__file__).parents[1] / "tests" / "sim" / "sabotage_seeds.json"
 SEEDS_MAX = 300
+BROKEN_LABORATORY = ("the_laboratory_works", "every_planned_fault_strikes")
 
 
 def main() -> None:
@@ -24,7 +25,12 @@ def main() -> None:
     slowest = 0.0
     for name in SABOTAGES:
         began = time.monotonic()
-        found = hunt(1, SEEDS_MAX, None, os.cpu_count() or 1, name).found
+        found, first = None, 1
+        while first <= SEEDS_MAX:
+            found = hunt(first, SEEDS_MAX + 1 - first, None, os.cpu_count() or 1, name).found
+            if found is None or found.name not in BROKEN_LABORATORY:
+                break
+            found, first = None, found.seed + 1
         seconds = time.monotonic() - began
         slowest = max(slowest, seconds)
         if found is None:

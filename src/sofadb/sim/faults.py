@@ -518,35 +518,36 @@ class Faults:
         yield from self._kill(strike, name)
 
     def killed_candidate(self, strike: Strike) -> Course:
-        """A leader gives up. Whoever wants to follow it loses its power as soon as it asks for promises."""
-        name = yield from self._leader()
-        self._step_down(name)
-        candidate = ""
-        for _ in range(10_000):
-            candidate = next(filter(self._is_candidate, self._running()), "")
-            if candidate:
-                break
-            yield 0.0002
-        if not candidate:
-            yield from self.killed_candidate(strike)
-            return
-        self._held.add(candidate)
-        cut = self._cut([(candidate, other) for other in self.names], strike.kind)
-        lost = self.cluster.power_off(candidate, self._chance, strike.amount)
-        self._strikes(strike, f"{candidate}; {lost} pieces that were not synced are lost", mattered=True)
-        yield 0.01
-        self._mend(cut)
-        self._start_again(candidate)
+        """A leader gives up. Whoever wants to follow it loses its power as soon as it asks for promises; and so the next."""
+        for _ in range(3):
+            name = yield from self._leader()
+            self._step_down(name)
+            candidate = ""
+            for _ in range(10_000):
+                candidate = next(filter(self._is_candidate, self._running()), "")
+                if candidate:
+                    break
+                yield 0.0002
+            if not candidate:
+                continue
+            self._held.add(candidate)
+            cut = self._cut([(candidate, other) for other in self.names], strike.kind)
+            lost = self.cluster.power_off(candidate, self._chance, strike.amount / 2)
+            self._strikes(strike, f"{candidate}; {lost} pieces that were not synced are lost", mattered=True)
+            yield 0.01
+            self._mend(cut)
+            self._start_again(candidate)
+            yield 0.2
+
+    def _is_candidate(self, name: NodeId) -> bool:
+        running = self.cluster.machines[name].running
+        return running is not None and isinstance(running.replica.phase, Campaigning)
 
     def _step_down(self, name: NodeId) -> None:
         """A leader gives up for no reason."""
         machine = self.cluster.machines[name]
         if machine.is_leading and machine.running is not None:
             machine.running.replica.become_following(None)
-
-    def _is_candidate(self, name: NodeId) -> bool:
-        running = self.cluster.machines[name].running
-        return running is not None and isinstance(running.replica.phase, Campaigning)
 
     def all_killed(self, strike: Strike) -> Course:
         """kill -9 of everybody."""

@@ -35,7 +35,7 @@ KINDS: dict[str, tuple[int, int]] = {
     "cut client": (2, 1),
     "killed node": (6, 1),
     "killed leader": (5, 1),
-    "killed candidate": (4, 3),
+    "killed candidate": (6, 3),
     "all killed": (2, 1),
     "power lost": (6, 1),
     "power lost everywhere": (3, 1),

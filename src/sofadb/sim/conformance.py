@@ -306,9 +306,8 @@ class Recorder:
 
     def crashed(self, node: NodeId) -> None:
         """The process has ended."""
-        if self._lives[node].is_started:
+        if node in self._lives and self._lives.pop(node).is_started:
             self._add(Crashed(node))
-        self._lives[node] = _Life()
 
     def stable(self, node: NodeId, records: Sequence[Record]) -> None:
         """These records have become stable."""

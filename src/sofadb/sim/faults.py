@@ -414,6 +414,9 @@ class Faults:
         heard = 0
         while self.cluster.now < end or not heard:
             yield self._chance.uniform(0.005, 0.05)
+            if name in self.damaged:
+                yield from self.old_messages(strike)
+                return
             for connection in self.cluster.network.connections():
                 old = self._heard.get((connection.client, name))
                 is_ready = (
@@ -794,6 +797,9 @@ class Faults:
         loop = self.cluster.machines[name].loop
         while not self._well_met(name):
             yield 0.05
+            if name in self.damaged:
+                yield from self.old_disk(strike)
+                return
             if self.cluster.machines[name].loop is not loop and not self.cluster.machines[name].is_up:
                 yield 0.3
         self.cluster.kill(name)

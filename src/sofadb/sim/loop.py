@@ -22,6 +22,7 @@ import heapq
 import logging
 import math
 import socket
+import sys
 import warnings
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -257,7 +258,8 @@ class Simulation:
 
     def __del__(self) -> None:
         # The interpreter asks the oldest first: what a simulation that was not closed has left goes with it.
-        self.close()
+        if not sys.is_finalizing():
+            self.close()
 
 
 class _Handle(asyncio.TimerHandle):

@@ -21,7 +21,6 @@ POINTS: dict[str, str] = {
     "segment ends early": "the next block opens a new segment although there is room",
     "nothing prepared": "the next segment is not prepared ahead, so that a block has to wait for its zeros",
     "prepared early": "the next segment is prepared long before the current one is half full",
-    "spare thrown away": "a segment that was given up is removed instead of kept for using again",
     "reader forgotten": "a finished segment is opened anew for every read",
     # node
     "message twice": "a message leaves twice",

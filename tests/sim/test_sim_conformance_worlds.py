@@ -37,7 +37,9 @@ def test_a_run_is_accepted(seed: int) -> None:
     assert verdict, verdict
 
 
-@pytest.mark.parametrize("sabotage", ["own-value-over-a-reported-one", "applied-before-it-is-chosen", "promise-reports-nothing"])
+@pytest.mark.parametrize(
+    "sabotage", ["own-value-over-a-reported-one", "applied-before-it-is-chosen", "promise-reports-nothing"]
+)
 def test_a_sabotaged_run_is_rejected(sabotage: str) -> None:
     with applied(sabotage):
         _, verdict = judged(without_lost_disks(draw(2)))

@@ -458,7 +458,7 @@ class Journal:
             if reader is not None:
                 reader.close()
         with self._spares_lock:
-            if len(self.spares) < SPARES_MAX and not unlikely("spare thrown away"):
+            if len(self.spares) < SPARES_MAX:
                 spare = f"spare-{segment.generation:016x}.seg"
                 self.files.rename(segment.name, spare)
                 self.spares[spare] = segment.header.size

@@ -10,6 +10,7 @@ Workloads, each with keys and a checker of its own:
 - registers: get, set, del, append, incr and compare-and-set (by WATCH), pipelines; judged by the linearizability checker;
 - lists: transactions that append to and read several lists (strings, cut at commas); judged by Elle's rules;
 - bank: transfers between accounts and reads of all of them; the total is constant;
+- anything: all kinds of commands, in several databases; judged by the replicas' states alone, which must be equal;
 - expiry: values with a time to live; never gone early, never visible late, beyond the bound on clocks.
 
 And on a key that only one connection ever touches, a pipeline must behave as a program does: in order.
@@ -442,7 +443,44 @@ class Client:
                 )
             )
 
+    # Anything
+
+    async def anything(self) -> None:
+        """A few commands of all kinds, in some database. What they answer is not judged; that they do the same everywhere is."""
+        chance = self.chance
+        commands: list[Command] = [("SELECT", chance.randrange(4))]
+        for _ in range(chance.randint(1, 6)):
+            command = chance.choice(_ANYTHING)
+            commands.append(tuple(self._filled(word) for word in command.split()))
+        if chance.random() < 0.3:
+            commands = [commands[0], ("MULTI",), *commands[1:], ("EXEC",)]
+        for reply in await self.call(*commands, ("SELECT", 0)):
+            if not (isinstance(reply, hiredis.ReplyError) and str(reply).startswith(("ERR", "EXECABORT"))):
+                self.outcome(reply)
+
+    def _filled(self, word: str) -> str:
+        chance = self.chance
+        if word == "key":
+            return f"any{chance.randrange(6)}"
+        if word == "value":
+            return chance.choice((str(chance.randint(-50, 50)), self._fresh()))
+        if word == "number":
+            return str(chance.randint(-3, 2_000))
+        return word
+
     # At the end
+
+    async def write_and_wait(self, key: str, ttl_ms: int, looks_ms: tuple[int, ...]) -> list[bool]:
+        """Write a value with a time to live; returns whether it was there after so many milliseconds. Raises `Lost`."""
+        (reply,) = await self.call(("SET", key, "x", "PX", ttl_ms))
+        if self.outcome(reply) != "ok":
+            raise Lost
+        there, written_at = [], self.now
+        for look_ms in looks_ms:
+            await asyncio.sleep(max(0.0, written_at + look_ms / 1000 - self.now))
+            (reply,) = await self.call(("GET", key))
+            there.append(self.outcome(reply) == "ok" and reply is not None)
+        return there
 
     async def look_at_everything(self, workloads: tuple[str, ...]) -> None:
         """Read every key of these workloads. Raises `Lost`."""
@@ -455,6 +493,12 @@ class Client:
         if "bank" in workloads:
             await self.read_balances()
         if "expiry" in workloads:
+            there = await self.write_and_wait("last", 2_000, (1_200, 3_200))
+            if there != [True, False]:
+                raise Violation(
+                    "expiry_keeps_its_bounds",
+                    f"of 2 s of life, a value was there after 1.2 s, 3.2 s: {there}",
+                )
             for key in ("e0", "e1", "e2"):
                 await self.look_at(key)
 
@@ -469,6 +513,38 @@ def _list_step(step: tuple[str, str, int | None], result: Any, outcome: str) -> 
     return ("read", key, [int(each) for each in (result or "").split(",") if each])
 
 
+_ANYTHING = (
+    "SET key value",
+    "SET key value NX",
+    "SET key value XX KEEPTTL",
+    "SET key value GET EX 1",
+    "SETNX key value",
+    "SETRANGE key 3 value",
+    "SETEX key 2 value",
+    "GETSET key value",
+    "GETDEL key",
+    "GETEX key PX number",
+    "MSET key value key value",
+    "MSETNX key value key value",
+    "APPEND key value",
+    "INCRBY key number",
+    "DECR key",
+    "INCRBYFLOAT key 0.1",
+    "RENAME key key",
+    "COPY key key REPLACE",
+    "DEL key key",
+    "UNLINK key",
+    "PEXPIRE key number",
+    "PEXPIRE key number GT",
+    "PEXPIREAT key number",
+    "PERSIST key",
+    "MOVE key 2",
+    "STRLEN key",
+    "PTTL key",
+    "DBSIZE",
+    "RANDOMKEY",
+)
+
 Request = Callable[[Client], Awaitable[None]]
 
 _WORKLOADS: dict[str, tuple[tuple[int, Request], ...]] = {
@@ -476,4 +552,5 @@ _WORKLOADS: dict[str, tuple[tuple[int, Request], ...]] = {
     "lists": ((3, Client.transact),),
     "bank": ((2, Client.transfer), (1, Client.read_balances)),
     "expiry": ((3, Client.expire),),
+    "anything": ((3, Client.anything),),
 }

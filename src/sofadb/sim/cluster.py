@@ -249,8 +249,10 @@ class Cluster:
         """The node's wall clock is so far from the right time, from now on."""
         machine = self.machines[name]
         machine.clock_offset_ms = offset_ms
-        if machine.host is not None:
-            machine.host.wall_clock.offset_ms = offset_ms
+        if machine.host is not None and machine.loop is not None:
+            # A clock that ran too fast or too slow is where it got to; this says where it is.
+            strayed_ms = round((machine.loop.time() + machine.loop.slept_s - self.now) * 1000)
+            machine.host.wall_clock.offset_ms = offset_ms - strayed_ms
 
     def set_rate(self, name: NodeId, rate: float) -> None:
         """The node's clocks run so much faster or slower, from now on."""

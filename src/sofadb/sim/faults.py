@@ -17,7 +17,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Protocol
 
 from sofadb.node.host import EXIT_STORAGE
@@ -184,8 +184,8 @@ class Faults:
             machine = cluster.machines[name]
             machine.disk.is_full = False
             machine.disk.fail_next.clear()
-            cluster.set_clock(name, 0)
             cluster.set_rate(name, 1.0)
+            cluster.set_clock(name, 0)
             if machine.is_up and machine.host is not None:
                 cluster.resume(name)
                 machine.host.stalled_until = 0.0
@@ -819,8 +819,8 @@ class Faults:
 
     def _right_again(self, name: NodeId) -> Course:
         """The clock is right again; what others heard of it counts for a while yet."""
-        self.cluster.set_clock(name, 0)
         self.cluster.set_rate(name, 1.0)
+        self.cluster.set_clock(name, 0)
         yield 1.0
         self.wrong_clock = None
 
@@ -927,7 +927,7 @@ def _proven_place(disk: SimulatedDisk, chance: random.Random) -> tuple[str, int]
     except BaseException:  # noqa: BLE001 (It is not readable now: it is being written.)
         return None
     places = []
-    for segment, later in zip(journal.segments, [*journal.segments[1:], None], strict=True):
+    for segment, later in zip_longest(journal.segments, journal.segments[1:]):
         end = segment.mark.end if later is None else later.header.previous_end
         if end > SEGMENT_HEADER_BYTES:
             places.append((segment.name, chance.randrange(SEGMENT_HEADER_BYTES, end)))

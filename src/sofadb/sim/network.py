@@ -293,6 +293,8 @@ class _Stream:
     def fall_silent(self) -> None:
         """The sending machine has no power: what has left it lands if nothing is in its way."""
         self._is_mute = True
+        # An end or a reset that was on its way may be lost with the power: the machine that is back says it again.
+        self._is_ended = self._is_reset = False
         self._waiting.clear()
         self._waiting_bytes = 0
         self._forget_deadline()

@@ -48,8 +48,9 @@ soak: install ## Hunt on all cores for MINUTES (60) from seed FIRST (1000) on, a
 seeds: install ## Find out anew in which world each sabotage is seen first
 	$(BIN)/python tools/find_seeds.py
 
-spec: install ## Check the specification in TLA+ with TLC (needs Java)
+spec: install ## Check the specification in TLA+ with TLC, and runs of the code against it (needs Java)
 	$(BIN)/python tools/run_spec.py
+	$(BIN)/python -m pytest tests/sim/test_sim_conformance.py tests/sim/test_sim_conformance_worlds.py
 
 clean: ## Remove what commands here have made (not the data)
 	rm -rf .venv build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -386,7 +386,7 @@ class Recorder:
             voters[sender] = None
 
     def _counts(self, node: NodeId, life: _Life, instance: Instance) -> None:
-        """The node knows this instance. If it has counted, then under one of these ballots; those without a quorum say nothing."""
+        """The node knows this instance. If it has counted, then under one of these; those without a quorum say nothing."""
         for ballot, voters in life.voters.pop(instance, {}).items():
             self._add(Counted(node, ballot, instance, tuple(voters)))
 

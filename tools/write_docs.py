@@ -165,13 +165,13 @@ stand.
 **What it counts.** How often each fault struck, and how often that mattered: changed what happened next. A planned fault that
 never strikes fails the run.
 
-**The specification.** `spec/SofaPaxos.tla` says in TLA+ what the core may do; TLC visits small worlds of it whole, and, with one
-rule at a time switched off, must find the harm. Runs of the code are written down step by step (`sim/conformance.py`), and TLC says
-whether the specification allows them.
+**The specification.** `spec/SofaPaxos.tla` says in TLA+ what the core may do; TLC visits small worlds of it whole, and, with
+one rule at a time switched off, must find the harm. Runs of the code are written down step by step (`sim/conformance.py`), and
+TLC says whether the specification allows them.
 
-**What it has not found.** Two errors of deposed leaders, found by reading and kept as stories in `tests/paxos/test_paxos_deposed.py`,
-were put back for the hunt to find: in 500 worlds it did not. They need seven nodes, or a crash, and answers that come
-just late enough.
+**What it has not found.** Two errors of deposed leaders, found by reading and kept as stories in
+`tests/paxos/test_paxos_deposed.py`, were put back for the hunt to find: in 500 worlds it did not. They need seven nodes, or a
+crash, and answers that come just late enough.
 
 **In your own tests.** `sofadb.testing` offers the same clusters to any program's tests, as a fixture of pytest.
 """

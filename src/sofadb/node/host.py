@@ -64,10 +64,12 @@ class Host(Protocol):
 
 def die(code: int, text: str) -> NoReturn:
     """End this process now, whatever else it was doing; the text goes to the log."""
-    log.critical("%s", text)
-    for handler in logging.getLogger("sofadb").handlers:
-        handler.flush()
-    os._exit(code)
+    try:
+        log.critical("%s", text)
+        for handler in logging.getLogger("sofadb").handlers:
+            handler.flush()
+    finally:
+        os._exit(code)  # Also if nobody can be told any more.
 
 
 class LiveHost:

@@ -29,7 +29,7 @@ from sofadb.paxos import (
     Started,
     Teach,
 )
-from sofadb.paxos.codec import decode_record, encode
+from sofadb.paxos.codec import Malformed, decode_record, encode
 from sofadb.paxos.messages import Accept, Forward, Learn
 from sofadb.paxos.records import Acceptance, Learned
 from sofadb.storage.files import StorageError
@@ -245,7 +245,13 @@ async def _start_in(
 
     began = time.monotonic()
     for _, data in journal.recover():
-        driver.handle(Recovered(decode_record(data)))
+        try:
+            record = decode_record(data)
+        except Malformed as problem:
+            raise StorageError(
+                f"{opened.directory}: a record of the journal cannot be understood: {problem}; was it written by another version?"
+            ) from None
+        driver.handle(Recovered(record))
     log.info(
         "read back: everything up to instance %d, in %.1f s",
         replica.sequence.watermark,

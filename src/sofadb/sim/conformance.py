@@ -256,6 +256,7 @@ class _Life:
     held: list[Deliver] = field(default_factory=list)
     """Delivered while the log was read back: told after `Restarted`."""
     is_started: bool = False
+    is_forgetful: bool = False
     delivered: Instance = NO_INSTANCE
     time: int = 0
     campaign: _Campaign | None = None
@@ -304,22 +305,30 @@ class Recorder:
         """A process begins."""
         self._lives[node] = _Life()
 
+    def forgetful(self, node: NodeId) -> None:
+        """This life has begun on a disk that lost or rolled back its past: to be called between `restarted` and `Started`.
+
+        Such a node is no acceptor (rule P10): what it does leaves no steps, and whoever rests on it goes wrong.
+        """
+        self._lives[node].is_forgetful = True
+
     def crashed(self, node: NodeId) -> None:
         """The process has ended."""
-        if node in self._lives and self._lives.pop(node).is_started:
+        if node in self._lives and self._lives[node].is_started:
             self._add(Crashed(node))
+        self._lives[node] = _Life()
 
     def stable(self, node: NodeId, records: Sequence[Record]) -> None:
         """These records have become stable."""
-        if not self.is_full:
+        if not self.is_full and not self._lives[node].is_forgetful:
             for step in self._stabilized(node, records):
                 self._add(step)
 
     def stepped(self, node: NodeId, event: Event, effects: Sequence[Effect]) -> None:
         """`node` took `event`, and wants these effects."""
-        if self.is_full:
-            return
         life = self._lives[node]
+        if self.is_full or life.is_forgetful:
+            return
         if isinstance(event, Recovered):
             life.recovered.append(event.record)
             life.held += [effect for effect in effects if isinstance(effect, Deliver)]

@@ -14,6 +14,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -205,7 +206,9 @@ def _lock(path: Path) -> int:
         owner.write_bytes(b"%d\n" % os.getpid())
     except BlockingIOError:
         os.close(descriptor)
-        holder = owner.read_text(errors="replace").strip() if owner.exists() else "unknown"
+        holder = "unknown"
+        with suppress(OSError):  # It is only for the message.
+            holder = owner.read_text(errors="replace").strip()
         raise StorageError(f"{path} is in use by another process (pid {holder})") from None
     except OSError as problem:
         os.close(descriptor)

@@ -61,6 +61,6 @@ def test_a_directory_in_use_is_named_although_nobody_can_say_by_whom(tmp_path: P
     opened = open_directory(tmp_path, "n1", MEMBERS)
     (tmp_path / "lock").unlink()
     (tmp_path / "lock").mkdir()
-    with pytest.raises(StorageError, match="in use by another process .pid unknown"):
+    with pytest.raises(StorageError, match=r"in use by another process \(pid unknown\)"):
         open_directory(tmp_path, "n1", None)
     opened.close()

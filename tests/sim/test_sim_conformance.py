@@ -364,6 +364,23 @@ def test_a_recorder_that_is_full_has_the_beginning_of_the_run(run: Run) -> None:
     assert cluster.recorder.run().steps == run.steps[:10]
 
 
+def test_a_life_that_began_on_an_emptied_disk_leaves_no_steps() -> None:
+    """It is no acceptor any more. What it says is nothing on which another may rest."""
+    cluster = Recorded(["n1", "n2", "n3"], seed=1)
+    cluster.elect()
+    cluster.crash("n3")
+    cluster.nodes["n3"].disk = []
+    before = len(cluster.recorder.steps)
+    restarted = cluster.recorder.restarted
+    cluster.recorder.restarted = lambda node: (restarted(node), cluster.recorder.forgetful(node))  # type: ignore
+    cluster.start("n3")
+    cluster.advance(1_000)
+    cluster.crash("n3")
+    later = cluster.recorder.steps[before:]
+    assert any(isinstance(step, Delivered) for step in later)
+    assert all(step.node != "n3" for step in later)
+
+
 def test_the_same_run_is_written_the_same_whatever_its_numbers_are_called(run: Run, tmp_path: Path) -> None:
     """Ballots become 1, 2, 3, ... in their order."""
     text = write_module(run, tmp_path).read_text()

@@ -59,7 +59,7 @@ CONSTANTS
     Changes,        \* Changes[v]: the acceptors that value v asks for.  Other values change nothing.
     Alpha,
     CrashesMax,
-    CutReports,     \* Whether reports may end anywhere and be asked for on.
+    CutReports,     \* Whether a report has room for one acceptance only, so that it comes in parts.
     Telling,        \* Whether nodes tell one another what is chosen.
     Off,            \* The names of the rules that are switched off.
     Explain         \* Whether to say which condition does not hold.
@@ -89,6 +89,8 @@ IsQuorum(configuration, nodes) == 2 * Cardinality(configuration \cap nodes) > Ca
 -----------------------------------------------------------------------------
 (* A node's memory. *)
 
+(* Whose promises a leader has (`promised`) needs no memory where the configuration never changes; what it has proposed it *)
+(* need not remember as reported (`highest`).  The fewer differences, the fewer states.                                   *)
 Idle == [ballot |-> 0, leads |-> FALSE, next |-> 0, highest |-> <<>>, promised |-> {}]
 
 Empty == [
@@ -241,7 +243,8 @@ HighestReported(promises, i) ==
 Lead(n, promises) ==
     LET m == memory[n]
         complete == Complete(promises, m.watermark + 1)
-        lead == [ballot |-> m.lead.ballot, leads |-> TRUE, next |-> m.watermark + 1, promised |-> IF DOMAIN Changes = {} THEN {} ELSE complete,
+        lead == [ballot |-> m.lead.ballot, leads |-> TRUE, next |-> m.watermark + 1,
+                 promised |-> IF DOMAIN Changes = {} THEN {} ELSE complete,
                  highest |-> [i \in Instances |-> HighestReported(promises, i)]]
     IN  /\ Because(m.lead.ballot # 0 /\ ~m.lead.leads, "the node does not campaign")
         /\ Because(promises \subseteq network.promises /\ \A p \in promises : p.ballot = m.lead.ballot,
@@ -274,7 +277,9 @@ Propose(n, i, v) ==
                    "the leader proposes instance after instance, each once")
         /\ Because(i <= m.watermark + Alpha, "the instance lies more than alpha beyond what is chosen (P4)")
         /\ Because(\A configuration \in Window(m) :
-                        DOMAIN Changes = {} \/ IsQuorum(configuration, m.lead.promised) \/ ~IsOn("promises of every configuration"),
+                        \/ DOMAIN Changes = {}
+                        \/ IsQuorum(configuration, m.lead.promised)
+                        \/ ~IsOn("promises of every configuration"),
                    "no quorum of every configuration in the window has promised (P4)")
         /\ Because(Obliged(m.lead, i) \in {NoValue, v},
                    "the leader must propose what phase 1 reported, and no-ops in the gaps (P2c, P3)")
@@ -389,6 +394,12 @@ Init ==
     /\ crashes = 0
 
 
+(* What may happen.  Fewer steps are taken here than could be, where that loses nothing:                                 *)
+(* - a step that does nothing but add messages is taken at once, since they may still arrive as late as one likes;       *)
+(* - nobody gives up, since that is doing nothing;                                                                        *)
+(* - a promise is told again only to tell more, since who hears a later copy just knows more to be chosen;                *)
+(* - a leader counts all acceptances told so far, since who counts fewer of them learns later.                            *)
+
 (* A report comes whole, or with one acceptance in each part; then it is asked for on from where the last part ended. *)
 Firsts(n, p) == {p.first} \cup {q.last + 1 : q \in {r \in network.promises : r.node = n /\ r.ballot = p.ballot}}
 End(n, first) ==
@@ -403,7 +414,7 @@ MayPromise(n, p, first) ==
        /\ waiting[n] = <<>>
        /\ PromiseMessage(n, memory[n], p.ballot, first, End(n, first)) \notin network.promises
 
-(* One or more answers of each of some nodes: what the leader may have heard. *)
+(* The promises that a candidate may have heard: any of them. *)
 Heard(n) == SUBSET {p \in network.promises : p.ballot = memory[n].lead.ballot}
 
 Next == \E n \in Nodes :

@@ -32,7 +32,8 @@ Reported(n, first, last) ==
     IN  {<<i, m.accepted[i].ballot, m.accepted[i].value>> : i \in known}
 
 ReportIsRight(s) ==
-    /\ Because(s.step = "promise" \/ s.first = memory[s.node].watermark + 1, "a campaign is for all that is not known to be chosen")
+    /\ Because(s.step = "promise" \/ s.first = memory[s.node].watermark + 1,
+               "a campaign is for all that is not known to be chosen")
     /\ Because(s.chosen = memory[s.node].watermark, "the promise tells another watermark than the node has")
     /\ Because(s.reported = Reported(s.node, s.first, Whole(s.last)),
                "the promise does not report what the node has accepted (phase 1b)")

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sofadb.sim.conformance import TlcMissing, run_tlc
+from sofadb.sim.conformance import TlcMissing, run_tlc, what_went_wrong
 
 TIMEOUT_S = 900.0
 INVARIANTS = (
@@ -213,8 +213,7 @@ def _result(model: Model, output: str, seconds: float) -> Result:
     violated = re.search(r"Invariant (\w+) is violated", output)
     is_done = violated is not None or "No error has been found" in output
     if not counts or not is_done:
-        error = output[max(0, output.find("Error:")) :]
-        return Result(model, seconds=seconds, problem=" ".join(error.split())[:300])
+        return Result(model, seconds=seconds, problem=what_went_wrong(output))
     states, distinct = counts[-1]
     name = violated[1] if violated else ""
     return Result(model, states, distinct, depth[1] if depth else "-", seconds, name)

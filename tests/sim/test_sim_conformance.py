@@ -374,6 +374,7 @@ def test_a_life_that_began_on_an_emptied_disk_leaves_no_steps() -> None:
     restarted = cluster.recorder.restarted
     cluster.recorder.restarted = lambda node: (restarted(node), cluster.recorder.forgetful(node))  # type: ignore
     cluster.start("n3")
+    cluster.submit(cluster.elect(), b"a")
     cluster.advance(1_000)
     cluster.crash("n3")
     later = cluster.recorder.steps[before:]

@@ -688,7 +688,7 @@ def run_tlc(module: Path, jar: Path | None = None, timeout_s: float = 60.0, is_s
             f"-Djava.io.tmpdir={scratch}",
             f"-DTLA-Library={SPECIFICATION}",
             *("-cp", str(jar or find_jar()), "tlc2.TLC"),
-            *("-deadlock", "-workers", "1", "-metadir", scratch),
+            *("-deadlock", "-workers", "1", "-fp", "0", "-metadir", scratch),
             *("-config", module.with_suffix(".cfg").name, module.name),
         ]
         try:
@@ -697,7 +697,15 @@ def run_tlc(module: Path, jar: Path | None = None, timeout_s: float = 60.0, is_s
             )
         except FileNotFoundError:
             raise TlcMissing("java is not here") from None
+    if done.returncode < 0:
+        return f"Error: TLC was ended by signal {-done.returncode}\n{done.stdout}"
     return done.stdout + done.stderr
+
+
+def what_went_wrong(output: str) -> str:
+    """The beginning of what TLC says of an error, or else the end of all that it says."""
+    _, is_there, error = output.partition("Error:")
+    return " ".join((error[:1_000] if is_there else output[-500:]).split())
 
 
 def accepted_by_tlc(run: Run, jar: Path | None = None, timeout_s: float = 60.0) -> Verdict:
@@ -718,8 +726,7 @@ def _verdict(run: Run, output: str, seconds: float) -> Verdict:
     """Each step taken makes the walk one state longer; the last reason printed is that of the step not taken."""
     depth = re.search(r"depth of the complete state graph search is (\d+)", output)
     if depth is None or "No error has been found" not in output:
-        error = output[max(0, output.find("Error:")) :][:1_000].strip()
-        return Verdict("could not run", 0, f"TLC says: {error}", seconds=seconds)
+        return Verdict("could not run", 0, f"TLC says: {what_went_wrong(output)}", seconds=seconds)
     taken = int(depth[1]) - 1
     if taken == len(run.steps):
         return Verdict("accepted", taken, seconds=seconds)

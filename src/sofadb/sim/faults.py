@@ -324,12 +324,12 @@ class Faults:
         others = [other for other in self.names if other != name]
         deaf = self._chance.sample(others, self._chance.randint((len(others) + 1) // 2, len(others)))
         links = [self.cluster.network.link(other, name) for other in others]
-        slow = 0.2 + 0.4 * strike.amount
+        slow = 0.4 + 0.4 * strike.amount
         self._strikes(strike, f"{name}, {slow:.3f} s", mattered=True)
-        for part in (0.3, 0.6, 0.8, 1.0):
+        for part in (0.25, 0.5, 0.75, 1.0):
             for link in links:
                 link.latency_s = (slow * part * 0.9, slow * part)
-            yield 0.15
+            yield 0.2
         cut = self._cut([(name, other) for other in deaf], strike.kind)
         yield 0.8 + strike.lasts
         self._mend(cut)

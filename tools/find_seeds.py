@@ -11,12 +11,11 @@ import sys
 import time
 from pathlib import Path
 
-from sofadb.sim.hunt import hunt
+from sofadb.sim.hunt import BROKEN_LABORATORY, hunt
 from sofadb.sim.sabotages import SABOTAGES
 
 SEEDS = Path(__file__).parents[1] / "tests" / "sim" / "sabotage_seeds.json"
 SEEDS_MAX = 300
-BROKEN_LABORATORY = ("the_laboratory_works", "every_planned_fault_strikes")
 
 
 def main() -> None:

@@ -153,8 +153,9 @@ The lists on this page are written by `make docs` from the code.
 
 **What runs.** The production code: core, journal, node, peers, server. `sim/loop.py` gives each simulated process an event
 loop, all of them one clock; `sim/network.py` is their TCP, `sim/disk.py` their disks, `sim/host.py` their clocks and disk
-threads. There is no second implementation of anything that is judged. Hours pass in seconds, and a seed is a run, byte for
-byte, on any machine.
+threads. There is no second implementation of anything that is judged; but `SimulatedWriter` says when a block is written (the
+writing is production's), and `SimulatedDisk` stands for `DiskFiles`, so locks and real files have their tests elsewhere.
+Hours pass in seconds, and a seed is a run, byte for byte, on any machine.
 
 **What a seed means.** `sim/plan.py` draws a world from it: 1, 3, 5 or 7 nodes, sizes and windows, a mood (calm, rough or
 brutal), faults with their times, rates of mischief on messages, a quarter of the points where the unlikely may be chosen.

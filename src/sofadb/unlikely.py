@@ -2,11 +2,11 @@
 
 At each of these points the program takes an ordinary way and could as well take another, which is as correct and hardly ever
 taken: close a batch early, break a connection, look at the clock too soon. Errors live on such ways. In production none
-is ever chosen: `chosen` says no. The laboratory puts a chooser of its own in its place, which makes a quarter of
+is ever chosen: `unlikely` says no. The laboratory puts a chooser of its own in its place, which makes a quarter of
 the points active in each world and lets each of these fire now and then.
 
-A point is passed once a block, a message or a turn, never once a command that a batch could share. What is chosen there must
-never make anything wrong: safety and what clients see hold on every way.
+A point is passed once a block, a message, a run or a turn, never once a command that a batch could share. What is chosen
+there must never make anything wrong: safety and what clients see hold on every way.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ POINTS: dict[str, str] = {
     "wake early": "the timer fires before its time",
     "wake late": "the timer fires after its time",
     "read another time": "reads are handed on a turn later than they could be",
-    "submission of one work": "each work is a submission of its own",
+    "submission of one work": "each work of a turn is a submission of its own",
     "work a turn later": "what came in waits for another turn of the event loop",
     "one value at a time": "a replica that is behind is taught one value a message",
     "too much unsaved": "a message that adds to the disk's queue is refused as if the queue were full",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sofadb.sim.hunt import Bag, Trial, hunt, shrink, try_plan, try_seed
+from sofadb.sim.hunt import BROKEN_LABORATORY, Bag, Trial, hunt, shrink, try_plan, try_seed
 from sofadb.sim.plan import CLOCKS, KINDS, MISCHIEF, PERMANENT, Plan, draw, smaller
 from sofadb.sim.sabotages import SABOTAGES, applied
 from sofadb.unlikely import POINTS
@@ -47,10 +47,11 @@ SEEDS_OF_SABOTAGES: dict[str, int] = json.loads((Path(__file__).parent / "sabota
 
 @pytest.mark.parametrize("name", SABOTAGES)
 def test_every_sabotage_is_found(name: str) -> None:
-    seeds = [SEEDS_OF_SABOTAGES.get(name, 1), *range(1, 301)]
-    found = next((trial.found for seed in seeds if (trial := try_seed(seed, name)).found), None)
+    trials = (try_seed(seed, name) for seed in (SEEDS_OF_SABOTAGES.get(name, 1), *range(1, 301)))
+    found = next(
+        (each.found for each in trials if each.found and each.found.name not in BROKEN_LABORATORY), None
+    )
     assert found is not None, "it survives"
-    assert found.name not in ("the_laboratory_works", "every_planned_fault_strikes"), found
 
 
 def test_there_are_enough_sabotages_and_none_is_at_work_when_it_is_not_applied() -> None:

@@ -30,10 +30,8 @@ def bring_up(directory: Path, first_port: int, count: int) -> None:
     cluster = ",".join(f"{node}=127.0.0.1:{port + PEER_PORT_DISTANCE}" for node, port in ports.items())
     directory.mkdir(parents=True, exist_ok=True)
     running: dict[str, subprocess.Popen[bytes]] = {}
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # Also where a shell has put us in the background and told us to ignore it.
+    # Also where a shell has put us in the background and told us to ignore it.
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
         for node, port in ports.items():

@@ -1,10 +1,10 @@
 """What goes over the wire between nodes: frames, and the greeting that comes first.
 
-A connection carries messages one way, from the node that opened it. It begins with eight bytes that say what this
-is and in which version, so that anything else that connects to the port is recognized at once; then frames, each with its
-length and the CRC32C of its contents in front. The first frame each way is a greeting: who I am, in which
-cluster, in which life, whom I mean to talk to, and in which life I have last met it. Who answers has looked whether it knows that
-life for its own; who asked confirms, with an empty frame, that it has, too. Only then does anything else pass.
+A connection carries messages one way, from the node that opened it. It begins with eight bytes that say what this is and in
+which version, so that anything else that connects to the port is recognized at once; then frames, each with its length and
+the CRC32C of its contents in front, and a CRC32C of those two. The first frame each way is a greeting: who I am, in which
+cluster, in which life, whom I mean to talk to, and in which life I have last met it. Who answers has looked whether it knows
+that life for its own; who asked confirms, with an empty frame, that it has, too. Only then does anything else pass.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class FrameReader:
             at = len(PREAMBLE)
         while len(self._buffer) - at >= _HEADER.size:
             size, checksum, header_checksum = _HEADER.unpack_from(self._buffer, at)
-            if crc32c(bytes(self._buffer[at : at + _CHECKED.size])) != header_checksum:
+            if crc32c(self._buffer[at : at + _CHECKED.size]) != header_checksum:
                 raise BadPeer("the header of a frame arrived damaged")
             if size > self.bytes_max:
                 raise BadPeer(f"it announced a frame of {size} bytes, and {self.bytes_max} are allowed")

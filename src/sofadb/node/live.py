@@ -52,6 +52,7 @@ UNSAVED_BYTES_MAX = 256 << 20
 TEACH_BYTES_MAX = 4 << 20
 """How much is read back from disk for one message to a replica that is behind."""
 TIMER_HAIR_S = 1e-6
+"""Timers are set so much later than they are due."""
 
 
 class LiveWorld:

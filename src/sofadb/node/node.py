@@ -88,11 +88,11 @@ class Node:
         self._flush_is_due = False
         works, self._writes = self._writes, []
         begin, size, sections = 0, 0, list[bytes]()
+        bytes_max = 0 if unlikely("submission of one work") else SUBMISSION_BYTES_MAX
         for index, work in enumerate(works):
             sections.append(work.encode())
             size += len(sections[-1])
-            is_full = size >= SUBMISSION_BYTES_MAX or unlikely("submission of one work")
-            if is_full or index == len(works) - 1:
+            if size >= bytes_max or index == len(works) - 1:
                 token = self._wait_for(works[begin : index + 1])
                 self.driver.handle(Submit(token, sections[0] if len(sections) == 1 else b"".join(sections)))
                 begin, size, sections = index + 1, 0, []

@@ -3,7 +3,9 @@
 Time is a value like any other: the leader stamps each batch, and what is chosen is the time. Two things keep one bad clock
 from doing harm. A stamp is never lower than one before it. And it keeps within a stated bound of the median clock of a
 quorum: a leader whose clock is a day ahead cannot expire the data, and one whose clock is a day behind cannot stop
-time. On a single replica its own clock decides.
+time. That holds while fewer than half of the clocks that were told lately are wrong. Of two clocks the one behind decides:
+while only these are known, a clock far behind makes time stand still; then nothing expires, and what is given a time to
+live meanwhile lives shorter by as long as time stood still. On a single replica its own clock decides.
 """
 
 from __future__ import annotations

@@ -315,6 +315,7 @@ class Connection(asyncio.Protocol):
         chunk = self._chunks[0]
         requests, borders = chunk.requests, chunk.borders
         commands_max = 1 if unlikely("run of one command") else RUN_COMMANDS_MAX
+        reads_behind_max = 0 if unlikely("no reads behind writes") else READS_BEHIND_WRITES_MAX
         begin, end = self._next, min(len(requests), self._next + commands_max)
         behind_reads = bool(self._flight) and self._carrier is None
         calls: list[Call] = []
@@ -371,7 +372,7 @@ class Connection(asyncio.Protocol):
                         break
                     writes.append(index)
                 elif writes:
-                    if reads_behind == READS_BEHIND_WRITES_MAX or unlikely("no reads behind writes"):
+                    if reads_behind == reads_behind_max:
                         break
                     reads_behind += 1
                 calls.append((command.function, args))

@@ -166,11 +166,16 @@ class Cluster:
             if not machine.is_up:
                 self.start(name)
 
-    def kill(self, name: NodeId) -> None:
-        """kill -9: the process is gone; what it wrote is still in the machine's cache."""
+    def kill(self, name: NodeId, in_the_middle: bool = False) -> None:
+        """kill -9: the process is gone; what it wrote is still in the machine's cache.
+
+        `in_the_middle`: if a block waits to be written, it is killed while it writes that.
+        """
         machine = self.machines[name]
         if machine.is_up:
             assert machine.loop is not None
+            if in_the_middle and machine.host is not None and machine.host.writer is not None:
+                machine.host.writer.be_interrupted(machine.disk)
             machine.loop.kill()
             self.watch.ended(name)
         machine.disk = machine.disk.killed()

@@ -3,7 +3,7 @@
 Every operation is counted. At the k-th one the machine may stop (`Crash`) or the operation may fail. After a crash `survive`
 gives a new disk with what was synced, and of the rest any choice of 512-byte blocks and of directory entries. After `killed`
 only the process has ended: the cache is still there. A sync that fails leaves its pages in the cache and off the disk, and the
-next one does not write them. A disk may be full, put a write in the wrong place, and let bits rot.
+next one does not write them. A disk may be full, and let bits rot.
 """
 
 from __future__ import annotations
@@ -55,8 +55,6 @@ class SimulatedFile:
         if self.disk.is_full and offset + len(data) > len(latest):
             self.disk.failures += 1
             raise StorageError(f"write {self.name} failed: ENOSPC")
-        if self.disk.misdirect_by and offset + self.disk.misdirect_by + len(data) <= len(latest):
-            offset, self.disk.misdirect_by = offset + self.disk.misdirect_by, 0
         if len(latest) < offset + len(data):
             latest.extend(bytes(offset + len(data) - len(latest)))
         latest[offset : offset + len(data)] = data
@@ -99,8 +97,6 @@ class SimulatedDisk:
         self.is_full = False
         self.failures = 0
         """How many operations have failed."""
-        self.misdirect_by = 0
-        """So many bytes further on than it should the next write lands, if the file reaches that far."""
         self.on_crash: Callable[[], None] = lambda: None
         """Called when the machine stops in the middle of an operation."""
         self.log: list[tuple[str, str]] | None = []

@@ -2,8 +2,8 @@
 
 Each kind of fault is a generator: it does its harm, yields for how long it lasts, and undoes what can be undone. What cannot
 strike yet (nobody leads, the node is down already) is tried again a little later. For each kind is counted how often it
-struck and how often it mattered, that is, changed what happened next: a link was cut over which somebody spoke, a machine
-lost its power with something unsynced, a clock was wrong while its node's word on the time was asked. A planned fault that
+struck and how often it mattered, that is, changed what happened next: a link was cut or slow over which somebody spoke, a
+machine lost its power and with it something unsynced, a wrong clock was told to others or stamped a value. A planned fault that
 never struck makes the run a failure: then the laboratory, not the database, is broken.
 
 The bounds within which SofaDB makes its promises are kept here: disks that lose their past, or rot where they were synced,
@@ -43,8 +43,12 @@ GREETING_UNITS = 2
 KIND_OFFSET = 13
 """Where in a message's unit its kind stands: behind the frame's header and the version."""
 ACCEPT, ACCEPTED = 3, 4
+TELL_TIME = frozenset((2, 3, 9))
+"""Kinds of messages with a clock or a stamp in them: promise, accept, confirmed."""
 HEARTBEATS = frozenset((8, 9, 10))
 """Kinds of messages that come again and again anyway: confirm, confirmed, chosen."""
+FOR_EVER_S = 1e9
+A_DAY_MS = 86_400_000
 PATIENCE_S = 1.0
 """So long a spoiled disk waits for being used."""
 REPLAYED_MAX = 50
@@ -99,7 +103,6 @@ class Faults:
         self._mischief_chance = random.Random(f"{plan.seed}/mischief")
         self._cuts: Counter[tuple[NodeId, NodeId]] = Counter()
         self._cut_kinds: dict[tuple[NodeId, NodeId], str] = {}
-        self._courses: list[tuple[Strike, Course]] = []
         self._unstruck: list[Strike] = []
         self._remembers = "message replayed" in dict(plan.mischief) or any(
             strike.kind == "old messages" for strike in plan.strikes
@@ -113,6 +116,10 @@ class Faults:
         self._is_over = False
         cluster.network.mischief = self._on_unit
         self._muzzles: list[Muzzle] = []
+        self._slow: dict[tuple[NodeId, NodeId], str] = {}
+        """Links that are slow, and by which kind of fault."""
+        self._wrong_kind = ""
+        """By which kind of fault `wrong_clock` is wrong."""
         self._held: set[NodeId] = set()
         """Nodes that are down, and that whoever ended them will start again."""
 
@@ -192,6 +199,13 @@ class Faults:
                 machine.host.disk_latency_s = cluster.disk_latency_s
             elif not machine.is_up:
                 cluster.start(name)
+        if len(core) >= 3 and self._chance.random() < 0.4:
+            # Of two clocks the one behind decides: now and then time stands still, and what lives from then on lives shorter.
+            self.wrong_clock, self._wrong_kind = self._chance.choice(core), "clock set"
+            cluster.set_clock(self.wrong_clock, -A_DAY_MS)
+            self.tell(f"the clock of {self.wrong_clock} stays a day behind")
+        else:
+            self.wrong_clock = None
         for name in self.names:
             if name not in core:
                 self._leave_broken(name)
@@ -208,9 +222,13 @@ class Faults:
     def _leave_broken(self, name: NodeId) -> None:
         """This one does not heal."""
         cluster = self.cluster
-        way = self._chance.choice(("dead", "paused", "isolated", "deaf", "mute", "mischief"))
+        way = self._chance.choice(("dead", "paused", "isolated", "deaf", "mute", "mischief", "hung", "hung"))
+        machine = cluster.machines[name]
+        if way == "hung" and machine.is_up and machine.host is not None:
+            cluster.resume(name)
+            machine.host.stalled_until = FOR_EVER_S
         self.tell(f"{name} stays {way}")
-        if way == "dead" and cluster.machines[name].is_up:
+        if way == "dead" and machine.is_up:
             cluster.kill(name)
         elif way == "paused":
             cluster.pause(name)
@@ -323,18 +341,28 @@ class Faults:
         name = yield from self._leader()
         others = [other for other in self.names if other != name]
         deaf = self._chance.sample(others, self._chance.randint((len(others) + 1) // 2, len(others)))
-        links = [self.cluster.network.link(other, name) for other in others]
+        answers = [(other, name) for other in others]
         slow = 0.4 + 0.4 * strike.amount
-        self._strikes(strike, f"{name}, {slow:.3f} s", mattered=True)
+        self._strikes(strike, f"{name}, {slow:.3f} s")
         for part in (0.25, 0.5, 0.75, 1.0):
-            for link in links:
-                link.latency_s = (slow * part * 0.9, slow * part)
+            self._slow_down(answers, (slow * part * 0.9, slow * part), strike.kind)
             yield 0.2
         cut = self._cut([(name, other) for other in deaf], strike.kind)
         yield 0.8 + strike.lasts
         self._mend(cut)
-        for link in links:
-            link.latency_s = self.plan.latency_s
+        self._speed_up(answers)
+
+    def _slow_down(
+        self, pairs: list[tuple[NodeId, NodeId]], latency_s: tuple[float, float], kind: str
+    ) -> None:
+        for pair in pairs:
+            self.cluster.network.link(*pair).latency_s = latency_s
+            self._slow[pair] = kind
+
+    def _speed_up(self, pairs: list[tuple[NodeId, NodeId]]) -> None:
+        for pair in pairs:
+            self.cluster.network.link(*pair).latency_s = self.plan.latency_s
+            self._slow.pop(pair, None)
 
     def unheard_leaders(self, strike: Strike) -> Course:
         """A leader whose proposals reach nobody, and then one that hears of no acceptance. Whoever comes then hears of both."""
@@ -430,18 +458,11 @@ class Faults:
     def slow_links(self, strike: Strike) -> Course:
         """Everything to and from a node takes long."""
         name = self._chance.choice(self.names)
-        links = [
-            link
-            for other in self.names
-            if other != name
-            for link in (self.cluster.network.link(name, other), self.cluster.network.link(other, name))
-        ]
-        for link in links:
-            link.latency_s = (0.02, 0.05 + 0.4 * strike.amount)
-        self._strikes(strike, name, mattered=self.cluster.machines[name].is_up)
+        pairs = [pair for other in self.names if other != name for pair in ((name, other), (other, name))]
+        self._slow_down(pairs, (0.02, 0.05 + 0.4 * strike.amount), strike.kind)
+        self._strikes(strike, name)
         yield strike.lasts
-        for link in links:
-            link.latency_s = self.plan.latency_s
+        self._speed_up(pairs)
 
     def cut_client(self, strike: Strike) -> Course:
         """A client does not reach its node any more, or the other way round, or both."""
@@ -469,8 +490,11 @@ class Faults:
 
     def _is_busy(self, machine: Machine) -> bool:
         """Whether its end changes anything: it leads, or something is on its way to its disk."""
+        return machine.is_leading or self._is_writing(machine)
+
+    def _is_writing(self, machine: Machine) -> bool:
         writer = None if machine.host is None else machine.host.writer
-        return machine.is_leading or (writer is not None and writer.pending_bytes > 0)
+        return writer is not None and writer.pending_bytes > 0
 
     def _running(self) -> list[NodeId]:
         """Nodes that take part now."""
@@ -503,16 +527,30 @@ class Faults:
             yield 0.02
         return (yield from self._one_running())
 
+    def _one_writing(self) -> Generator[float, None, NodeId]:
+        """Wait a moment for a node with something on its way to its disk; return one, or, if none has, any that runs."""
+        for _ in range(2_000):
+            writing = [name for name in self._running() if self._is_writing(self.cluster.machines[name])]
+            if writing:
+                return self._chance.choice(writing)
+            yield 0.0003
+        return (yield from self._one_running())
+
     def _kill(self, strike: Strike, name: NodeId) -> Course:
         self._strikes(strike, name, mattered=self._is_busy(self.cluster.machines[name]))
         self._held.add(name)
-        self.cluster.kill(name)
+        self.cluster.kill(name, in_the_middle=True)
         yield strike.lasts
+        if strike.amount < 0.3 and not self.cluster.machines[name].is_up:
+            # It is killed once more, while it starts.
+            self.cluster.start(name)
+            yield 0.02 * self._chance.random()
+            self.cluster.kill(name)
         self._start_again(name)
 
     def killed_node(self, strike: Strike) -> Course:
-        """kill -9."""
-        name = yield from self._one_running()
+        """kill -9, with something on its way to the disk."""
+        name = yield from self._one_writing()
         yield from self._kill(strike, name)
 
     def killed_leader(self, strike: Strike) -> Course:
@@ -561,36 +599,32 @@ class Faults:
         self._strikes(strike, " ".join(running), mattered=True)
         self._held.update(running)
         for name in running:
-            self.cluster.kill(name)
+            self.cluster.kill(name, in_the_middle=True)
         yield strike.lasts
         for name in running:
             self._start_again(name)
 
     def _power_off(self, strike: Strike, names: list[NodeId]) -> Course:
-        is_busy = any(self._is_busy(self.cluster.machines[name]) for name in names)
         self._held.update(names)
         lost = sum(self.cluster.power_off(name, self._chance, strike.amount) for name in names)
-        self._strikes(
-            strike,
-            f"{' '.join(names)}; {lost} pieces that were not synced are lost",
-            mattered=is_busy or lost > 0,
-        )
+        text = f"{' '.join(names)}; {lost} pieces that were not synced are lost"
+        self._strikes(strike, text, mattered=lost > 0)
         yield strike.lasts
         for name in names:
             self._start_again(name)
 
     def power_lost(self, strike: Strike) -> Course:
         """A machine loses its power, and any part of what was not synced."""
-        name = yield from self._one_running()
+        name = yield from self._one_writing()
         yield from self._power_off(strike, [name])
 
     def power_lost_everywhere(self, strike: Strike) -> Course:
         """All machines lose their power at once."""
-        yield from self._one_running()
+        yield from self._one_writing()
         yield from self._power_off(strike, self._running())
 
     def crash_while_writing(self, strike: Strike) -> Course:
-        """A machine stops between two operations of its disk, or a process does."""
+        """A machine stops between two operations of its disk."""
         name = yield from self._one_running()
         machine = self.cluster.machines[name]
         disk, loop, host = machine.disk, machine.loop, machine.host
@@ -656,9 +690,13 @@ class Faults:
         name = yield from self._one_running()
         host = self.cluster.machines[name].host
         assert host is not None
+        assert host.writer is not None
         host.disk_latency_s = (0.005, 0.01 + 0.2 * strike.amount)
-        self._strikes(strike, name, mattered=True)
+        self._strikes(strike, name)
+        blocks = host.writer.journal.blocks
         yield strike.lasts
+        if host.writer.journal.blocks > blocks:
+            self.matters(strike.kind)
         host.disk_latency_s = self.cluster.disk_latency_s
 
     def stuck_disk(self, strike: Strike) -> Course:
@@ -810,11 +848,11 @@ class Faults:
 
     # Clocks
 
-    def _wrong_clock(self) -> Generator[float, None, NodeId]:
+    def _wrong_clock(self, kind: str) -> Generator[float, None, NodeId]:
         """Wait for all clocks to be right; return the one that will be wrong."""
         while self.wrong_clock is not None:
             yield 0.05
-        self.wrong_clock = self._chance.choice(self.names)
+        self.wrong_clock, self._wrong_kind = self._chance.choice(self.names), kind
         return self.wrong_clock
 
     def _right_again(self, name: NodeId) -> Course:
@@ -830,17 +868,17 @@ class Faults:
 
     def clock_set(self, strike: Strike) -> Course:
         """A clock is set wrong, by a second to ten years."""
-        name = yield from self._wrong_clock()
+        name = yield from self._wrong_clock(strike.kind)
         offset_ms = self._offset_ms(strike.amount)
         self.cluster.set_clock(name, offset_ms)
-        self._strikes(strike, f"{name} by {offset_ms} ms", mattered=self.cluster.machines[name].is_up)
+        self._strikes(strike, f"{name} by {offset_ms} ms")
         yield strike.lasts
         yield from self._right_again(name)
 
     def clock_strobe(self, strike: Strike) -> Course:
         """A clock jumps to and fro."""
-        name = yield from self._wrong_clock()
-        self._strikes(strike, name, mattered=self.cluster.machines[name].is_up)
+        name = yield from self._wrong_clock(strike.kind)
+        self._strikes(strike, name)
         end = self.cluster.now + strike.lasts
         while self.cluster.now < end:
             self.cluster.set_clock(name, self._offset_ms(self._chance.random()))
@@ -849,10 +887,10 @@ class Faults:
 
     def clock_rate(self, strike: Strike) -> Course:
         """A machine's clocks, the monotonic one too, run too fast or too slow."""
-        name = yield from self._wrong_clock()
+        name = yield from self._wrong_clock(strike.kind)
         rate = (0.5, 0.9, 1.1, 2.0)[int(strike.amount * 4)]
         self.cluster.set_rate(name, rate)
-        self._strikes(strike, f"{name} at {rate}", mattered=self.cluster.machines[name].is_up)
+        self._strikes(strike, f"{name} at {rate}")
         yield strike.lasts
         yield from self._right_again(name)
 
@@ -869,6 +907,10 @@ class Faults:
             return None
         if self._cuts and self._cuts[sender, receiver] > 0:
             self.matters(self._cut_kinds[sender, receiver])
+        if (sender, receiver) in self._slow:
+            self.matters(self._slow[sender, receiver])
+        if sender == self.wrong_clock and data[KIND_OFFSET] in TELL_TIME:
+            self.matters(self._wrong_kind)
         for muzzle in self._muzzles:
             if (
                 data[KIND_OFFSET] == muzzle.what

@@ -97,7 +97,7 @@ class SimulatedWriter(Writer):
         self.prepare()
 
     def be_interrupted(self, disk: SimulatedDisk) -> None:
-        """The machine stops while the next block is being written: some of it may be on the disk, and nobody was told."""
+        """Whatever ends here ends while the next block is being written: some of it may be on the disk, and nobody was told."""
         if self._queue:
             disk.on_crash = _nothing
             disk.crash_at = disk.operations + 1

@@ -15,6 +15,8 @@ from .plan import Plan, draw, smaller
 from .sabotages import applied
 from .world import run
 
+BROKEN_LABORATORY = ("the_laboratory_works", "every_planned_fault_strikes")
+"""What is found under these names says nothing of the database."""
 SHRINK_TRIES_MAX = 400
 """So many smaller worlds are tried at most."""
 

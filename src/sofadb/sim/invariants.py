@@ -231,13 +231,21 @@ def proposals_keep_what_is_chosen(ledger: Ledger, node: NodeId, accept: Accept) 
 
 
 def proposals_follow_the_highest_report(
-    node: NodeId, accept: Accept, reports: Iterable[Mapping[int, tuple[Ballot, Value]]]
+    node: NodeId,
+    accept: Accept,
+    reports: Mapping[NodeId, Mapping[int, tuple[Ballot, Value]]],
+    promised_by: frozenset[NodeId],
 ) -> None:
-    """P2c (section 2.2): the value is that of the highest-numbered proposal among those a majority has reported."""
-    known = [report[accept.instance] for report in reports if accept.instance in report]
-    if known:
-        ballot, value = max(known, key=lambda each: each[0])
-        if value != accept.value:
+    """P2c (section 2.2): the value is that of the highest-numbered proposal among those a majority has reported.
+
+    Those whose promise is whole are a majority; somebody whose report was cut short may be counted with them, or not.
+    """
+    told = [(report[accept.instance], who) for who, report in reports.items() if accept.instance in report]
+    whole = [told_by for told_by, who in told if who in promised_by]
+    if whole:
+        ballot, value = max(whole, key=lambda each: each[0])
+        allowed = [value, *(other for (higher, other), _ in told if higher > ballot)]
+        if accept.value not in allowed:
             raise Violation(
                 "proposals_follow_the_highest_report",
                 f"{node} proposes as {accept.ballot} another value in instance {accept.instance} than was reported as {ballot}",

@@ -512,7 +512,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
 
     def set_task_factory(self, factory: Any) -> None:
         if factory is not None:
-            raise NotImplementedError
+            raise NotImplementedError("tasks here are asyncio's own, made in one way")
 
     def get_task_factory(self) -> None:
         return None

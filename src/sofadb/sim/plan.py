@@ -60,7 +60,7 @@ KINDS: dict[str, tuple[int, int]] = {
 PERMANENT = ("rotten disk", "emptied disk", "old disk")
 """A node that these strike is no use any more: they strike fewer than half of the nodes."""
 CLOCKS = ("clock set", "clock strobe", "clock rate")
-"""These strike one node at a time, and so never the median of a quorum's clocks."""
+"""These strike one node at a time: no clock that is ahead is then the lower one in the middle of a quorum's."""
 
 MISCHIEF = ("message lost", "message twice", "message late", "message damaged", "message replayed")
 """What the network may do to each message."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from crc32c import crc32c
 
+from sofadb.database.commands import strings
 from sofadb.database.replies import Reply
 from sofadb.database.runs import Group, Transaction
 from sofadb.node import frames, live
@@ -556,6 +557,44 @@ def time_runs_backwards(patch: Patch) -> None:
 def one_clock_decides(patch: Patch) -> None:
     """The leader stamps by its own clock, whatever the others' show."""
     patch(Clocks, "bounded", lambda self, acceptors: self.moment.clock)
+
+
+@_sabotage
+def slowest_clock_decides(patch: Patch) -> None:
+    """A stamp follows the lowest of all clocks that were told."""
+    original = Clocks.bounded
+
+    def bounded(self: Clocks, acceptors: tuple[str, ...]) -> int:
+        stamp = original(self, acceptors)
+        now = self.moment.now
+        told = [distance for distance, at in self.distance.values() if now - at <= self.age_ms_max]
+        return min(stamp, int(min(told) + now)) if stamp and told else stamp
+
+    patch(Clocks, "bounded", bounded)
+
+
+@_sabotage
+def nobody_moves_time(patch: Patch) -> None:
+    """What is due expires only when somebody writes."""
+    patch(Node, "expire_due", lambda self: None)
+
+
+@_sabotage
+def short_lives_are_over_at_once(patch: Patch) -> None:
+    """A value that is to live for less than a second is never there."""
+    original = strings._expire_or_delete
+
+    def expire_or_delete(keyspace: Any, key: bytes, at: int) -> None:
+        original(keyspace, key, keyspace.time if at - keyspace.time < 1_000 else at)
+
+    patch(strings, "_expire_or_delete", expire_or_delete)
+
+
+@_sabotage
+def leader_with_a_hanging_disk_stays(patch: Patch) -> None:
+    """A leader whose disk hangs does not give up."""
+    patch(Leading, "_disk_hangs", lambda self: False)
+    patch(Leading, "_nobody_accepts", lambda self: False)
 
 
 # Storage

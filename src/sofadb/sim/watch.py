@@ -73,6 +73,8 @@ class Recorder(Protocol):
 
     def restarted(self, node: str) -> None: ...
 
+    def forgetful(self, node: str) -> None: ...
+
 
 class Watch:
     """Over one cluster. A violation found is raised at once, and also kept: nobody can swallow it."""
@@ -121,6 +123,8 @@ class _Watched:
         self.promised = NO_BALLOT
         self.phase: object = None
         self.applied = 0
+        self.is_forgetful = False
+        """Whether its disk has lost its past."""
         self.has_started = False
         """Whether it has read everything back, on a disk that has kept its past."""
         self.reports: dict[NodeId, dict[int, tuple[Ballot, Value]]] = {}
@@ -139,6 +143,10 @@ class _Watched:
     def step(self, event: Event, moment: Moment) -> list[Effect]:
         watch, replica = self.watch, self.replica
         me = replica.me
+        if type(event) is Started:
+            self.is_forgetful = self.world.peers.myself.life.id in watch.forgetful
+            if self.is_forgetful and watch.recorder is not None:
+                watch.recorder.forgetful(me)
         effects = self._step(event, moment)
         watch.steps += 1
         if watch.recorder is not None:
@@ -168,7 +176,7 @@ class _Watched:
             self.floors[event.token] = ledger.visible  # type: ignore[union-attr]
         elif kind is Recovered:
             record_became_stable(ledger, replica.me, event.record, is_new=False)  # type: ignore[union-attr]
-        elif kind is Started and self.world.peers.myself.life.id not in self.watch.forgetful:
+        elif kind is Started and not self.is_forgetful:
             nothing_is_forgotten(ledger, replica.me, replica.acceptor)
             self.has_started = True
         promised = replica.acceptor.promised
@@ -202,8 +210,7 @@ class _Watched:
             message_leaves(self.watch.ledger, self.life, message)
             if isinstance(message, Accept) and isinstance(self.phase, Leading):
                 promised_by = self.phase.proposer.promised_by
-                told = [report for node, report in self.reports.items() if node in promised_by]
-                proposals_follow_the_highest_report(self.replica.me, message, told)
+                proposals_follow_the_highest_report(self.replica.me, message, self.reports, promised_by)
         except Violation as violation:
             raise self.watch.found(violation) from None
         self._send(to, message)

@@ -13,6 +13,7 @@ from sofadb.paxos import (
     Effect,
     Event,
     Instance,
+    Leads,
     Message,
     Moment,
     NodeId,
@@ -58,7 +59,7 @@ class Performed:
     def __init__(self) -> None:
         self.all: list[object] = []
         self.saving: list[Callable[[], None]] = []
-        self.deliver = self.serve = self.abandon = self.teach = self.all.append
+        self.deliver = self.serve = self.abandon = self.leads = self.teach = self.all.append
         self.now = 0.0
 
     def moment(self) -> Moment:
@@ -88,15 +89,16 @@ def drive(effects: dict[Event, list[Effect]]) -> tuple[Driver, FakeReplica, Perf
 def test_effects_are_performed_in_their_order() -> None:
     deliver, serve = Deliver(Instance(1), 0, ()), Serve((1,), 0)
     abandon, teach = Abandon((2,), certain=True), Teach("n3", Instance(1), Instance(2))
+    leads = Leads(Ballot(1, "n1"))
     effects: list[Effect] = [
         *(Send("n2", ONE), Save(RECORDS, ()), deliver, Send("n3", ONE)),
-        *(serve, abandon, teach, WakeAt(7.0), Send("n2", TWO)),
+        *(serve, abandon, leads, teach, WakeAt(7.0), Send("n2", TWO)),
     ]
     driver, _, performed = drive({Tick(): effects})
     driver.handle(Tick())
     assert performed.all == [
         *(("n2", ONE), RECORDS, deliver, ("n3", ONE)),
-        *(serve, abandon, teach, 7.0, ("n2", TWO)),
+        *(serve, abandon, leads, teach, 7.0, ("n2", TWO)),
     ]
 
 

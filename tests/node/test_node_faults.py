@@ -663,7 +663,7 @@ async def test_a_node_on_a_real_machine_leads_alone_stops_in_good_order_and_come
             assert before <= moment.now <= host.now()
             assert abs(moment.clock - time.time() * 1000) < 60_000
             with pytest.raises(StorageError, match="in use by another process"):
-                Host(tmp_path).open_directory("n1", None)
+                Host(tmp_path).open_directory("n1", None, 0)
             ballots.append(running.replica.ballot)
         assert host.ends == []
     assert ballots[0] < ballots[1], "it has not forgotten what it promised"
@@ -681,7 +681,7 @@ async def test_a_port_that_is_taken_is_an_error_for_the_caller_and_the_directory
         with pytest.raises(OSError, match="ddress already in use"):
             await start_node(host, "n1", ("127.0.0.1", port), "127.0.0.1:1", {"n1": f"127.0.0.1:{port}"})
         assert host.ends == []
-    host.open_directory("n1", None).close()
+    host.open_directory("n1", None, 0).close()
 
 
 @in_a_loop

@@ -57,7 +57,7 @@ def test_another_protocol_is_recognized_at_its_first_wrong_byte(start: bytes) ->
 
 
 def test_another_version_is_named() -> None:
-    with pytest.raises(BadPeer, match="version 9 of the protocol, this node version 2"):
+    with pytest.raises(BadPeer, match="version 9 of the protocol, this node version 3"):
         list(FrameReader().feed(PREAMBLE[:-1] + b"\x09"))
 
 
@@ -181,6 +181,7 @@ MESSAGES: list[Message] = [
     messages.Confirm(BALLOT, 1, Instance(0)),
     messages.Confirmed(BALLOT, 1, Instance(0), 5),
     messages.Chosen(BALLOT, Instance(1)),
+    messages.TakeOver(BALLOT, Instance(1)),
     messages.Ask(Instance(1)),
     messages.Learn(Instance(1), (VALUE, VALUE)),
     messages.Forward(VALUE.entries),

@@ -24,6 +24,7 @@ from sofadb.paxos.messages import (
     Promise,
     Refused,
     Support,
+    TakeOver,
 )
 from sofadb.paxos.records import Acceptance, ChosenUpTo, Learned, Promised, Record
 
@@ -33,7 +34,10 @@ SMALL = Value(5)
 VALUE = Value(5, (ENTRY,), Configuration(("n1", "n2"), ("n3",)))
 
 FOR_EVER: list[tuple[Message | Record, str]] = [
-    (Prepare(BALLOT, Instance(9)), "01010000000000000007026e310000000000000009"),
+    (
+        Prepare(BALLOT, Instance(9), LOWER),
+        "01010000000000000007026e3100000000000000090000000000000001026e32",
+    ),
     (
         Promise(BALLOT, Instance(9), ((Instance(9), LOWER, SMALL),), Instance(9), Instance(8), -1),
         "01020000000000000007026e310000000000000009000000000000000900000000000000"
@@ -55,10 +59,13 @@ FOR_EVER: list[tuple[Message | Record, str]] = [
     (Refused(LOWER, BALLOT), "01050000000000000001026e320000000000000007026e31"),
     (Canvass(9), "01060000000000000009"),
     (Support(9, BALLOT), "010700000000000000090000000000000007026e31"),
-    (Confirm(BALLOT, 2, Instance(9)), "01080000000000000007026e3100000000000000020000000000000009"),
     (
-        Confirmed(BALLOT, 2, Instance(9), -1),
-        "01090000000000000007026e3100000000000000020000000000000009ffffffffffffffff",
+        Confirm(BALLOT, 2, Instance(9), 300),
+        "01080000000000000007026e3100000000000000020000000000000009000000000000012c",
+    ),
+    (
+        Confirmed(BALLOT, 2, Instance(9), -1, 270),
+        "01090000000000000007026e3100000000000000020000000000000009ffffffffffffffff000000000000010e",
     ),
     (Chosen(BALLOT, Instance(9)), "010a0000000000000007026e310000000000000009"),
     (Ask(Instance(9)), "010b0000000000000009"),
@@ -72,6 +79,7 @@ FOR_EVER: list[tuple[Message | Record, str]] = [
         GrantRead(2, 3, Instance(9), -1),
         "010f000000000000000200000000000000030000000000000009ffffffffffffffff",
     ),
+    (TakeOver(BALLOT, Instance(9)), "01100000000000000007026e310000000000000009"),
     (Promised(BALLOT), "01410000000000000007026e31"),
     (
         Acceptance(Instance(9), BALLOT, SMALL),
@@ -154,7 +162,7 @@ def test_bytes_behind_the_end_are_refused() -> None:
         codec.decode_message(encoded(Prepare(BALLOT, Instance(1))) + b"\x00")
 
 
-@pytest.mark.parametrize("kind", [0, 16, 64, 69, 255])
+@pytest.mark.parametrize("kind", [0, 17, 64, 69, 255])
 def test_a_kind_that_nobody_has_defined_is_named(kind: int) -> None:
     for decode in (codec.decode_message, codec.decode_record):
         with pytest.raises(codec.Malformed, match=f"kind {kind}"):

@@ -35,6 +35,7 @@ SPECIAL = {
 BY_NAME = {
     "ballot": ballots,
     "promised": ballots,
+    "released": ballots,
     "value": values,
     "clock": clocks,
     "stamp": clocks,

@@ -219,6 +219,7 @@ def facts_of(role: str, leader: str = "n1") -> Facts:
         role=role,
         leader=leader,
         leader_client_address=addresses.get(leader, ""),
+        successor="",
         ballot="7.n1",
         chosen=42,
         applied=41,

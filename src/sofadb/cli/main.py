@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -17,6 +18,7 @@ from rich.status import Status
 from rich.table import Table
 
 from sofadb import __version__
+from sofadb.node.tuning import Tuning
 from sofadb.sim.checker import STEPS_MAX
 from sofadb.sim.checker import check as judge
 from sofadb.sim.history import Unreadable, read_history
@@ -30,6 +32,16 @@ CommandLineError: type[Exception] = next(
     each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException"
 )
 """What Typer raises for whatever is wrong with a command line; it has no public name there."""
+
+DEFAULTS = Tuning()
+
+
+class Reads(StrEnum):
+    """How linearizable reads are made safe."""
+
+    CONFIRM = "confirm"
+    LEASE = "lease"
+
 
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True
@@ -62,6 +74,31 @@ def serve(
         str,
         typer.Option(help="All members, as n1=HOST:PORT,n2=HOST:PORT,...; matters at the first start only."),
     ] = "",
+    reads: Annotated[
+        Reads,
+        typer.Option(
+            help="How linearizable reads are made safe: by asking a quorum, or by the leader's lease, which relies on "
+            "clocks that drift by less than 1 %. The same on all nodes."
+        ),
+    ] = Reads.CONFIRM,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            "--election-timeout-ms",
+            min=50,
+            max=60_000,
+            help="A leader silent for so long is replaced; at least.",
+        ),
+    ] = DEFAULTS.election_timeout_ms,
+    timeout_max: Annotated[
+        float,
+        typer.Option(
+            "--election-timeout-max-ms",
+            min=50,
+            max=600_000,
+            help="Where round trips are long, at most so long.",
+        ),
+    ] = DEFAULTS.election_timeout_ms_max,
 ) -> None:
     """Run one node until it is told to stop (SIGTERM, Ctrl-C)."""
     if not NODE_ID.fullmatch(id):
@@ -70,9 +107,12 @@ def serve(
     client_address, peer_address = parse_address(listen), parse_address(peer_listen)
     if sys.flags.optimize:
         fail("do not run a node under python -O: it relies on its assertions")
+    if timeout_max < timeout:
+        raise typer.BadParameter("the largest election timeout is lower than the smallest")
     from .serve import run_node
 
-    uvloop.run(run_node(id, directory, client_address, peer_address, members))
+    tuning = Tuning(timeout, timeout_max, has_leases=reads is Reads.LEASE)
+    uvloop.run(run_node(id, directory, client_address, peer_address, members, tuning))
 
 
 @app.command()

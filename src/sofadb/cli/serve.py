@@ -12,6 +12,7 @@ from typing import NoReturn
 from sofadb.node.host import EXIT_STORAGE, LiveHost, die
 from sofadb.node.live import RunningNode, start_node
 from sofadb.node.logs import start_logging
+from sofadb.node.tuning import Tuning
 from sofadb.server import listener
 from sofadb.server.state import ServerState
 from sofadb.storage.files import StorageError
@@ -20,6 +21,8 @@ log = logging.getLogger("sofadb")
 
 EXIT_PORT = 69
 """A port cannot be had (sysexits.h: service unavailable)."""
+HAND_OVER_TIMEOUT_S = 1.0
+"""How long a leader that is told to stop tries to have another one in its place. (It takes a few milliseconds.)"""
 STOP_TIMEOUT_S = 5.0
 """How long clients that wait are given when the node is told to stop."""
 
@@ -30,13 +33,16 @@ async def run_node(
     client_address: tuple[str, int],
     peer_address: tuple[str, int],
     members: dict[str, str] | None,
+    tuning: Tuning,
 ) -> None:
     """Run until SIGTERM or SIGINT. Exits with one line if the directory or a port cannot be had."""
     start_logging()
     told_to_stop = _listen_for_signals()
     host, port = client_address
     try:
-        running = await start_node(LiveHost(directory), node_id, peer_address, f"{host}:{port}", members)
+        running = await start_node(
+            LiveHost(directory), node_id, peer_address, f"{host}:{port}", members, tuning.settings()
+        )
     except StorageError as problem:
         die(EXIT_STORAGE, str(problem))
     except OSError as problem:
@@ -72,6 +78,7 @@ def _listen_for_signals() -> asyncio.Event:
 
 
 async def _stop(state: ServerState, running: RunningNode) -> None:
+    await running.give_way(HAND_OVER_TIMEOUT_S)
     await listener.stop(state)
     deadline = asyncio.get_running_loop().time() + STOP_TIMEOUT_S
     while state.clients and asyncio.get_running_loop().time() < deadline:

@@ -14,6 +14,7 @@ from sofadb.paxos import (
     Abandon,
     Deliver,
     Event,
+    Leads,
     Message,
     Moment,
     NodeId,
@@ -66,6 +67,9 @@ class Machine(Protocol):
     def abandon(self, abandon: Abandon) -> None:
         """Tell these clients that there is nothing to wait for."""
 
+    def leads(self, leads: Leads) -> None:
+        """Somebody leads who did not."""
+
 
 class Driver:
     """Drives one replica in one world."""
@@ -81,6 +85,7 @@ class Driver:
             Abandon: machine.abandon,
             Teach: world.teach,
             WakeAt: self._wake_at,
+            Leads: machine.leads,
         }
 
     def handle(self, event: Event) -> None:

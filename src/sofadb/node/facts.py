@@ -30,6 +30,8 @@ class Facts:
     leader: str
     """The leader's id; empty if nobody leads."""
     leader_client_address: str
+    successor: str
+    """To whom this node, which leads, is handing over; empty if to nobody."""
     ballot: str
     chosen: int
     """The last instance of the unbroken run that this node knows to be chosen."""

@@ -17,7 +17,7 @@ from struct import Struct
 
 from crc32c import crc32c
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 PREAMBLE = b"SofaDB\x00" + bytes([PROTOCOL_VERSION])
 FRAME_BYTES_MAX = 160 << 20
 """No frame is larger; a batch with the largest value there may be fits in."""

@@ -40,8 +40,8 @@ class Host(Protocol):
         """Milliseconds since 1970; may be wrong, and may jump."""
         ...
 
-    def open_directory(self, node: str, members: dict[str, str] | None) -> Opened:
-        """Begin a new life of `node` in its data directory. Raises `StorageError`."""
+    def open_directory(self, node: str, members: dict[str, str] | None, bound_ms: int) -> Opened:
+        """Begin a new life of `node` in its data directory; it may bind the next for `bound_ms`. Raises `StorageError`."""
         ...
 
     def open_journal(self, opened: Opened) -> Journal:
@@ -85,8 +85,8 @@ class LiveHost:
     def clock(self) -> int:
         return int(time.time() * 1000)
 
-    def open_directory(self, node: str, members: dict[str, str] | None) -> Opened:
-        return open_directory(self.directory, node, members)
+    def open_directory(self, node: str, members: dict[str, str] | None, bound_ms: int) -> Opened:
+        return open_directory(self.directory, node, members, bound_ms=bound_ms)
 
     def open_journal(self, opened: Opened) -> Journal:
         return Journal.open(opened.files, owner=opened.identity.owner)

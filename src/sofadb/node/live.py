@@ -12,8 +12,10 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from math import ceil
 from typing import Any
 
 from sofadb.paxos import (
@@ -30,6 +32,7 @@ from sofadb.paxos import (
     Teach,
 )
 from sofadb.paxos.codec import Malformed, decode_record, encode
+from sofadb.paxos.leading import Leading
 from sofadb.paxos.messages import Accept, Forward, Learn
 from sofadb.paxos.records import Acceptance, Learned
 from sofadb.storage.files import StorageError
@@ -171,6 +174,7 @@ class RunningNode:
             role=replica.phase.name,
             leader=leader,
             leader_client_address=next((each.client_address for each in members if each.node == leader), ""),
+            successor=(replica.phase.successor or "") if isinstance(replica.phase, Leading) else "",
             ballot=str(replica.ballot),
             chosen=replica.sequence.watermark,
             applied=self.node.applied,
@@ -189,6 +193,23 @@ class RunningNode:
         if unlikely("expiry later"):
             wait_ms *= 5
         self._expiry = self.world.loop.call_later(max(wait_ms, 1.0) / 1000, self.watch_expiry)
+
+    async def give_way(self, within_s: float) -> None:
+        """If this node leads, have another one lead; return when it does, or when nothing came of it in time."""
+        replica = self.replica
+        another_leads = self.world.loop.create_future()
+
+        def heard(leader: NodeId) -> None:
+            if leader != replica.me and not another_leads.done():
+                another_leads.set_result(None)
+
+        self.node.on_leader.append(heard)
+        self.node.hand_over(None, within_s * 1000)
+        if isinstance(replica.phase, Leading) and replica.phase.successor is not None:
+            with suppress(TimeoutError):  # Then this node goes on leading until it is gone.
+                async with asyncio.timeout(within_s):
+                    await another_leads
+        self.node.on_leader.remove(heard)
 
     async def stop(self) -> None:
         """Stop in good order: nothing new, everything accepted on disk, connections closed."""
@@ -214,9 +235,10 @@ async def start_node(
     port cannot be had.
     """
     asyncio.get_running_loop().set_exception_handler(partial(_on_unhandled, host))
-    opened = host.open_directory(node_id, members)
+    settings = settings or Settings()
+    opened = host.open_directory(node_id, members, ceil(settings.lease_ms))
     try:
-        return await _start_in(host, opened, peer_listen, client_address, settings or Settings(), make_driver)
+        return await _start_in(host, opened, peer_listen, client_address, settings, make_driver)
     except BaseException:
         opened.close()
         raise
@@ -240,7 +262,7 @@ async def _start_in(
     world = LiveWorld(host, loop, journal)
     node = Node(loop.call_soon)
     configuration = Configuration(tuple(sorted(identity.members)))
-    replica = Replica(identity.node, identity.starts, configuration, settings)
+    replica = Replica(identity.node, identity.starts, configuration, settings, opened.bound_ms)
     driver = make_driver(replica, world, node)
     node.driver = world.driver = driver
 

@@ -16,7 +16,7 @@ from typing import Protocol
 from sofadb.database.database import Database
 from sofadb.database.replies import ReplyError
 from sofadb.database.runs import apply
-from sofadb.paxos import Abandon, Deliver, MoveTime, Read, Serve, Submit
+from sofadb.paxos import Abandon, Deliver, HandOver, KeepLead, Leads, MoveTime, NodeId, Read, Serve, Submit
 from sofadb.paxos.leading import Leading
 from sofadb.unlikely import unlikely
 
@@ -51,6 +51,8 @@ class Node:
         self.driver: Driver
         self.applied = 0
         """The last instance applied to the database."""
+        self.on_leader: list[Callable[[NodeId], None]] = []
+        """Told the id of each new leader."""
         self._call_soon = call_soon
         self._flush_is_due = False
         self._writes: list[Work] = []
@@ -74,6 +76,14 @@ class Node:
     def is_waited_for(self) -> bool:
         """Whether anybody waits for an answer."""
         return bool(self._waiting or self._writes or self._reads)
+
+    def hand_over(self, to: NodeId | None, within_ms: float) -> None:
+        """If this node leads, let `to`, or whoever is best prepared, lead instead."""
+        self.driver.handle(HandOver(to, within_ms))
+
+    def keep_lead(self) -> None:
+        """Do not hand over after all."""
+        self.driver.handle(KeepLead())
 
     def _flush_soon(self) -> None:
         if not self._flush_is_due:
@@ -135,6 +145,11 @@ class Node:
             error = ReplyError(NO_REPLICAS if abandon.certain else UNCERTAIN)
             for work in self._waiting.pop(token, ()):
                 work.fail(error)
+
+    def leads(self, leads: Leads) -> None:
+        """Somebody leads who did not: whoever wants to know it is told."""
+        for listener in self.on_leader:
+            listener(leads.ballot.node)
 
     # Time
 

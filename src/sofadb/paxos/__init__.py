@@ -12,9 +12,9 @@ Section 3, which chooses a sequence of values, is a replica that plays all the r
 - `replica`: `step(event, moment) -> effects`. Routes what happens, and does what every replica does.
 - `following`, `campaigning`, `leading`: the phases of the paper's distinguished proposer.
 - `sequence`, `membership`, `sessions`: what is chosen, who chooses it, and that each command counts once.
-- `confirming`, `reading`: reads that see everything acknowledged before them, without writing.
-- `outbox`, `clocks`, `teaching`, `settings`, `codec`: proposals not yet chosen, time stamps, what is on its way to whom,
-  numbers, bytes.
+- `confirming`, `reading`, `lease`: reads that see everything acknowledged before them, without writing.
+- `outbox`, `clocks`, `pace`, `teaching`, `settings`, `codec`: proposals not yet chosen, time stamps, how long to wait, what
+  is on its way to whom, numbers, bytes.
 
 Choosing a single value is the sequence's first instance; there is no second implementation.
 
@@ -30,8 +30,20 @@ standard library. To use it, a program feeds a `Replica` with events and perform
 
 from .acceptor import Acceptor, Answer
 from .ballot import NO_BALLOT, NO_INSTANCE, Ballot, Instance, NodeId
-from .effects import Abandon, Deliver, Effect, Save, Send, Serve, Teach, WakeAt
-from .events import Event, Moment, MoveTime, Read, Received, Recovered, Started, Submit, Tick
+from .effects import Abandon, Deliver, Effect, Leads, Save, Send, Serve, Teach, WakeAt
+from .events import (
+    Event,
+    HandOver,
+    KeepLead,
+    Moment,
+    MoveTime,
+    Read,
+    Received,
+    Recovered,
+    Started,
+    Submit,
+    Tick,
+)
 from .learner import Learner
 from .membership import Membership
 from .messages import Message
@@ -54,7 +66,10 @@ __all__ = [
     "Effect",
     "Entry",
     "Event",
+    "HandOver",
     "Instance",
+    "KeepLead",
+    "Leads",
     "Learner",
     "Membership",
     "Message",

@@ -9,10 +9,11 @@ needed. Then we lead.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .acceptor import Answer
-from .ballot import Ballot, Instance, NodeId
+from .ballot import NO_BALLOT, Ballot, Instance, NodeId
 from .effects import Send
 from .messages import Prepare, Promise
 from .proposer import Proposer
@@ -26,19 +27,21 @@ class Campaigning:
 
     name = "campaigning"
 
-    def __init__(self, replica: Replica, ballot: Ballot) -> None:
+    def __init__(self, replica: Replica, ballot: Ballot, released: Ballot = NO_BALLOT) -> None:
+        """`released`: the leader of that ballot gave way to us."""
         self.replica = replica
         self.ballot = ballot
+        self.released = released
         self.proposer = Proposer(ballot, Instance(replica.sequence.watermark + 1))
         now = replica.moment.now
-        self.deadline = now + replica.settings.election_timeout_ms * (1 + replica.moment.chance)
-        self.resend_at = now + replica.settings.heartbeat_ms
+        self.deadline = now + replica.pace.timeout_ms * (1 + replica.moment.chance)
+        self.resend_at = now + replica.pace.heartbeat_ms
         self.learned_upto = replica.sequence.watermark
 
     def start(self) -> None:
         """Promise it to ourselves; with that on disk, ask everybody (and tell ourselves)."""
         replica = self.replica
-        prepare = Prepare(self.ballot, self.proposer.first)
+        prepare = Prepare(self.ballot, self.proposer.first, self.released)
         answer = replica.acceptor.on_prepare(prepare, replica.moment.clock)
         assert isinstance(answer, Answer), "a candidate's ballot is higher than any it has promised"
         requests = tuple(Send(node, prepare) for node in replica.others())
@@ -79,11 +82,11 @@ class Campaigning:
         if now >= self.deadline and self.learned_upto < replica.sequence.watermark:
             # Still learning what was chosen before us, and getting on with it.
             self.learned_upto = replica.sequence.watermark
-            self.deadline = now + replica.settings.election_timeout_ms
+            self.deadline = now + replica.pace.timeout_ms
         if now >= self.deadline:
             replica.become_following(None)
         elif now >= self.resend_at:
-            self.resend_at = now + replica.settings.heartbeat_ms
+            self.resend_at = now + replica.pace.heartbeat_ms
             for node in replica.others():
                 self._ask_on(node)
             if self.proposer.chosen > replica.sequence.watermark:
@@ -98,7 +101,7 @@ class Campaigning:
         if node != replica.me:
             # By then our own promise is durable: it is what let the first request leave.
             if self.proposer.heard_from(replica.me):
-                replica.emit(Send(node, prepare))
+                replica.emit(Send(node, replace(prepare, released=self.released)))
         else:
             assert prepare.first > self.proposer.first, "our own first answer is what began the campaign"
             replica.prepare_myself(prepare)

@@ -32,6 +32,7 @@ from .messages import (
     Promise,
     Refused,
     Support,
+    TakeOver,
 )
 from .records import Acceptance, ChosenUpTo, Learned, Promised, Record
 from .values import Configuration, Entry, Value
@@ -261,15 +262,23 @@ _Codec = tuple[type, Callable[[_Writer, Any], None], Callable[[_Reader], Any]]
 
 # The kind bytes are for ever: a kind that goes out of use keeps its number.
 _MESSAGES: dict[int, _Codec] = {
-    1: (Prepare, *_plain(Prepare, ballot="ballot", first="number")),
+    1: (Prepare, *_plain(Prepare, ballot="ballot", first="number", released="ballot")),
     2: (Promise, _write_promise, _read_promise),
     3: (Accept, _write_accept, _read_accept),
     4: (Accepted, *_plain(Accepted, ballot="ballot", instance="number")),
     5: (Refused, *_plain(Refused, ballot="ballot", promised="ballot")),
     6: (Canvass, *_plain(Canvass, attempt="number")),
     7: (Support, *_plain(Support, attempt="number", promised="ballot")),
-    8: (Confirm, *_plain(Confirm, ballot="ballot", round="number", chosen="number")),
-    9: (Confirmed, *_plain(Confirmed, ballot="ballot", round="number", chosen="number", clock="clock")),
+    8: (
+        Confirm,
+        *_plain(Confirm, ballot="ballot", round="number", chosen="number", timeout_ms="number"),
+    ),
+    9: (
+        Confirmed,
+        *_plain(
+            Confirmed, ballot="ballot", round="number", chosen="number", clock="clock", lease_ms="number"
+        ),
+    ),
     10: (Chosen, *_plain(Chosen, ballot="ballot", chosen="number")),
     11: (Ask, *_plain(Ask, first="number")),
     12: (Learn, _write_learn, _read_learn),
@@ -279,6 +288,7 @@ _MESSAGES: dict[int, _Codec] = {
         GrantRead,
         *_plain(GrantRead, attempt="number", incarnation="number", watermark="number", stamp="clock"),
     ),
+    16: (TakeOver, *_plain(TakeOver, ballot="ballot", chosen="number")),
 }
 _RECORDS: dict[int, _Codec] = {
     65: (Promised, *_plain(Promised, ballot="ballot")),

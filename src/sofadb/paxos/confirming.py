@@ -13,11 +13,15 @@ those before it. Reads join the next round to *start*, never one that is under w
 
 from __future__ import annotations
 
+from collections import deque
 from typing import NamedTuple
 
 from .ballot import Instance, NodeId
 from .messages import AskRead
 from .values import Configuration
+
+ROUNDS_TIMED = 1_000
+"""Of so many rounds it is remembered when they began."""
 
 
 class Reader(NamedTuple):
@@ -36,7 +40,7 @@ class _Round(NamedTuple):
 class Confirming:
     """The rounds of confirmation of one leadership; they die with it."""
 
-    __slots__ = ("answered", "next_readers", "number", "rounds")
+    __slots__ = ("_began_at", "answered", "next_readers", "number", "rounds")
 
     def __init__(self) -> None:
         self.number = 0
@@ -46,10 +50,13 @@ class Confirming:
         """In order, each once, however often it asks."""
         self.rounds: list[_Round] = []
         """Rounds with readers, not yet confirmed, oldest first."""
+        self._began_at: deque[float] = deque(maxlen=ROUNDS_TIMED)
+        """When the latest rounds began (monotonic milliseconds), the last one last."""
 
-    def start(self, watermark: Instance, with_readers: bool) -> int:
+    def start(self, watermark: Instance, with_readers: bool, now: float) -> int:
         """Begin a round, with the readers that wait (`with_readers`: the watermark covers earlier leaders' work)."""
         self.number += 1
+        self._began_at.append(now)
         if with_readers and self.next_readers:
             self.rounds.append(_Round(self.number, watermark, list(self.next_readers)))
             self.next_readers = {}
@@ -59,6 +66,11 @@ class Confirming:
         """`node` had promised nothing higher when round `number` reached it."""
         if number <= self.number:
             self.answered[node] = max(number, self.answered.get(node, 0))
+
+    def began_at(self, number: int) -> float | None:
+        """When round `number` began; None if it is one of long ago, or none of ours."""
+        index = len(self._began_at) - 1 - (self.number - number)
+        return self._began_at[index] if 0 <= index < len(self._began_at) else None
 
     def confirmed(self, configurations: tuple[Configuration, ...]) -> int:
         """The latest round that a quorum of every configuration has answered, or 0."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .ballot import Instance, NodeId
+from .ballot import Ballot, Instance, NodeId
 from .messages import Message
 from .records import Record
 from .values import Configuration, Entry
@@ -81,4 +81,11 @@ class WakeAt:
     time: float
 
 
-Effect = Send | Save | Deliver | Serve | Abandon | Teach | WakeAt
+@dataclass(frozen=True, slots=True)
+class Leads:
+    """The owner of `ballot` leads, as far as this replica knows; it did not a moment ago."""
+
+    ballot: Ballot
+
+
+Effect = Send | Save | Deliver | Serve | Abandon | Teach | WakeAt | Leads

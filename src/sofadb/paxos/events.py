@@ -69,4 +69,22 @@ class MoveTime:
     """Milliseconds since 1970."""
 
 
-Event = Recovered | Started | Received | Tick | Submit | Read | MoveTime
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """If we lead, let somebody else lead instead, in good order; nothing that is asked for meanwhile is lost or refused.
+
+    Whether it came to that is told by `Leads`, or by the end of `Leading.successor`.
+    """
+
+    to: NodeId | None
+    """Who; None: whoever is best prepared."""
+    within_ms: float
+    """If it has not come to that by then, go on leading."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepLead:
+    """Give up handing over."""
+
+
+Event = Recovered | Started | Received | Tick | Submit | Read | MoveTime | HandOver | KeepLead

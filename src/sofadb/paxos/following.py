@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from .replica import Replica
 
 
+CANVASSED_MAX = 100
+"""So many unanswered questions are remembered."""
+
+
 class Following:
     """Hears a leader, or waits for one. `seen` is the highest ballot heard of: what a candidate has to beat."""
 
@@ -31,17 +35,19 @@ class Following:
         self.leader = leader
         """The ballot under which somebody is known to lead."""
         self.seen = seen
-        timeout = replica.settings.election_timeout_ms
+        timeout = replica.pace.timeout_ms
         self.heard_at = replica.moment.now if heard else replica.moment.now - timeout
         self.deadline = 0.0
         self.supporters: set[NodeId] = set()
         self.attempt = 0
         """The canvass that runs, or 0."""
+        self._canvassed: dict[tuple[int, NodeId], float] = {}
+        """Whom we have asked in which attempt, and when (monotonic milliseconds), if there was no answer yet."""
         self._wait()
 
     def _wait(self) -> None:
         """Wait for a leader again, for a time that chance makes different on each node."""
-        timeout = self.replica.settings.election_timeout_ms
+        timeout = self.replica.pace.timeout_ms
         self.deadline = self.heard_at + timeout * (1 + self.replica.moment.chance)
         self.attempt = 0
         self.supporters = set()
@@ -58,28 +64,34 @@ class Following:
         if now < self.deadline:
             return
         silence = now - self.heard_at
-        if silence < replica.settings.election_timeout_ms:
+        if silence < replica.pace.timeout_ms:
             self._wait()
             return
         if not any(replica.me in each.acceptors for each in replica.window()):
-            self.deadline = now + replica.settings.election_timeout_ms
+            self.deadline = now + replica.pace.timeout_ms
             return
         self.leader = None
         self.attempt = replica.new_attempt()
         self.supporters = {replica.me}
-        self.deadline = now + replica.settings.election_timeout_ms * (1 + replica.moment.chance) / 2
+        self.deadline = now + replica.pace.timeout_ms * (1 + replica.moment.chance) / 2
         for node in replica.others():
+            self._canvassed[self.attempt, node] = now
             replica.emit(Send(node, Canvass(self.attempt)))
+        while len(self._canvassed) > CANVASSED_MAX:
+            del self._canvassed[next(iter(self._canvassed))]
         self._maybe_campaign()
 
     def on_canvass(self, sender: NodeId, canvass: Canvass) -> None:
         """Support whoever asks, unless we still hear a leader ourselves. Nothing durable changes."""
         replica = self.replica
-        if replica.moment.now - self.heard_at >= replica.settings.election_timeout_ms:
+        if replica.moment.now - self.heard_at >= replica.pace.timeout_ms:
             replica.emit(Send(sender, Support(canvass.attempt, max(self.seen, replica.acceptor.promised))))
 
     def on_support(self, sender: NodeId, support: Support) -> None:
-        """One more has lost the leader."""
+        """One more has lost the leader. If it says so too late for this canvass, the next will have more patience (`pace`)."""
+        asked_at = self._canvassed.pop((support.attempt, sender), None)
+        if asked_at is not None:
+            self.replica.measured(sender, self.replica.moment.now - asked_at)
         if not self.attempt or support.attempt != self.attempt:
             return
         self.seen = max(self.seen, support.promised)

@@ -9,8 +9,12 @@ still on its way to our disk, and our own vote counts when it is there, like eve
 A batch is what arrived while the last ones were on their way (rule P5). Instances are proposed at most alpha beyond the
 watermark, since further on it is not known who the acceptors are (rule P4).
 
-A leader that cannot reach a quorum, or whose own disk hangs, gives up (rule P6). Everything kept here dies with the
-leadership: that is why it is kept here.
+A leader that cannot reach a quorum, or whose own disk hangs, gives up (rule P6). One that is asked to hand over proposes
+nothing new, waits until all that is under way is chosen and its successor knows it, and then gives way (`TakeOver`): the
+successor begins phase 1 without asking around, and what clients ask for meanwhile waits at their nodes for two
+round trips. If nothing comes of it in time, the leader goes on.
+
+Everything kept here dies with the leadership: that is why it is kept here.
 """
 
 from __future__ import annotations
@@ -22,9 +26,10 @@ from typing import TYPE_CHECKING
 from .acceptor import Answer
 from .ballot import NO_BALLOT, Ballot, Instance, NodeId
 from .confirming import Confirming, Reader
-from .effects import Send
+from .effects import Leads, Send
 from .learner import Learner
-from .messages import Accept, Accepted, AskRead, Chosen, Confirm, Confirmed, GrantRead
+from .lease import Lease
+from .messages import Accept, Accepted, AskRead, Chosen, Confirm, Confirmed, GrantRead, TakeOver
 from .proposer import Proposer
 from .records import Learned
 from .values import NO_OP, Entry, Value
@@ -33,6 +38,7 @@ if TYPE_CHECKING:
     from .replica import Replica
 
 
+HEARTBEATS_TIMED = 16
 NOTHING_CHOSEN_TIMEOUTS = 10
 """After so many election timeouts in which nothing gets chosen, somebody else may try."""
 
@@ -75,9 +81,18 @@ class Leading:
         """The watermark that the others have been told."""
         self.challenger: tuple[Ballot, int] = (NO_BALLOT, 0)
         """A higher ballot that somebody promised, and the first round of confirmation begun after we heard of it."""
+        self.timed: deque[int] = deque(maxlen=HEARTBEATS_TIMED)
+        """The rounds of the latest heartbeats: their answers tell how far away the others are."""
+        self.lease = Lease(replica.settings.drift_max)
+        self.confirmed_upto: dict[NodeId, Instance] = {}
+        """How far each of the others has learned."""
+        self.successor: NodeId | None = None
+        """To whom we are about to hand over."""
+        self.hand_over_until = 0.0
 
     def start(self) -> None:
         """Finish what others began, then make a beginning of our own (rule P3)."""
+        self.replica.emit(Leads(self.ballot))
         sequence = self.replica.sequence
         last = max((self.proposer.last_reported, *sequence.ahead))
         self._pass_over_known()
@@ -119,7 +134,7 @@ class Leading:
     def move_time(self, due: int) -> None:
         """Something falls due: unless a batch is on its way anyway, let one without entries carry the time."""
         self._pass_over_known()
-        if not self.flights and not self.queue and self._now() >= due:
+        if not self.flights and not self.queue and self.successor is None and self._now() >= due:
             self._propose(Value(self.stamp))
 
     def pump(self) -> None:
@@ -132,7 +147,12 @@ class Leading:
         if self.own_first is None and self.next <= limit:
             self.own_first = self.next
             self._propose(Value(self._now(), self._batch()))
-        while self.queue and len(self.flights) < settings.in_flight_max and self.next <= limit:
+        while (
+            self.queue
+            and len(self.flights) < settings.in_flight_max
+            and self.next <= limit
+            and self.successor is None
+        ):
             self._propose(Value(self._now(), self._batch()))
             self._pass_over_known()
 
@@ -155,7 +175,7 @@ class Leading:
         configuration = replica.membership.at(self.next)
         now = replica.moment.now
         on_its_way = value.size / replica.settings.bytes_per_ms_min
-        self.flights[self.next] = _Flight(accept, now, now + replica.settings.resend_ms + on_its_way)
+        self.flights[self.next] = _Flight(accept, now, now + replica.pace.resend_ms + on_its_way)
         self.next = Instance(self.next + 1)
         self.announced = replica.sequence.watermark
         for node in configuration.members:
@@ -226,13 +246,19 @@ class Leading:
             self.announced = watermark
             for node in self.replica.others():
                 self.replica.emit(Send(node, Chosen(self.ballot, watermark)))
-        self._maybe_start_round()
+        if self.successor is not None and not self.flights:
+            self._start_round()  # Has the successor heard that, too?
+        else:
+            self._maybe_start_round()
 
     # Confirming
 
     def on_ask_read(self, sender: NodeId, ask: AskRead) -> None:
         """Readers wait. They join the next round, which begins now if none with readers is under way."""
         if len(self.confirming.next_readers) >= self.replica.settings.reads_max:
+            return
+        if self.holds_lease:
+            self._answer(self.replica.sequence.watermark, [Reader(sender, ask)])
             return
         self.confirming.next_readers[Reader(sender, ask)] = None
         self._maybe_start_round()
@@ -244,10 +270,33 @@ class Leading:
         replica = self.replica
         replica.clocks.heard(sender, confirmed.clock)
         self.heard_at[sender] = replica.moment.now
+        self.confirmed_upto[sender] = max(confirmed.chosen, self.confirmed_upto.get(sender, confirmed.chosen))
         if confirmed.chosen > replica.sequence.watermark:
             replica.lacks(confirmed.chosen, sender)
+        if (began_at := self.confirming.began_at(confirmed.round)) is not None:
+            self._time(sender, began_at, confirmed)
         self.confirming.on_confirmed(sender, confirmed.round)
+        if sender == self.successor:
+            self._maybe_give_way()
         self._grant()
+
+    def _time(self, sender: NodeId, began_at: float, confirmed: Confirmed) -> None:
+        """An answer to a round whose beginning we know tells how far away its sender is, and to how long a lease it is bound."""
+        replica = self.replica
+        if confirmed.lease_ms:
+            self.lease.on_granted(sender, began_at, min(confirmed.lease_ms, replica.settings.lease_ms))
+        if confirmed.round in self.timed and confirmed.round > self.confirming.answered.get(sender, 0):
+            replica.measured(sender, replica.moment.now - began_at)
+
+    @property
+    def holds_lease(self) -> bool:
+        """Whether nobody else can lead now, so that a read needs no round of its own (rule P7)."""
+        replica = self.replica
+        return (
+            bool(replica.settings.lease_ms)
+            and self.is_established
+            and self.lease.holds(replica.window(), replica.moment.now)
+        )
 
     def on_refused(self, promised: Ballot) -> None:
         """Somebody promised a higher ballot. That ends us only if we cannot confirm ourselves any more.
@@ -268,11 +317,15 @@ class Leading:
     def _start_round(self) -> None:
         replica = self.replica
         watermark = replica.sequence.watermark
-        number = self.confirming.start(watermark, self.is_established)
+        now = replica.moment.now
+        number = self.confirming.start(watermark, self.is_established, now)
         self.announced = watermark
+        confirm = Confirm(self.ballot, number, watermark, int(replica.pace.timeout_ms))
         for node in replica.others():
-            replica.emit(Send(node, Confirm(self.ballot, number, watermark)))
-        self.heard_at[replica.me] = replica.moment.now
+            replica.emit(Send(node, confirm))
+        self.heard_at[replica.me] = now
+        if lease_ms := replica.bind(self.ballot):
+            self.lease.on_granted(replica.me, now, lease_ms)
         self.confirming.on_confirmed(replica.me, number)
         self._grant()
 
@@ -281,9 +334,7 @@ class Leading:
         replica = self.replica
         confirmed = self.confirming.confirmed(replica.window())
         for watermark, readers in self.confirming.take(confirmed):
-            stamp = max(replica.time, replica.clocks.bounded(replica.membership.at(self.next).acceptors))
-            for node, ask in readers:
-                replica.grant(node, GrantRead(ask.attempt, ask.incarnation, watermark, stamp))
+            self._answer(watermark, readers)
         if replica.phase is not self:  # Granting to ourselves led to another round, and that one here.
             return
         promised, since = self.challenger
@@ -292,14 +343,55 @@ class Leading:
         else:
             self._maybe_start_round()
 
+    def _answer(self, watermark: Instance, readers: list[Reader]) -> None:
+        """These may read from what holds `watermark`."""
+        replica = self.replica
+        stamp = max(replica.time, replica.clocks.bounded(replica.membership.at(self.next).acceptors))
+        for node, ask in readers:
+            replica.grant(node, GrantRead(ask.attempt, ask.incarnation, watermark, stamp))
+
+    # Handing over
+
+    def hand_over(self, to: NodeId | None, within_ms: float) -> None:
+        """Begin to hand over, if there is somebody who can lead."""
+        replica = self.replica
+        able = set(replica.others()).intersection(*(each.acceptors for each in replica.window()))
+        able = {node for node in able if self._is_heard(node)}
+        if to is None and able:
+            to = max(sorted(able), key=lambda node: self.confirmed_upto.get(node, Instance(0)))
+        if to in able:
+            self.successor = to
+            self.hand_over_until = replica.moment.now + within_ms
+            self._start_round()
+
+    def keep_lead(self) -> None:
+        """Do not hand over after all. (If we have given way already, the successor may still take over.)"""
+        self.successor = None
+        self.pump()
+
+    def _maybe_give_way(self) -> None:
+        """Give way as soon as nothing is under way and the successor knows all that was chosen."""
+        watermark = self.replica.sequence.watermark
+        successor = self.successor
+        assert successor is not None
+        if self.is_established and not self.flights and self.confirmed_upto[successor] >= watermark:
+            self.lease.is_given_up = True
+            self.replica.emit(Send(successor, TakeOver(self.ballot, watermark)))
+
+    def _is_heard(self, node: NodeId) -> bool:
+        replica = self.replica
+        heard_at = self.heard_at.get(node, float("-inf"))
+        return node == replica.me or replica.moment.now - heard_at < replica.pace.timeout_ms
+
     # Time
 
     def on_tick(self) -> None:
         """Confirm, send again what was not answered, and give up if nobody follows or our disk hangs."""
         replica = self.replica
         now = replica.moment.now
-        timeout = replica.settings.election_timeout_ms
-        heard = {node for node, at in self.heard_at.items() if now - at < timeout or node == replica.me}
+        if self.successor is not None and now >= self.hand_over_until:
+            self.keep_lead()
+        heard = {node for node in self.heard_at if self._is_heard(node)}
         followed = all(each.is_quorum(heard) for each in replica.window())
         if not followed or self._disk_hangs() or self._nobody_accepts():
             replica.become_following(None)
@@ -326,7 +418,7 @@ class Leading:
         replica = self.replica
         flight = self.flights[min(self.flights)]
         size = sum(flight.accept.value.size for flight in self.flights.values())
-        patience = NOTHING_CHOSEN_TIMEOUTS * replica.settings.election_timeout_ms
+        patience = NOTHING_CHOSEN_TIMEOUTS * replica.pace.timeout_ms
         return (
             replica.moment.now - flight.started_at > patience + 4 * size / replica.settings.bytes_per_ms_min
         )
@@ -334,7 +426,7 @@ class Leading:
     def _heartbeat(self) -> None:
         replica = self.replica
         now = replica.moment.now
-        self.heartbeat_at = now + replica.settings.heartbeat_ms
+        self.heartbeat_at = now + replica.pace.heartbeat_ms
         room = replica.settings.message_bytes_max
         for flight in self.flights.values():
             if now < flight.resend_at or room <= 0:
@@ -347,7 +439,8 @@ class Leading:
                     room -= accept.value.size
                     self._send_accept(node, accept)
         self._start_round()
+        self.timed.append(self.confirming.number)
 
     def wake_at(self) -> float:
         """When to look at the clock next (monotonic milliseconds)."""
-        return self.heartbeat_at
+        return self.heartbeat_at if self.successor is None else min(self.heartbeat_at, self.hand_over_until)

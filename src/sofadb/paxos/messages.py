@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .ballot import Ballot, Instance
+from .ballot import NO_BALLOT, Ballot, Instance
 from .values import Entry, Value
 
 
@@ -22,6 +22,8 @@ class Prepare:
 
     ballot: Ballot
     first: Instance
+    released: Ballot = NO_BALLOT
+    """The leader of this ballot gave way to the sender: what was leased to it binds nobody any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,8 @@ class Confirm:
     round: int
     """Never used before within this ballot."""
     chosen: Instance
+    timeout_ms: int = 0
+    """So long a silence the leader asks to be borne with, judging by its round trips."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,8 @@ class Confirmed:
     """How far the sender has learned."""
     clock: int
     """The sender's clock in milliseconds (rule P5)."""
+    lease_ms: int = 0
+    """So long, from the moment it heard the round, the sender promises nothing to others (rule P7); 0: it is not bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +128,16 @@ class Chosen:
     ballot: Ballot
     chosen: Instance
     """Everything up to here is chosen; of these, what was accepted under this same ballot is what was chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver:
+    """The leader gives way: may the receiver begin phase 1 at once, without asking who else has lost the leader."""
+
+    ballot: Ballot
+    """The leader's. To whoever does not follow just this ballot, the message says nothing."""
+    chosen: Instance
+    """Everything up to here is chosen, and nothing else is under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +193,7 @@ Message = (
     | Confirm
     | Confirmed
     | Chosen
+    | TakeOver
     | Ask
     | Learn
     | Forward

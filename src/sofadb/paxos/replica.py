@@ -19,10 +19,23 @@ from .acceptor import Acceptor, Answer
 from .ballot import NO_BALLOT, Ballot, Instance, NodeId
 from .campaigning import Campaigning
 from .clocks import Clocks
-from .effects import Abandon, Deliver, Effect, Save, Send, Teach, WakeAt
-from .events import Event, Moment, MoveTime, Read, Received, Recovered, Started, Submit, Tick
+from .effects import Abandon, Deliver, Effect, Leads, Save, Send, Teach, WakeAt
+from .events import (
+    Event,
+    HandOver,
+    KeepLead,
+    Moment,
+    MoveTime,
+    Read,
+    Received,
+    Recovered,
+    Started,
+    Submit,
+    Tick,
+)
 from .following import Following
 from .leading import Leading
+from .lease import Grant
 from .membership import Membership
 from .messages import (
     Accept,
@@ -41,8 +54,10 @@ from .messages import (
     Promise,
     Refused,
     Support,
+    TakeOver,
 )
 from .outbox import Outbox
+from .pace import Pace
 from .proposer import Proposer
 from .reading import Reading
 from .records import Acceptance, ChosenUpTo, Learned, Promised, Record
@@ -61,8 +76,19 @@ ROUNDS_AHEAD_MAX = 1 << 32
 class Replica:
     """A deterministic machine: events in, effects out."""
 
-    def __init__(self, me: NodeId, incarnation: int, initial: Configuration, settings: Settings) -> None:
-        """`incarnation` is higher at each start of this node; `initial` is the first instance's configuration."""
+    def __init__(
+        self,
+        me: NodeId,
+        incarnation: int,
+        initial: Configuration,
+        settings: Settings,
+        leased_ms: float = 0.0,
+    ) -> None:
+        """A replica in a new life.
+
+        `incarnation` is higher at each start of this node; `initial` is the first instance's configuration; `leased_ms`
+        is the longest lease that its earlier life may have granted.
+        """
         self.me = me
         self.settings = settings
         self.acceptor = Acceptor(settings.alpha, settings.message_bytes_max)
@@ -73,6 +99,9 @@ class Replica:
         self.reading = Reading(incarnation, settings.reads_max)
         self.moment = Moment(0.0, 0, 0.0)
         self.clocks = Clocks(me, settings.clock_bound_ms, settings.election_timeout_ms)
+        self.pace = Pace(settings)
+        self.bound = Grant()
+        self.leased_ms = leased_ms
         self.teaching = Teaching(settings.bytes_per_ms_min, settings.resend_ms, settings.resend_ms_max)
         self.time = 0
         """The state machine's time in milliseconds: the highest stamp delivered."""
@@ -94,6 +123,8 @@ class Replica:
             Submit: self._on_submit,
             Read: self._on_read,
             MoveTime: self._on_move_time,
+            HandOver: self._on_hand_over,
+            KeepLead: self._on_keep_lead,
         }
         self._on_message: dict[type, Callable[[NodeId, Any], None]] = {
             Prepare: self._on_prepare,
@@ -106,6 +137,7 @@ class Replica:
             Confirm: self._on_confirm,
             Confirmed: self._on_confirmed,
             Chosen: self._on_chosen,
+            TakeOver: self._on_take_over,
             Ask: self._on_ask,
             Learn: self._on_learn,
             Forward: self._on_forward,
@@ -181,22 +213,39 @@ class Replica:
     def become_following(self, leader: Ballot | None, seen: Ballot = NO_BALLOT, heard: bool = False) -> None:
         """Follow `leader`, or nobody yet. What the old phase kept is gone."""
         self.phase = Following(self, leader, max(seen, self.acceptor.promised), heard)
-        self._resend_in(self.settings.resend_ms)
+        self._resend_in(self.pace.resend_ms)
         if leader is not None:
+            self.emit(Leads(leader))
             self._send_again()
 
-    def become_campaigning(self, seen: Ballot) -> None:
-        """Raise the ballot above everything seen and begin phase 1."""
-        campaign = Campaigning(self, max(seen, self.acceptor.promised).above(self.me))
+    def become_campaigning(self, seen: Ballot, released: Ballot = NO_BALLOT) -> None:
+        """Raise the ballot above everything seen and begin phase 1, unless we are bound to a leader (`lease`)."""
+        ballot = max(seen, self.acceptor.promised).above(self.me)
+        if self.bound.forbids(ballot, released, self.moment.now):
+            self.become_following(None, seen)
+            return
+        campaign = Campaigning(self, ballot, released)
         self.phase = campaign
         campaign.start()
+
+    def measured(self, node: NodeId, round_trip_ms: float) -> None:
+        """`node` has answered after so long."""
+        self.pace.measured(node, round_trip_ms, self.window())
+        self.clocks.age_ms_max = self.pace.timeout_ms
+
+    def bind(self, leader: Ballot) -> float:
+        """Grant a lease to the owner of `leader`, if we grant any. Returns for how long (milliseconds)."""
+        lease_ms = self.settings.lease_ms
+        if lease_ms:
+            self.bound.bind(leader, self.moment.now + lease_ms)
+        return lease_ms
 
     def become_leading(self, proposer: Proposer) -> None:
         """Phase 1 is done."""
         lead = Leading(self, proposer)
         self.phase = lead
         lead.start()
-        self._resend_in(self.settings.resend_ms)
+        self._resend_in(self.pace.resend_ms)
         self._ask_again(pause=0.0)
 
     def settle(self) -> None:
@@ -220,7 +269,7 @@ class Replica:
         self._missing_upto = max(self._missing_upto, upto)
         first = Instance(self.sequence.watermark + 1)
         asked, at = self._asked
-        if first <= upto and (first != asked or self.moment.now - at >= self.settings.resend_ms):
+        if first <= upto and (first != asked or self.moment.now - at >= self.pace.resend_ms):
             self._asked = (first, self.moment.now)
             self.emit(Send(teacher, Ask(first)))
 
@@ -248,6 +297,8 @@ class Replica:
         self.settle()
 
     def _on_started(self, event: Started) -> None:
+        if self.leased_ms:
+            self.bound.bind(NO_BALLOT, self.moment.now + self.leased_ms)
         self.phase = Following(self, None, self.acceptor.promised, heard=False)
         self._on_tick(Tick())
 
@@ -267,7 +318,7 @@ class Replica:
         if now >= self._resend_at:
             self._send_again()
             self._resend_in(min(2 * self._resend_pause, self.settings.resend_ms_max))
-        self._ask_again(pause=self.settings.resend_ms)
+        self._ask_again(pause=self.pace.resend_ms)
         never, unknown = self.outbox.abandon(now, self.settings.patience_ms)
         never += self.reading.abandon(now, self.settings.patience_ms)
         if never:
@@ -293,11 +344,22 @@ class Replica:
         if isinstance(self.phase, Leading):
             self.phase.move_time(event.due)
 
+    def _on_hand_over(self, event: HandOver) -> None:
+        if isinstance(self.phase, Leading):
+            self.phase.hand_over(event.to, event.within_ms)
+
+    def _on_keep_lead(self, event: KeepLead) -> None:
+        if isinstance(self.phase, Leading):
+            self.phase.keep_lead()
+
     # The acceptor's messages
 
     def _on_prepare(self, sender: NodeId, prepare: Prepare) -> None:
         if prepare.ballot.node != sender:
             return
+        is_news = prepare.ballot > self.acceptor.promised
+        if is_news and self.bound.forbids(prepare.ballot, prepare.released, self.moment.now):
+            return  # It will ask again.
         answer = self.acceptor.on_prepare(prepare, self.moment.clock)
         if isinstance(answer, Refused):
             self.emit(Send(sender, answer))
@@ -333,13 +395,23 @@ class Replica:
             return
         self._hear(confirm.ballot)
         self._on_watermark(sender, confirm.ballot, confirm.chosen)
-        watermark = self.sequence.watermark
-        self.emit(Send(sender, Confirmed(confirm.ballot, confirm.round, watermark, self.moment.clock)))
+        self.pace.told(confirm.timeout_ms)
+        self.clocks.age_ms_max = self.pace.timeout_ms
+        watermark, lease_ms = self.sequence.watermark, int(self.bind(confirm.ballot))
+        answer = Confirmed(confirm.ballot, confirm.round, watermark, self.moment.clock, lease_ms)
+        self.emit(Send(sender, answer))
 
     def _on_chosen(self, sender: NodeId, chosen: Chosen) -> None:
         if chosen.ballot.node == sender and chosen.ballot >= self.acceptor.promised:
             self._hear(chosen.ballot)
             self._on_watermark(sender, chosen.ballot, chosen.chosen)
+
+    def _on_take_over(self, sender: NodeId, take: TakeOver) -> None:
+        follows = isinstance(self.phase, Following) and self.phase.leader == take.ballot
+        if not follows or take.ballot.node != sender or self.sequence.watermark < take.chosen:
+            return  # An old one, or we cannot.
+        if all(self.me in each.acceptors for each in self.window()):
+            self.become_campaigning(take.ballot, released=take.ballot)
 
     def _hear(self, ballot: Ballot) -> None:
         """Whoever owns `ballot` leads, and nothing higher is promised here. (An old message of an earlier leader: no.)"""
@@ -443,7 +515,7 @@ class Replica:
         while leader is not None and self.outbox.has_unsent:
             self.emit(Send(leader, Forward(tuple(self.outbox.number(self.settings.message_bytes_max)))))
             if self._resend_at == float("inf"):
-                self._resend_in(self.settings.resend_ms)
+                self._resend_in(self.pace.resend_ms)
 
     def _resend_in(self, milliseconds: float) -> None:
         """Have what was sent sent again, unless something of it takes effect before (each time it waits longer)."""
@@ -506,7 +578,7 @@ class Replica:
                 ours = entry.node == self.me and entry.incarnation == self.outbox.incarnation
                 entries.append((self.outbox.settle(entry) if ours else None, entry))
                 if ours and self._resend_at != float("inf"):
-                    self._resend_in(self.settings.resend_ms)
+                    self._resend_in(self.pace.resend_ms)
         if value.configuration is not None:
             self.membership.change(instance, value.configuration)
         self.emit(Deliver(instance, self.time, tuple(entries), value.configuration))
@@ -523,5 +595,5 @@ class Replica:
             assert oldest_read is not None, "a read that waits, waits somewhere"
             times.append(oldest_read + self.settings.patience_ms)
             if self.leader is not None and (asked_at := self.reading.asked_at) is not None:
-                times.append(asked_at + self.settings.resend_ms)
+                times.append(asked_at + self.pace.resend_ms)
         return min(times)

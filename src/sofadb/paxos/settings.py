@@ -12,9 +12,15 @@ class Settings:
     alpha: int = 64
     """How many instances beyond the last chosen one may be proposed (section 3). The same on every member."""
     heartbeat_ms: float = 50.0
-    """How often a leader confirms that it is followed."""
+    """How often a leader confirms that it is followed; less often where round trips are long."""
     election_timeout_ms: float = 300.0
-    """A follower that hears no leader for this long, and up to twice this long by chance, looks for a new one."""
+    """A follower that hears no leader for this long, and up to twice this long by chance, looks for a new one ..."""
+    election_timeout_ms_max: float = 3_000.0
+    """... or for longer, up to this, where round trips are long (see `pace`)."""
+    lease_ms: float = 0.0
+    """For so long an acceptor promises nothing to others when it has confirmed a leader; 0: not at all (see `lease`)."""
+    drift_max: float = 0.01
+    """By so much any node's monotonic clock may run fast or slow: 0.01 is 36 seconds in an hour. Only a lease relies on it."""
     resend_ms: float = 200.0
     """What was not answered is sent again after this long, and then after longer and longer pauses ..."""
     resend_ms_max: float = 2_000.0
@@ -41,4 +47,6 @@ class Settings:
     def __post_init__(self) -> None:
         assert self.alpha >= 1
         assert 1 <= self.in_flight_max <= self.alpha
-        assert 0 < self.heartbeat_ms * 2 <= self.election_timeout_ms
+        assert 0 < self.heartbeat_ms * 2 <= self.election_timeout_ms <= self.election_timeout_ms_max
+        assert 0 <= self.lease_ms <= self.election_timeout_ms
+        assert 0 <= self.drift_max < 1

@@ -662,6 +662,7 @@ def _sections(connection: Connection) -> dict[str, dict[str, object]]:
     others = [member for member in facts.members if member.node != facts.node]
     replication: dict[str, object] = {"role": _role(connection)}
     if facts.role == "leading":
+        replication["master_failover_state"] = "waiting-for-sync" if facts.successor else "no-failover"
         replication["connected_slaves"] = sum(member.is_reachable for member in others)
         for number, member in enumerate(member for member in others if member.is_reachable):
             host, port = _split(member.client_address)

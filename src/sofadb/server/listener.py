@@ -12,7 +12,8 @@ import resource
 import socket
 from dataclasses import replace
 
-from . import commands as commands  # Fills the table.
+from . import commands as commands  # These fill the table.
+from . import failover as failover
 from .connection import Connection
 from .state import ServerState
 

@@ -26,6 +26,10 @@ class NodeView(Protocol):
 
     def read(self, work: Work) -> None: ...
 
+    def hand_over(self, to: str | None, within_ms: float) -> None: ...
+
+    def keep_lead(self) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

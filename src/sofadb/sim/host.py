@@ -150,9 +150,14 @@ class SimulatedHost:
         stalled = max(0.0, self.stalled_until - self.loop.simulation.now)
         return stalled + self.chance.uniform(*self.disk_latency_s)
 
-    def open_directory(self, node: str, members: dict[str, str] | None) -> Opened:
+    def open_directory(self, node: str, members: dict[str, str] | None, bound_ms: int) -> Opened:
         opened = begin_life(
-            self.disk, Path("/", node), node, members, new_life=lambda: f"{self.chance.getrandbits(64):016x}"
+            self.disk,
+            Path("/", node),
+            node,
+            members,
+            bound_ms=bound_ms,
+            new_life=lambda: f"{self.chance.getrandbits(64):016x}",
         )
         self.on_life(opened.identity.life.id)
         return opened

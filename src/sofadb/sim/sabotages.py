@@ -403,11 +403,11 @@ def reads_join_a_round_under_way(patch: Patch) -> None:
     """A read is answered by a confirmation that was asked for before the read came."""
     original = Confirming.start
 
-    def start(self: Confirming, watermark: Instance, with_readers: bool) -> int:
+    def start(self: Confirming, watermark: Instance, with_readers: bool, now: float) -> int:
         if self.rounds and self.next_readers:
             self.rounds[0].readers.extend(self.next_readers)
             self.next_readers = {}
-        return original(self, watermark, with_readers)
+        return original(self, watermark, with_readers, now)
 
     def on_ask_read(self: Leading, sender: str, ask: Any) -> None:
         from sofadb.paxos.confirming import Reader
@@ -515,8 +515,8 @@ def start_counter_stands_still(patch: Patch) -> None:
     """A node's second life has the number of its first."""
     original = Identity.born
 
-    def born(self: Identity, life: str) -> Identity:
-        identity = original(self, life)
+    def born(self: Identity, life: str, bound_ms: int) -> Identity:
+        identity = original(self, life, bound_ms)
         return replace(identity, starts=1)
 
     patch(Identity, "born", born)

@@ -9,8 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from sofadb.paxos.effects import Abandon, Deliver, Effect, Save, Send, Serve, Teach, WakeAt
-from sofadb.paxos.events import MoveTime, Read, Received, Recovered, Started, Submit, Tick
+from sofadb.paxos.effects import Abandon, Deliver, Effect, Leads, Save, Send, Serve, Teach, WakeAt
+from sofadb.paxos.events import (
+    HandOver,
+    KeepLead,
+    MoveTime,
+    Read,
+    Received,
+    Recovered,
+    Started,
+    Submit,
+    Tick,
+)
 from sofadb.paxos.messages import (
     Accept,
     Accepted,
@@ -27,6 +37,7 @@ from sofadb.paxos.messages import (
     Promise,
     Refused,
     Support,
+    TakeOver,
 )
 from sofadb.paxos.records import Acceptance, ChosenUpTo, Learned, Promised
 from sofadb.paxos.values import Value
@@ -59,13 +70,18 @@ _WORDS: dict[type, Callable[[Any], str]] = {
     Submit: lambda it: f"submit {it.token} ({len(it.payload)} bytes)",
     Read: lambda it: f"read {it.token}",
     MoveTime: lambda it: f"move time to {it.due}",
+    HandOver: lambda it: f"hand over to {it.to or 'whoever is best prepared'} within {it.within_ms:.0f} ms",
+    KeepLead: lambda it: "do not hand over",
     # records
     Promised: lambda it: f"promised {it.ballot}",
     Acceptance: lambda it: f"accepted {it.ballot} #{it.instance} {value_in_words(it.value)}",
     Learned: lambda it: f"learned #{it.instance} {value_in_words(it.value)}",
     ChosenUpTo: lambda it: f"chosen up to #{it.instance}",
     # messages
-    Prepare: lambda it: f"prepare {it.ballot} from #{it.first}",
+    Prepare: lambda it: (
+        f"prepare {it.ballot} from #{it.first}"
+        + (f", released by {it.released}" if it.released.round else "")
+    ),
     Promise: lambda it: (
         f"promise {it.ballot} from #{it.first}"
         + "".join(
@@ -84,6 +100,7 @@ _WORDS: dict[type, Callable[[Any], str]] = {
     Confirm: lambda it: f"confirm {it.ballot} round {it.round}, chosen up to #{it.chosen}",
     Confirmed: lambda it: f"confirmed {it.ballot} round {it.round}, chosen up to #{it.chosen}",
     Chosen: lambda it: f"chosen {it.ballot} up to #{it.chosen}",
+    TakeOver: lambda it: f"take over from {it.ballot}, chosen up to #{it.chosen}",
     Ask: lambda it: f"ask from #{it.first}",
     Learn: lambda it: f"learn from #{it.first}, {len(it.values)} values",
     Forward: lambda it: f"forward {' '.join(f'{e.node}/{e.incarnation}/{e.sequence}' for e in it.entries)}",
@@ -100,6 +117,7 @@ _WORDS: dict[type, Callable[[Any], str]] = {
         f"give up {' '.join(map(str, it.tokens))} ({'never done' if it.certain else 'outcome unknown'})"
     ),
     Teach: lambda it: f"teach {it.to} from disk, #{it.first} to #{it.last}",
+    Leads: lambda it: f"{it.ballot.node} leads under {it.ballot}",
     WakeAt: lambda it: f"wake at {it.time:.3f} ms",
 }
 

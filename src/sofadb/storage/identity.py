@@ -57,6 +57,11 @@ class Identity:
     """The ids of its lives, one behind the other, the latest last."""
     members: dict[str, str]
     """The initial cluster: each node's id and peer address (HOST:PORT)."""
+    bound_ms: int = 0
+    """So long after its end (milliseconds) any of its lives may still be bound to what it told others in passing.
+
+    (Any of them, not the latest: that may have ended as soon as it began.)
+    """
 
     @property
     def life(self) -> Life:
@@ -69,11 +74,11 @@ class Identity:
             for begin in range(0, len(self.lives), _LIFE_DIGITS)
         )
 
-    def born(self, life: str) -> Identity:
+    def born(self, life: str, bound_ms: int) -> Identity:
         """The next life, of that id."""
         assert len(life) == _LIFE_DIGITS
         lives = (self.lives + life)[-_LIFE_DIGITS * LIVES_MAX :]
-        return replace(self, starts=self.starts + 1, lives=lives)
+        return replace(self, starts=self.starts + 1, lives=lives, bound_ms=max(self.bound_ms, bound_ms))
 
     @property
     def owner(self) -> int:
@@ -90,6 +95,8 @@ class Opened:
     files: Files
     met: dict[str, Life]
     """The latest life of each other node that this one has met."""
+    bound_ms: int = 0
+    """So long from now (milliseconds) a life before this one may be bound."""
     lock: int | None = None
 
     def remember(self, met: dict[str, Life]) -> None:
@@ -109,7 +116,7 @@ def cluster_id(members: dict[str, str]) -> str:
 
 
 def open_directory(
-    path: Path, node: str, members: dict[str, str] | None, cluster: str | None = None
+    path: Path, node: str, members: dict[str, str] | None, cluster: str | None = None, bound_ms: int = 0
 ) -> Opened:
     """Open or create the data directory of `node`, lock it, and begin a new life in it, as `begin_life` says."""
     _check_ids(node, members)
@@ -119,7 +126,7 @@ def open_directory(
         raise StorageError(f"the directory {path} cannot be made: {problem}") from problem
     lock = _lock(path)
     try:
-        opened = begin_life(DiskFiles(path), path, node, members, cluster, make_way=_sync_way)
+        opened = begin_life(DiskFiles(path), path, node, members, cluster, bound_ms, make_way=_sync_way)
     except BaseException:
         os.close(lock)
         raise
@@ -137,13 +144,15 @@ def begin_life(
     node: str,
     members: dict[str, str] | None,
     cluster: str | None = None,
+    bound_ms: int = 0,
     new_life: Callable[[], str] = _random_life,
     make_way: Callable[[Path], None] = lambda path: None,
 ) -> Opened:
     """Begin a new life of `node` in the directory of `files`, which is at `path`.
 
     `members` (id to peer address) matters at the first start only; None then is an error. `cluster`, if it is given, must
-    be the id of the cluster that the directory belongs to. Raises `StorageError`; what was refused has changed nothing.
+    be the id of the cluster that the directory belongs to. `bound_ms` is how long this life may bind the next. Raises
+    `StorageError`; what was refused has changed nothing.
     """
     _check_ids(node, members)
     names = files.names()
@@ -164,10 +173,11 @@ def begin_life(
         make_way(path)
     if cluster is not None and cluster != identity.cluster:
         raise StorageError(f"{path} belongs to cluster {identity.cluster}, not to {cluster}")
-    identity = identity.born(new_life())
+    bound_ms_before = identity.bound_ms
+    identity = identity.born(new_life(), bound_ms)
     met = _read_met(files, path / _MET) if _MET in names else {}
     _replace(files, _IDENTITY, asdict(identity))
-    return Opened(identity, path, files, met)
+    return Opened(identity, path, files, met, bound_ms_before)
 
 
 def _check_ids(node: str, members: dict[str, str] | None) -> None:
@@ -227,7 +237,8 @@ def _read_identity(files: Files, path: Path) -> Identity:
         identity = Identity(**fields)
         texts = [identity.cluster, identity.node, identity.lives]
         texts += [*identity.members, *identity.members.values()]
-        if not all(isinstance(text, str) for text in texts) or type(identity.starts) is not int:
+        numbers = (identity.starts, identity.bound_ms)
+        if not all(isinstance(text, str) for text in texts) or {type(number) for number in numbers} != {int}:
             raise TypeError("a field is of the wrong type")
     except (TypeError, KeyError, AttributeError) as problem:
         raise StorageError(f"{path} cannot be understood: {problem}") from None

@@ -1,0 +1,75 @@
+"""How long to wait for others: by measured round trips, within the operator's bounds.
+
+Safety does not depend on it (section 2.4 leaves elections to timeouts). But where a message takes a fifth of a second to come
+back, a timeout of three tenths ends every campaign before its answers arrive; and where it takes a millisecond, nobody
+wants to wait for seconds until a dead leader is missed. So each node measures: a leader by its heartbeats, a node that
+looks for a leader by the answers to its canvass, late as they may be. The leader tells its followers what it has
+found, since they send nothing that is answered.
+
+What counts is the round trip to a quorum: one member far away slows nobody down.
+"""
+
+from __future__ import annotations
+
+from .ballot import NodeId
+from .settings import Settings
+from .values import Configuration
+
+ROUND_TRIPS = 6
+"""An election timeout has room for so many: for a canvass, for phase 1, and for a message that is lost and sent again."""
+_GAIN, _DEVIATION_GAIN = 1 / 8, 1 / 4
+"""How much of a new sample is believed: those of TCP (RFC 6298)."""
+
+
+class Pace:
+    """What this node has measured, and what its leader has told."""
+
+    __slots__ = ("_measured", "_settings", "_told_ms", "timeout_ms")
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._measured: dict[NodeId, tuple[float, float]] = {}
+        """For each node the smoothed round trip and how far it strays (milliseconds)."""
+        self._told_ms = 0.0
+        self.timeout_ms = settings.election_timeout_ms
+        """The election timeout."""
+
+    @property
+    def heartbeat_ms(self) -> float:
+        """How often a leader is to be heard: several times within the timeout."""
+        settings = self._settings
+        return settings.heartbeat_ms * self.timeout_ms / settings.election_timeout_ms
+
+    @property
+    def resend_ms(self) -> float:
+        """After how long something unanswered is sent again."""
+        settings = self._settings
+        return settings.resend_ms * self.timeout_ms / settings.election_timeout_ms
+
+    def measured(self, node: NodeId, round_trip_ms: float, configurations: tuple[Configuration, ...]) -> None:
+        """It took so long until `node` answered. (Whoever was paused meanwhile is not believed far.)"""
+        sample = min(round_trip_ms, 2 * self.timeout_ms)
+        smoothed, strays = self._measured.get(node, (sample, sample / 2))
+        strays += _DEVIATION_GAIN * (abs(sample - smoothed) - strays)
+        smoothed += _GAIN * (sample - smoothed)
+        self._measured[node] = (smoothed, strays)
+        self._settle(max(self._to_a_quorum(each) for each in configurations))
+
+    def told(self, timeout_ms: float) -> None:
+        """The leader keeps to this timeout."""
+        if timeout_ms != self._told_ms:
+            self._told_ms = timeout_ms
+            self._settle(0.0)
+
+    def _to_a_quorum(self, configuration: Configuration) -> float:
+        """By when a quorum should have answered twice over; whoever was never measured counts as near."""
+        needed = sorted(
+            ROUND_TRIPS * smoothed + 4 * strays
+            for smoothed, strays in (self._measured.get(node, (0.0, 0.0)) for node in configuration.acceptors)
+        )
+        return needed[configuration.quorum - 1]
+
+    def _settle(self, needed_ms: float) -> None:
+        settings = self._settings
+        wanted = max(needed_ms, self._told_ms, settings.election_timeout_ms)
+        self.timeout_ms = min(wanted, settings.election_timeout_ms_max)

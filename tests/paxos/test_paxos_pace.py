@@ -1,0 +1,138 @@
+"""How long is waited for follows the round trips, within bounds."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paxos.cluster import Cluster
+from sofadb.paxos.ballot import NO_BALLOT, Instance
+from sofadb.paxos.events import Received, Tick
+from sofadb.paxos.following import CANVASSED_MAX, Following
+from sofadb.paxos.leading import Leading
+from sofadb.paxos.messages import Confirm, Confirmed, Support
+from sofadb.paxos.pace import Pace
+from sofadb.paxos.settings import Settings
+from sofadb.paxos.values import Configuration
+
+SETTINGS = Settings()
+FIVE = (Configuration(("n1", "n2", "n3", "n4", "n5")),)
+
+
+def test_short_round_trips_leave_the_timeout_at_its_lower_bound() -> None:
+    pace = Pace(SETTINGS)
+    for node in ("n2", "n3", "n4", "n5"):
+        pace.measured(node, 2.0, FIVE)
+    assert (pace.timeout_ms, pace.heartbeat_ms, pace.resend_ms) == (300, 50, 200)
+
+
+def test_where_a_quorum_is_far_away_everything_is_slower() -> None:
+    pace = Pace(SETTINGS)
+    for _ in range(50):
+        for node in ("n2", "n3", "n4", "n5"):
+            pace.measured(node, 200.0, FIVE)
+    assert 1_200 <= pace.timeout_ms < 1_300
+    assert pace.heartbeat_ms == pytest.approx(pace.timeout_ms / 6)
+    assert pace.resend_ms == pytest.approx(pace.timeout_ms * 2 / 3)
+
+
+def test_a_minority_far_away_slows_nobody_down() -> None:
+    pace = Pace(SETTINGS)
+    for _ in range(50):
+        for node, ms in (("n2", 1.0), ("n3", 1.0), ("n4", 900.0), ("n5", 900.0)):
+            pace.measured(node, ms, FIVE)
+    assert pace.timeout_ms == 300
+
+
+def test_one_long_pause_is_soon_forgotten() -> None:
+    pace = Pace(SETTINGS)
+    three = (Configuration(("n1", "n2", "n3")),)
+    for node in ("n2", "n3"):
+        pace.measured(node, 1.0, three)
+        pace.measured(node, 60_000.0, three)
+    assert pace.timeout_ms < 1_500
+    for _ in range(20):
+        for node in ("n2", "n3"):
+            pace.measured(node, 1.0, three)
+    assert pace.timeout_ms == 300
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1e9)), max_size=30), st.floats(0, 1e12))
+def test_whatever_is_measured_and_told_the_operators_bounds_hold(
+    samples: list[tuple[str, float]], told: float
+) -> None:
+    pace = Pace(SETTINGS)
+    for node, ms in samples:
+        pace.measured(node, ms, (Configuration(("a", "b", "c")),))
+        assert 300 <= pace.timeout_ms <= 3_000
+    pace.told(told)
+    assert 300 <= pace.timeout_ms <= 3_000
+
+
+def test_a_follower_keeps_to_what_its_leader_tells() -> None:
+    cluster = Cluster(["n1", "n2", "n3"])
+    leader = cluster.elect()
+    follower = next(name for name in cluster.nodes if name != leader)
+    replica = cluster.replica(follower)
+    ballot = replica.ballot
+    cluster.step(follower, Received(leader, Confirm(ballot, 99, Instance(0), 1_000)))
+    assert replica.pace.timeout_ms == replica.clocks.age_ms_max == 1_000
+    cluster.step(follower, Received(leader, Confirm(ballot, 99, Instance(0), 10**15)))
+    assert replica.pace.timeout_ms == 3_000
+    cluster.step(follower, Received(leader, Confirm(ballot, 99, Instance(0), 0)))
+    assert replica.pace.timeout_ms == 300
+
+
+def test_a_leader_measures_by_its_heartbeats_each_answer_once_and_no_answer_that_it_did_not_ask_for() -> None:
+    cluster = Cluster(["n1", "n2", "n3"])
+    leader = cluster.elect()
+    other = next(name for name in cluster.nodes if name != leader)
+    cluster.advance(50)
+    replica = cluster.replica(leader)
+    phase = replica.phase
+    assert isinstance(phase, Leading)
+    measured: list[tuple[str, float]] = []
+    replica.measured = lambda node, ms: measured.append((node, ms))  # type: ignore[method-assign]
+    cluster.now += 50
+    cluster.step(leader, Tick())
+    cluster.network.clear()
+    answer = Confirmed(phase.ballot, phase.confirming.number, Instance(0), 0)
+    cluster.now += 7
+    for _ in range(2):
+        cluster.step(leader, Received(other, answer))
+    cluster.step(leader, Received(other, Confirmed(phase.ballot, 10**9, Instance(0), 0)))
+    assert measured == [(other, 7)]
+
+
+def late_support(cluster: Cluster) -> tuple[Following, int]:
+    """n1 has asked the others, and hears nothing for long."""
+    cluster.crash("n2")
+    cluster.crash("n3")
+    cluster.advance(5_000)
+    following = cluster.replica("n1").phase
+    assert isinstance(following, Following)
+    assert following.attempt
+    return following, following.attempt
+
+
+def test_an_answer_that_comes_too_late_for_a_canvass_makes_the_next_one_more_patient() -> None:
+    cluster = Cluster(["n1", "n2", "n3"])
+    following, attempt = late_support(cluster)
+    asked_at = following._canvassed[attempt, "n2"]
+    cluster.now = max(cluster.now, asked_at + 250)
+    cluster.step("n1", Received("n2", Support(attempt - 1, NO_BALLOT)))
+    assert cluster.replica("n1").phase is following, "it was an answer to an earlier question"
+    assert cluster.replica("n1").pace.timeout_ms == 300, "n3 is thought to be near"
+    cluster.step("n1", Received("n3", Support(attempt - 1, NO_BALLOT)))
+    assert cluster.replica("n1").pace.timeout_ms > 1_000
+    before = cluster.replica("n1").pace.timeout_ms
+    cluster.step("n1", Received("n3", Support(attempt - 1, NO_BALLOT)))
+    assert cluster.replica("n1").pace.timeout_ms == before, "each answer counts once"
+
+
+def test_what_was_asked_and_never_answered_is_forgotten_in_the_end() -> None:
+    cluster = Cluster(["n1", "n2", "n3"])
+    following, _ = late_support(cluster)
+    cluster.advance(60_000)
+    assert len(following._canvassed) == CANVASSED_MAX

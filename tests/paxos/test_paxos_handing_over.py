@@ -217,3 +217,17 @@ def test_a_follower_without_a_vote_does_not_take_over() -> None:
     replica.membership.table[0] = (first, type(configuration)(acceptors, (follower,)))
     cluster.step(follower, Received(old, TakeOver(replica.ballot, Instance(0))))
     assert isinstance(replica.phase, Following)
+
+
+def test_a_leader_does_not_campaign_against_its_own_successor() -> None:
+    """Before the successor's first request leaves its disk, its acceptor refuses the leader's heartbeat."""
+    cluster = Cluster(THREE)
+    old = cluster.elect()
+    new = next(name for name in THREE if name != old)
+    cluster.stuck_disks.add(new)
+    cluster.step(old, HandOver(new, 1_000))
+    cluster.advance(200)
+    assert leading(cluster, old).successor == new, "it went on confirming that it leads, and was refused"
+    cluster.stuck_disks.clear()
+    cluster.settle()
+    assert cluster.leader == new

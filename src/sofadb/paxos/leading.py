@@ -303,9 +303,9 @@ class Leading:
 
         Most often it is a node that campaigned and died, or fell silent, before a quorum heard it. If a
         round begun from now on is still confirmed by a quorum, its ballot has no quorum: we go on above it,
-        so that its acceptor can take part again.
+        so that its acceptor can take part again. (Our successor's ballot is no challenge: we asked for it.)
         """
-        if promised > self.challenger[0]:
+        if promised > self.challenger[0] and promised.node != self.successor:
             self.challenger = (promised, self.confirming.number + 1)
             self._start_round()
 

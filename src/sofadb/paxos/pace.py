@@ -6,7 +6,8 @@ wants to wait for seconds until a dead leader is missed. So each node measures: 
 looks for a leader by the answers to its canvass, late as they may be. The leader tells its followers what it has
 found, since they send nothing that is answered.
 
-What counts is the round trip to a quorum: one member far away slows nobody down.
+What counts is the round trip to a quorum: one member far away slows nobody down. What was measured long ago does not count, and
+what the leader has told only until this node measures by itself.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ ROUND_TRIPS = 6
 """An election timeout has room for so many: for a canvass, for phase 1, and for a message that is lost and sent again."""
 _GAIN, _DEVIATION_GAIN = 1 / 8, 1 / 4
 """How much of a new sample is believed: those of TCP (RFC 6298)."""
+_AGE_MS_MAX = 10_000
+"""After so long without a sample a node counts as not measured."""
 
 
 class Pace:
@@ -28,8 +31,8 @@ class Pace:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._measured: dict[NodeId, tuple[float, float]] = {}
-        """For each node the smoothed round trip and how far it strays (milliseconds)."""
+        self._measured: dict[NodeId, tuple[float, float, float]] = {}
+        """For each node the smoothed round trip, how far it strays, and when it was measured last (milliseconds)."""
         self._told_ms = 0.0
         self.timeout_ms = settings.election_timeout_ms
         """The election timeout."""
@@ -46,14 +49,17 @@ class Pace:
         settings = self._settings
         return settings.resend_ms * self.timeout_ms / settings.election_timeout_ms
 
-    def measured(self, node: NodeId, round_trip_ms: float, configurations: tuple[Configuration, ...]) -> None:
+    def measured(
+        self, node: NodeId, round_trip_ms: float, configurations: tuple[Configuration, ...], now: float
+    ) -> None:
         """It took so long until `node` answered. (Whoever was paused meanwhile is not believed far.)"""
         sample = min(round_trip_ms, 2 * self.timeout_ms)
-        smoothed, strays = self._measured.get(node, (sample, sample / 2))
+        smoothed, strays, _ = self._measured.get(node, (sample, sample / 2, now))
         strays += _DEVIATION_GAIN * (abs(sample - smoothed) - strays)
         smoothed += _GAIN * (sample - smoothed)
-        self._measured[node] = (smoothed, strays)
-        self._settle(max(self._to_a_quorum(each) for each in configurations))
+        self._measured[node] = (smoothed, strays, now)
+        self._told_ms = 0.0
+        self._settle(max(self._to_a_quorum(each, now) for each in configurations))
 
     def told(self, timeout_ms: float) -> None:
         """The leader keeps to this timeout."""
@@ -61,13 +67,15 @@ class Pace:
             self._told_ms = timeout_ms
             self._settle(0.0)
 
-    def _to_a_quorum(self, configuration: Configuration) -> float:
-        """By when a quorum should have answered twice over; whoever was never measured counts as near."""
+    def _to_a_quorum(self, configuration: Configuration, now: float) -> float:
+        """How long a timeout the nearest quorum needs, of those acceptors that were measured, and this node."""
+        measured = (self._measured[node] for node in configuration.acceptors if node in self._measured)
         needed = sorted(
             ROUND_TRIPS * smoothed + 4 * strays
-            for smoothed, strays in (self._measured.get(node, (0.0, 0.0)) for node in configuration.acceptors)
+            for smoothed, strays, at in measured
+            if now - at <= _AGE_MS_MAX
         )
-        return needed[configuration.quorum - 1]
+        return [0.0, *needed][min(configuration.quorum - 1, len(needed))]
 
     def _settle(self, needed_ms: float) -> None:
         settings = self._settings

@@ -230,7 +230,7 @@ class Replica:
 
     def measured(self, node: NodeId, round_trip_ms: float) -> None:
         """`node` has answered after so long."""
-        self.pace.measured(node, round_trip_ms, self.window())
+        self.pace.measured(node, round_trip_ms, self.window(), self.moment.now)
         self.clocks.age_ms_max = self.pace.timeout_ms
 
     def bind(self, leader: Ballot) -> float:

@@ -20,10 +20,14 @@ from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 from typing import Protocol
 
+from sofadb.database.database import Database
+from sofadb.database.replies import ReplyError
 from sofadb.node.host import EXIT_STORAGE
 from sofadb.paxos.ballot import Ballot, NodeId
 from sofadb.paxos.campaigning import Campaigning
 from sofadb.paxos.events import Received
+from sofadb.paxos.following import Following
+from sofadb.paxos.leading import Leading
 from sofadb.paxos.messages import Refused
 from sofadb.storage.journal import Journal
 from sofadb.storage.segment import PAGE_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader
@@ -76,6 +80,19 @@ class Muzzle:
     count: int = 0
 
 
+class _Nothing:
+    """A client's work that does nothing; but the laboratory sees when it is done."""
+
+    def encode(self) -> bytes:
+        return b""
+
+    def execute(self, database: Database) -> None:
+        """Nothing is what it does."""
+
+    def fail(self, error: ReplyError) -> None:
+        """Nobody waits for it."""
+
+
 def a_failed_disk_ends_the_node(machine: Machine, failures: int) -> None:
     """Rule P1: after a failed write or sync nothing is tried again; the process ends."""
     if failures and machine.is_up and not machine.is_paused:
@@ -120,6 +137,7 @@ class Faults:
         """Links that are slow, and by which kind of fault."""
         self._wrong_kind = ""
         """By which kind of fault `wrong_clock` is wrong."""
+        self._has_leases = bool(plan.settings.lease_ms)
         self._held: set[NodeId] = set()
         """Nodes that are down, and that whoever ended them will start again."""
 
@@ -130,7 +148,11 @@ class Faults:
     # The course of things
 
     def begin(self) -> None:
-        """Let the planned faults strike when their time comes."""
+        """Let the planned faults strike when their time comes. Where there are leases, clocks drift as far as they may."""
+        if self._has_leases:
+            drift = self.plan.settings.drift_max
+            for name in self.names:
+                self.cluster.set_rate(name, self._chance.choice((1 - drift, 1.0, 1 + drift)))
         for strike in self.plan.strikes:
             self._unstruck.append(strike)
             self.cluster.simulation.call_at(strike.at, self._start, strike)
@@ -527,6 +549,20 @@ class Faults:
             yield 0.02
         return (yield from self._one_running())
 
+    def _established_leader(self) -> Generator[float, None, NodeId]:
+        """Wait for a leader that may answer reads, by its lease where there are leases; return it, or after long anybody."""
+        for _ in range(2_000):
+            name = self.cluster.leader
+            if name is not None and name in self._running():
+                running = self.cluster.machines[name].running
+                assert running is not None
+                phase = running.replica.phase
+                has_lease = isinstance(phase, Leading) and phase.holds_lease
+                if isinstance(phase, Leading) and phase.is_established and has_lease >= self._has_leases:
+                    return name
+            yield 0.002
+        return (yield from self._one_running())
+
     def _one_writing(self) -> Generator[float, None, NodeId]:
         """Wait a moment for a node with something on its way to its disk; return one, or, if none has, any that runs."""
         for _ in range(2_000):
@@ -560,7 +596,10 @@ class Faults:
 
     def killed_candidate(self, strike: Strike) -> Course:
         """A leader gives up. Whoever wants to follow it loses its power as soon as it asks for promises; and so the next."""
-        for _ in range(3):
+        struck = 0
+        for tried in range(100):
+            if struck == 3 or (struck and tried >= 3):
+                break
             name = yield from self._leader()
             self._step_down(name)
             candidate = ""
@@ -571,6 +610,7 @@ class Faults:
                 yield 0.0002
             if not candidate:
                 continue
+            struck += 1
             self._held.add(candidate)
             cut = self._cut([(candidate, other) for other in self.names], strike.kind)
             lost = self.cluster.power_off(candidate, self._chance, strike.amount / 2)
@@ -589,6 +629,77 @@ class Faults:
         machine = self.cluster.machines[name]
         if machine.is_leading and machine.running is not None:
             machine.running.replica.become_following(None)
+
+    def hand_over(self, strike: Strike) -> Course:
+        """A leader is asked to hand over, and half of the time it does not hear its successor for a while."""
+        name = yield from self._established_leader()
+        machine = self.cluster.machines[name]
+        assert machine.loop is not None
+        assert machine.running is not None
+        to = self._chance.choice([None, *(other for other in self.names if other != name)])
+        machine.loop.call_soon(machine.running.node.hand_over, to, 1_000 * strike.lasts)
+        self._strikes(strike, f"{name} to {to or 'anybody'}")
+        yield 0.0001
+        phase = machine.running.replica.phase
+        successor = phase.successor if isinstance(phase, Leading) else None
+        unheard = [] if successor is None or strike.amount < 0.5 else [(successor, name)]
+        end = self.cluster.now + strike.lasts
+        while self.cluster.now < end and self.cluster.leader == name:
+            if unheard and isinstance(phase, Leading) and phase.lease.is_given_up:
+                break
+            yield 0.0005
+        cut = self._cut(unheard, strike.kind)
+        while self.cluster.now < end and self.cluster.leader == name:
+            yield 0.01
+        if self.cluster.leader != name:
+            self.matters(strike.kind)
+        yield from self._write_elsewhere_and_read_at(name, 30)
+        self._mend(cut)
+
+    def _write_elsewhere_and_read_at(self, name: NodeId, times: int) -> Course:
+        """Every 10 ms."""
+        for _ in range(times):
+            for other, machine in self.cluster.machines.items():
+                if machine.server is not None and machine.is_up and not machine.is_paused:
+                    assert machine.running is not None
+                    assert machine.loop is not None
+                    node = machine.running.node
+                    machine.loop.call_soon(node.read if other == name else node.submit, _Nothing())
+            yield 0.01
+
+    def usurpers(self, strike: Strike) -> Course:
+        """All nodes but the leader hear nothing of it, and do not wait until they miss it. Clients still reach it."""
+        name = yield from self._established_leader()
+        others = [other for other in self._running() if other != name]
+        cut = self._cut([pair for other in others for pair in ((name, other), (other, name))], strike.kind)
+        self._strikes(strike, f"against {name}")
+        if strike.amount < 0.5:
+            for other in others:
+                self._held.add(other)
+                self.cluster.kill(other)
+            yield 0.002
+            for other in others:
+                self._start_again(other)
+        for _ in range(30):
+            for other in others:
+                self._lose_patience(other)
+            yield from self._write_elsewhere_and_read_at(name, 1)
+        yield strike.lasts / 2
+        self._mend(cut)
+
+    def _lose_patience(self, name: NodeId) -> None:
+        """A follower acts as if it had heard no leader for long."""
+        machine = self.cluster.machines[name]
+        if (
+            machine.is_up
+            and not machine.is_paused
+            and machine.running is not None
+            and machine.loop is not None
+        ):
+            driver = machine.running.node.driver
+            if isinstance(driver.replica.phase, Following):
+                driver.replica.phase.heard_at = driver.replica.phase.deadline = float("-inf")
+                machine.loop.call_soon(driver.tick)
 
     def all_killed(self, strike: Strike) -> Course:
         """kill -9 of everybody."""
@@ -888,7 +999,9 @@ class Faults:
     def clock_rate(self, strike: Strike) -> Course:
         """A machine's clocks, the monotonic one too, run too fast or too slow."""
         name = yield from self._wrong_clock(strike.kind)
-        rate = (0.5, 0.9, 1.1, 2.0)[int(strike.amount * 4)]
+        drift = self.plan.settings.drift_max
+        rates = (1 - drift, 1 + drift) if self._has_leases else (0.5, 0.9, 1.1, 2.0)
+        rate = rates[int(strike.amount * len(rates))]
         self.cluster.set_rate(name, rate)
         self._strikes(strike, f"{name} at {rate}")
         yield strike.lasts
@@ -1023,4 +1136,6 @@ COURSES: dict[str, Callable[[Faults, Strike], Course]] = {
     "clock set": Faults.clock_set,
     "clock strobe": Faults.clock_strobe,
     "clock rate": Faults.clock_rate,
+    "hand over": Faults.hand_over,
+    "usurpers": Faults.usurpers,
 }

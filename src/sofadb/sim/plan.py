@@ -54,6 +54,8 @@ KINDS: dict[str, tuple[int, int]] = {
     "clock set": (5, 3),
     "clock strobe": (2, 3),
     "clock rate": (2, 3),
+    "hand over": (6, 3),
+    "usurpers": (8, 3),
 }
 """Faults that strike at a time."""
 
@@ -61,6 +63,12 @@ PERMANENT = ("rotten disk", "emptied disk", "old disk")
 """A node that these strike is no use any more: they strike fewer than half of the nodes."""
 CLOCKS = ("clock set", "clock strobe", "clock rate")
 """These strike one node at a time: no clock that is ahead is then the lower one in the middle of a quorum's."""
+
+SLOW_TO_TELL = ("hand over", "usurpers")
+"""What these lead to is seen only some time later, while it is still rough."""
+
+LEASE_MS = 270.0
+"""Where leaders read by a lease, it lasts as long as in production."""
 
 MISCHIEF = ("message lost", "message twice", "message late", "message damaged", "message replayed")
 """What the network may do to each message."""
@@ -121,6 +129,7 @@ def draw(seed: int) -> Plan:
         tail_bytes_max=chance.choice((1, 2_000, 16 << 20)),
         queue_bytes_max=chance.choice((20_000, 64 << 20)),
         reads_max=chance.choice((2, 100_000, 100_000)),
+        lease_ms=chance.choice((0.0, LEASE_MS)),
     )
     return Plan(
         seed=seed,
@@ -151,9 +160,8 @@ def _strikes(chance: random.Random, mood: str, nodes: int, rough_s: float) -> It
             if permanent_left == 0:
                 continue
             permanent_left -= 1
-        yield Strike(
-            chance.uniform(0.4, rough_s), kind, chance.choice((0.05, 0.4, 0.8, 1.5)), chance.random()
-        )
+        latest = rough_s - 0.7 if kind in SLOW_TO_TELL else rough_s
+        yield Strike(chance.uniform(0.4, latest), kind, chance.choice((0.05, 0.4, 0.8, 1.5)), chance.random())
 
 
 def _mischief(chance: random.Random, mood: str) -> Iterator[tuple[str, float]]:

@@ -22,7 +22,7 @@ from sofadb.node.frames import BadPeer, FrameReader
 from sofadb.node.node import Node
 from sofadb.node.peers import Peer, Peers
 from sofadb.paxos.acceptor import Acceptor, Answer
-from sofadb.paxos.ballot import NO_BALLOT, Instance
+from sofadb.paxos.ballot import NO_BALLOT, Ballot, Instance
 from sofadb.paxos.campaigning import Campaigning
 from sofadb.paxos.clocks import Clocks
 from sofadb.paxos.confirming import Confirming
@@ -30,6 +30,7 @@ from sofadb.paxos.effects import Deliver, Save, Send, Serve, Teach
 from sofadb.paxos.events import Read
 from sofadb.paxos.leading import Leading
 from sofadb.paxos.learner import Learner
+from sofadb.paxos.lease import Grant, Lease
 from sofadb.paxos.messages import Accept, Accepted, Ask, GrantRead, Prepare, Promise
 from sofadb.paxos.outbox import Outbox
 from sofadb.paxos.proposer import Proposer
@@ -595,6 +596,44 @@ def leader_with_a_hanging_disk_stays(patch: Patch) -> None:
     """A leader whose disk hangs does not give up."""
     patch(Leading, "_disk_hangs", lambda self: False)
     patch(Leading, "_nobody_accepts", lambda self: False)
+
+
+# Leases
+
+
+@_sabotage
+def lease_binds_nobody(patch: Patch) -> None:
+    """An acceptor that has granted a lease promises others what they like."""
+    patch(Grant, "forbids", lambda self, ballot, released, now: False)
+
+
+@_sabotage
+def lease_is_forgotten_at_restart(patch: Patch) -> None:
+    """A node's new life knows nothing of the leases that the old one granted."""
+    original = Grant.bind
+
+    def bind(self: Grant, ballot: Ballot, until: float) -> None:
+        if ballot != NO_BALLOT:
+            original(self, ballot, until)
+
+    patch(Grant, "bind", bind)
+
+
+@_sabotage
+def lease_outlives_its_time(patch: Patch) -> None:
+    """A leader relies on a lease for three times as long as it was granted."""
+    original = Lease.on_granted
+
+    def on_granted(self: Lease, node: str, began_at: float, lease_ms: float) -> None:
+        original(self, node, began_at, 3 * lease_ms)
+
+    patch(Lease, "on_granted", on_granted)
+
+
+@_sabotage
+def lease_outlives_a_hand_over(patch: Patch) -> None:
+    """A leader that has given way goes on relying on its lease."""
+    patch(Lease, "is_given_up", property(lambda self: False, lambda self, value: None))
 
 
 # Storage

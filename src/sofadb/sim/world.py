@@ -185,8 +185,8 @@ class World:
 
     def choose(self, point: str) -> bool:
         """Whether the unlikely happens."""
-        if point not in self._points:
-            return False
+        if point not in self._points or (self.core and point == "smallest quorum"):
+            return False  # (The smallest quorum need not be the one that has healed.)
         chance = RARE.get(point, CHANCE_OF_UNLIKELY) / (3 if self.core else 1)
         if self._chance.random() >= chance:
             return False

@@ -72,8 +72,6 @@ def _listen_for_signals() -> asyncio.Event:
 
 
 async def _stop(state: ServerState, running: RunningNode) -> None:
-    await listener.stop(state)
-    deadline = asyncio.get_running_loop().time() + STOP_TIMEOUT_S
-    while state.clients and asyncio.get_running_loop().time() < deadline:
-        await asyncio.sleep(0.01)
+    # Whoever leads hands over here, before its clients are sent away.
+    await listener.stop(state, STOP_TIMEOUT_S)
     await running.stop()

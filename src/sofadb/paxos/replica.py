@@ -255,7 +255,9 @@ class Replica:
 
     def _on_started(self, event: Started) -> None:
         self.phase = Following(self, None, self.acceptor.promised, heard=False)
-        self._leaderless_since = float("inf")  # While the log was read back nobody could be heard: that does not count.
+        self._leaderless_since = float(
+            "inf"
+        )  # While the log was read back nobody could be heard: that does not count.
         self._on_tick(Tick())
 
     def _on_received(self, event: Received) -> None:

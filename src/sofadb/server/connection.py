@@ -34,7 +34,7 @@ from sofadb.database.arguments import parse_integer
 from sofadb.database.replies import NULL_ARRAY, Reply, ReplyError, Status
 from sofadb.database.runs import Call, Group, Run, Transaction, Watched
 from sofadb.database.table import Command, Route, check
-from sofadb.node.node import OVERLOADED
+from sofadb.node.node import NO_REPLICAS, OVERLOADED
 from sofadb.unlikely import unlikely
 
 from .encoding import Buffer, encode
@@ -108,13 +108,17 @@ class Work:
         self.connection.work_done()
 
     def do_without_state(self, error: ReplyError) -> None:
-        """Answer without a state: what concerns it fails with `error`."""
+        """Answer without a state: what concerns it fails with `error`. (A read has no outcome that one could not know.)"""
         if isinstance(self.run, _Watch):
             self.connection.watch_failed = True
         if isinstance(self.run, Transaction):
             self.replies = [error]
         else:
-            self.replies = [_without_state(call, error) for call in self.run.group.calls]
+            harmless = NO_OUTCOME if str(error).startswith("UNCERTAIN") else error
+            self.replies = [
+                _without_state(call, error if self.needs_log and _is_write(call) else harmless)
+                for call in self.run.group.calls
+            ]
         self.is_done = True
         self.leave()
 
@@ -130,6 +134,11 @@ class Work:
         state.begun_commands -= self.commands
         state.begun_bytes -= self.bytes
         self.commands = self.bytes = 0
+
+
+def _is_write(call: Call) -> bool:
+    function, args = call
+    return not isinstance(function, _OnConnection) and check(args).route is Route.WRITE
 
 
 def _without_state(call: Call, error: ReplyError) -> Reply:
@@ -656,7 +665,7 @@ class Connection(asyncio.Protocol):
             self.transport.write(data)
 
     def close(self) -> None:
-        """Close once everything that is under way is answered."""
+        """Close, or end our half, once everything that is under way is answered."""
         self.is_closing = True
         self._drop_the_waiting()
         self._advance()
@@ -715,6 +724,7 @@ class Connection(asyncio.Protocol):
 
 NO_STATE = ReplyError("ERR this is no command of the connection")
 NO_ROOM = ReplyError(OVERLOADED)
+NO_OUTCOME = ReplyError(NO_REPLICAS)
 
 
 def parse_database(text: bytes) -> int:

@@ -58,17 +58,23 @@ class _Tuned(Connection):
 
 
 async def stop(state: ServerState, within_s: float) -> None:
-    """Take no more connections, answer everything that has arrived, and end those there are, by all means in so many seconds."""
+    """Take no more connections, answer what has arrived, and end those there are, by all means in so many seconds.
+
+    What cannot be begun in half of that time is dropped, so that at least everything begun can be answered.
+    """
     if state.server is not None:
         state.server.close()
         state.guard.stop()
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within_s
+    begins_until = loop.time() + within_s / 2
     ended_at: dict[Connection, float] = {}
     for connection in list(state.clients.values()):
         connection.finish()
     while state.clients and loop.time() < deadline:
         for connection in list(state.clients.values()):
+            if loop.time() >= begins_until and not connection.has_ended:
+                connection.close()
             is_all_told = connection.has_ended and not connection.unread_bytes
             if is_all_told and loop.time() - ended_at.setdefault(connection, loop.time()) >= LINGER_S:
                 connection.abort()

@@ -273,6 +273,7 @@ def test_a_transaction_that_is_not_ended_holds_room_and_nothing_of_it_is_done_wh
     watched.pass_time(STALLED_S_MAX)
     assert client.transport.is_closed
     watched.server.node.execute_all()
+    client.hang_up()
     assert watched.server.connect().ask("GET a", "GET n") == [None, None]
     assert watched.server.state.held_bytes == 0
 

@@ -370,15 +370,14 @@ class Connection(asyncio.Protocol):
         held = self.requests.waiting_bytes + self._waiting_bytes + self.watched_bytes
         if self.multi is not None:
             held += self.multi.size
-        if self.transport is None or self.transport.is_closing():
-            held = 0
-        state.held_bytes += held - self.held_bytes
-        self.held_bytes = held
+        if held != self.held_bytes and self.transport is not None and not self.transport.is_closing():
+            state.held_bytes += held - self.held_bytes
+            self.held_bytes = held
         wanted = self.is_closing or (
             self._waiting_bytes <= state.settings.waiting_bytes_max
             and (
-                not state.is_short_of_room
-                or held <= state.settings.held_bytes_free
+                held <= state.settings.held_bytes_free
+                or not state.is_short_of_room
                 or self is state.next_to_go_on
             )
         )

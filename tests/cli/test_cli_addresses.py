@@ -15,7 +15,11 @@ def test_addresses_of_every_kind() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":", "host", "host:", ":7001", "host:0", "host:65536", "host:x", "host:-1", "host:٣"]
+    "text",
+    [
+        *("", ":", "host", "host:", ":7001", "host:0", "host:65536", "host:x", "host:-1", "host:٣"),
+        *("host:" + "9" * 5000, "h" * 256 + ":7001", "two words:7001", "a\n:7001", "höst:7001"),
+    ],
 )
 def test_what_is_no_address_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(typer.BadParameter, match=r"write HOST:PORT, for example 127\.0\.0\.1:7001"):

@@ -13,7 +13,7 @@ from sofadb.database.replies import OK, Reply, ReplyError
 from sofadb.database.runs import Run
 from sofadb.database.table import Route, lookup
 from sofadb.node.driver import Driver
-from sofadb.node.node import NO_REPLICAS, SUBMISSION_BYTES_MAX, UNCERTAIN, Node
+from sofadb.node.node import NO_REPLICAS, OVERLOADED, SUBMISSION_BYTES_MAX, UNCERTAIN, Node
 from sofadb.paxos import Abandon, Deliver, Entry, Event, Instance, Moment, MoveTime, Read, Serve, Submit
 from sofadb.paxos.following import Following
 from sofadb.paxos.leading import Leading
@@ -189,8 +189,13 @@ def test_reads_are_executed_on_the_state_as_it_is_when_they_are_granted_and_told
 # Giving up
 
 
-@pytest.mark.parametrize(("certain", "error"), [(True, NO_REPLICAS), (False, UNCERTAIN)])
-def test_abandoned_work_is_told_whether_it_is_certain_that_it_was_not_done(certain: bool, error: str) -> None:
+@pytest.mark.parametrize(
+    ("certain", "overloaded", "error"),
+    [(True, False, NO_REPLICAS), (True, True, OVERLOADED), (False, False, UNCERTAIN)],
+)
+def test_abandoned_work_is_told_whether_it_is_certain_that_it_was_not_done_and_why(
+    certain: bool, overloaded: bool, error: str
+) -> None:
     station = Station()
     writes, read = [Asked("INCR a"), Asked("INCR b")], Asked("GET a")
     for work in writes:
@@ -200,7 +205,7 @@ def test_abandoned_work_is_told_whether_it_is_certain_that_it_was_not_done(certa
     submission, reading = station.driver.events
     assert isinstance(submission, Submit)
     assert isinstance(reading, Read)
-    station.node.abandon(Abandon((submission.token, reading.token), certain))
+    station.node.abandon(Abandon((submission.token, reading.token), certain, overloaded))
     assert [work.outcomes for work in (*writes, read)] == [[error]] * 3
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
@@ -349,6 +350,35 @@ async def test_who_does_not_confirm_that_it_knows_its_life_is_neither_remembered
         assert await n2.receive() == []
         assert n1.mail.empty()
         assert n1.kept == []
+
+
+@in_a_loop
+async def test_who_stops_waits_until_what_is_being_remembered_is_on_disk_and_writes_nothing_after_it() -> (
+    None
+):
+    """The directory is given back right behind that: a thread that still wrote to it would write into another life."""
+    begun, may_end = threading.Event(), threading.Event()
+    ports = ports_of("n1", "n2", "n3")
+    n1 = Station(ports, "n1")
+
+    def keep(met: dict[NodeId, Life]) -> None:
+        begun.set()
+        assert may_end.wait(PATIENCE_S)
+        n1.kept.append(met)
+
+    n1.peers.keep = keep
+    await n1.peers.start("127.0.0.1", n1.port)
+    async with connection(n1.port) as n2, connection(n1.port) as n3:
+        await greet(n2, greeting_from("n2"))
+        await until(begun.is_set)
+        await greet(n3, greeting_from("n3"))
+        stopped = asyncio.create_task(n1.peers.stop())
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not stopped.done()
+        may_end.set()
+        await stopped
+        assert n1.kept == [{"n2": life("n2", 1)}]
 
 
 @in_a_loop

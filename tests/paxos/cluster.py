@@ -46,6 +46,8 @@ class Node:
     done: dict[int, int] = field(default_factory=dict)
     """Submit token -> at which length of `applied` it took effect."""
     abandoned: dict[int, bool] = field(default_factory=dict)
+    overloaded: set[int] = field(default_factory=set)
+    """Those of them for which there was no room."""
 
 
 class Cluster:
@@ -120,6 +122,8 @@ class Cluster:
         elif isinstance(effect, Abandon):
             for token in effect.tokens:
                 node.abandoned[token] = effect.certain
+            if effect.overloaded:
+                node.overloaded.update(effect.tokens)
         elif isinstance(effect, WakeAt):
             node.wake_at = effect.time
         elif isinstance(effect, Teach):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from paxos.cluster import Cluster, Packet
-from sofadb.paxos import Ballot, Entry, Instance, Value
+from sofadb.paxos import Ballot, Configuration, Entry, Instance, NodeId, Value
 from sofadb.paxos.campaigning import Campaigning
-from sofadb.paxos.effects import Deliver
-from sofadb.paxos.events import MoveTime, Received
+from sofadb.paxos.effects import Abandon, Deliver
+from sofadb.paxos.events import Moment, MoveTime, Read, Received, Recovered, Started, Tick
 from sofadb.paxos.following import Following
 from sofadb.paxos.leading import Leading
 from sofadb.paxos.messages import (
@@ -28,7 +28,9 @@ from sofadb.paxos.messages import (
     Refused,
     Support,
 )
-from sofadb.paxos.records import Acceptance, ChosenUpTo, Learned
+from sofadb.paxos.records import Acceptance, ChosenUpTo, Learned, Promised
+from sofadb.paxos.replica import Replica
+from sofadb.paxos.settings import Settings
 
 THREE = ["n1", "n2", "n3"]
 
@@ -227,12 +229,21 @@ def test_a_command_larger_than_all_room_is_taken_when_nothing_else_waits() -> No
     assert token in cluster.nodes[follower].done
 
 
+def test_so_many_submissions_wait_and_no_more_however_small_they_are() -> None:
+    cluster, _, (lost, _) = elected(submissions_max=2)
+    cluster.isolate(lost)
+    tokens = [cluster.submit(lost, b"") for _ in range(3)]
+    assert cluster.nodes[lost].abandoned == {tokens[2]: True}
+    assert cluster.nodes[lost].overloaded == {tokens[2]}
+
+
 def test_a_read_for_which_there_is_no_room_is_refused() -> None:
     """A node is cut off, and its clients go on reading. The third of them is told at once that there is no answer."""
     cluster, _, (lost, _) = elected(reads_max=2)
     cluster.isolate(lost)
     reads = [cluster.ask(lost) for _ in range(3)]
     assert cluster.nodes[lost].abandoned == {reads[2]: True}
+    assert cluster.nodes[lost].overloaded == {reads[2]}
     cluster.cut.clear()
     cluster.advance(2_000)
     assert set(cluster.nodes[lost].answers) == set(reads[:2])
@@ -278,3 +289,65 @@ def test_what_falls_due_moves_time_by_the_leader_alone() -> None:
     cluster.step(leader, MoveTime(due))
     cluster.advance(100)
     assert all(cluster.replica(name).time >= due for name in THREE)
+
+
+# Nobody leads
+
+
+def test_while_nobody_has_led_for_long_clients_wait_only_as_long_as_an_election_takes() -> None:
+    """The first wait for the whole patience, those behind them until it is over, and all later ones for a second."""
+    cluster, _, (lost, _) = elected()
+    node = cluster.nodes[lost]
+    cluster.isolate(lost)
+    cluster.advance(1_000)
+    assert cluster.replica(lost).leader is None
+    first = cluster.submit(lost, b"first")
+    cluster.advance(3_500)
+    second, read = cluster.submit(lost, b"second"), cluster.ask(lost)
+    assert node.abandoned == {}, "somebody may lead at any moment"
+    cluster.advance(1_490)
+    assert node.abandoned == {first: True, second: True, read: True}
+    assert not node.overloaded
+    third, other = cluster.submit(lost, b"third"), cluster.ask(lost)
+    cluster.advance(990)
+    assert third not in node.abandoned
+    assert other not in node.abandoned
+    cluster.advance(20)
+    assert node.abandoned[third]
+    assert node.abandoned[other]
+    cluster.cut.clear()
+    cluster.advance(5_000)
+    assert cluster.sequence == []
+
+
+def test_what_is_asked_just_before_the_cluster_comes_back_is_done() -> None:
+    cluster, _, (lost, _) = elected()
+    cluster.isolate(lost)
+    cluster.advance(20_000)
+    write, read = cluster.submit(lost, b"done"), cluster.ask(lost)
+    cluster.cut.clear()
+    cluster.advance(1_000)
+    assert write in cluster.nodes[lost].done
+    assert read in cluster.nodes[lost].answers
+    # Somebody leads: from now on it is worth to wait again.
+    cluster.isolate(lost)
+    token = cluster.ask(lost)
+    cluster.advance(4_900)
+    assert cluster.nodes[lost].abandoned == {}
+    cluster.advance(200)
+    assert cluster.nodes[lost].abandoned == {token: True}
+
+
+def test_how_long_a_log_is_read_back_is_no_time_without_a_leader() -> None:
+    settings = Settings()
+    replica = Replica(NodeId("n1"), 2, Configuration(("n1", "n2", "n3")), settings)
+    replica.step(Recovered(Promised(Ballot(1, "n2"))), Moment(0.0, 0, 0.5))
+    replica.step(Started(), Moment(60_000.0, 0, 0.5))
+    replica.step(Read(1), Moment(60_000.0, 0, 0.5))
+    abandoned = [
+        (after, effect)
+        for after in range(0, 6_000, 100)
+        for effect in replica.step(Tick(), Moment(60_000.0 + after, 0, 0.5))
+        if isinstance(effect, Abandon)
+    ]
+    assert abandoned == [(settings.patience_ms, Abandon((1,), certain=True))]

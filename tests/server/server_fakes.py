@@ -93,9 +93,11 @@ class FakeTransport(asyncio.Transport):
         self.has_paused_writing = False
         self.is_read_from = True
         self.is_closed = False
+        self.has_written_eof = False
 
     def write(self, data: Buffer) -> None:
         assert not self.is_closed, "what is written now is lost"
+        assert not self.has_written_eof, "nothing follows the end"
         self.pieces.append(data)
         if not self.client_reads:
             self.unread_bytes += len(data)
@@ -128,8 +130,16 @@ class FakeTransport(asyncio.Transport):
     def is_closing(self) -> bool:
         return self.is_closed
 
+    def write_eof(self) -> None:
+        assert not self.is_closed
+        self.has_written_eof = True
+
     def close(self) -> None:
         self.is_closed = True
+
+    def abort(self) -> None:
+        self.is_closed = True
+        self.connection.connection_lost(None)
 
 
 class Client:

@@ -131,10 +131,7 @@ async def listening(settings: Settings | None = None) -> AsyncIterator[tuple[Ser
     try:
         yield state, node
     finally:
-        await listener.stop(state)
-        for connection in list(state.clients.values()):
-            assert connection.transport is not None
-            connection.transport.abort()
+        await listener.stop(state, within_s=0)
         await until(lambda: not state.clients)
 
 
@@ -174,7 +171,7 @@ def test_a_port_that_is_taken_is_an_error_for_whoever_starts_the_server(run: Any
             late = ServerState(node, state.facts, "127.0.0.1", state.port)
             with pytest.raises(OSError, match="ddress already in use"):
                 await listener.start(late)
-            await listener.stop(late)
+            await listener.stop(late, within_s=PATIENCE_S)
 
     run(story())
 
@@ -189,7 +186,7 @@ def test_a_server_that_is_stopped_takes_nobody_in_and_drops_nobody_whose_outcome
             idle, idle_writer = await asyncio.open_connection("127.0.0.1", state.port)
             writer.write(request("SET a 1"))
             await until(lambda: node.works and len(state.clients) == 2)
-            await listener.stop(state)
+            stopped = asyncio.create_task(listener.stop(state, within_s=PATIENCE_S))
             assert await idle.read() == b""
             with pytest.raises(OSError, match=r"refused|Connect call failed"):
                 await asyncio.open_connection("127.0.0.1", state.port)
@@ -198,8 +195,13 @@ def test_a_server_that_is_stopped_takes_nobody_in_and_drops_nobody_whose_outcome
             node.execute_all()
             assert await reader.readexactly(5) == b"+OK\r\n"
             assert list(node.database.keyspaces[0].values) == [b"a"]
+            assert await reader.read() == b"", (
+                "it ends in good order, though something arrived behind the end"
+            )
+            assert not stopped.done()
             for each in (writer, idle_writer):
                 each.close()
+            await stopped
 
     run(story())
 

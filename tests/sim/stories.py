@@ -52,6 +52,10 @@ class Talk(asyncio.Protocol):
         """What it was told, in order: text, numbers, None, lists; errors as `hiredis.ReplyError`."""
         self.asked = 0
         self.is_lost = False
+        self.is_told_the_end = False
+        """Whether the node has ended its half of the connection, in good order."""
+        self.keeps_its_half = False
+        """Whether it does not end its own half thereupon."""
         self._reader = hiredis.Reader(encoding="utf-8", errors="surrogateescape")
         self._transport: asyncio.Transport | None = None
 
@@ -62,6 +66,10 @@ class Talk(asyncio.Protocol):
         self._reader.feed(data)
         while (reply := self._reader.gets()) is not False:
             self.replies.append(reply)
+
+    def eof_received(self) -> bool:
+        self.is_told_the_end = True
+        return self.keeps_its_half
 
     def connection_lost(self, error: Exception | None) -> None:
         self.is_lost = True

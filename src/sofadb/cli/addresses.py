@@ -6,6 +6,9 @@ import re
 
 import typer
 
+HOST = re.compile(r"[!-~]{1,255}")
+"""What can be told to peers and clients: a name of the network in ASCII, or the numbers of one."""
+PORT = re.compile(r"[0-9]{1,5}")
 NODE_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
@@ -13,8 +16,7 @@ def parse_address(text: str) -> tuple[str, int]:
     """HOST:PORT, or [IPV6]:PORT. Raises `typer.BadParameter` with a sentence."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    is_number = port.isascii() and port.isdecimal()
-    if not colon or not host or not is_number or not 0 < int(port) < 65536:
+    if not colon or not HOST.fullmatch(host) or not PORT.fullmatch(port) or not 0 < int(port) < 65536:
         raise typer.BadParameter(f"'{text}' is no address; write HOST:PORT, for example 127.0.0.1:7001")
     return host, int(port)
 

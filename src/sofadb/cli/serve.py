@@ -79,8 +79,5 @@ def _listen_for_signals() -> asyncio.Event:
 
 async def _stop(state: ServerState, running: RunningNode) -> None:
     await running.give_way(HAND_OVER_TIMEOUT_S)
-    await listener.stop(state)
-    deadline = asyncio.get_running_loop().time() + STOP_TIMEOUT_S
-    while state.clients and asyncio.get_running_loop().time() < deadline:
-        await asyncio.sleep(0.01)
+    await listener.stop(state, STOP_TIMEOUT_S)
     await running.stop()

@@ -141,8 +141,9 @@ class Node:
 
     def abandon(self, abandon: Abandon) -> None:
         """Nobody need wait any longer."""
+        text = OVERLOADED if abandon.overloaded else NO_REPLICAS if abandon.certain else UNCERTAIN
         for token in abandon.tokens:
-            error = ReplyError(NO_REPLICAS if abandon.certain else UNCERTAIN)
+            error = ReplyError(text)
             for work in self._waiting.pop(token, ()):
                 work.fail(error)
 

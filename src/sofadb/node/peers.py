@@ -308,6 +308,7 @@ class Peers:
     _server: asyncio.Server | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _is_stopping: bool = False
     _framed: tuple[Message | None, list[Buffer], str] = (None, [], "")
 
     def __post_init__(self) -> None:
@@ -325,10 +326,12 @@ class Peers:
                 self._spawn(self._keep_connected(peer, lane))
 
     async def stop(self) -> None:
-        """Close everything."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
+        """Close everything. What is on its way to the disk gets there first: nothing is written once this is done."""
+        self._is_stopping = True
+        async with self._keeping:
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._server is not None:
             self._server.close()
@@ -416,6 +419,8 @@ class Peers:
         async with self._keeping:
             if peer.problem_with(life):
                 return  # A later life has come meanwhile: nobody answers this one.
+            if self._is_stopping:
+                return
             if peer.life != life:
                 self.met = {**self.met, peer.node: life}
                 await asyncio.to_thread(self.keep, self.met)

@@ -72,6 +72,8 @@ class Abandon:
     tokens: tuple[int, ...]
     certain: bool
     """True: certainly not done, and never will be. False: the outcome is not known."""
+    overloaded: bool = False
+    """Whether that is for lack of room on this node, and for no other reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,12 +30,23 @@ class Submission:
 class Outbox:
     """Submissions in order: first those with a number, then those without."""
 
-    __slots__ = ("_abandoned", "_unsent", "bytes", "bytes_max", "incarnation", "node", "sent", "sequence")
+    __slots__ = (
+        "_abandoned",
+        "_unsent",
+        "bytes",
+        "bytes_max",
+        "count_max",
+        "incarnation",
+        "node",
+        "sent",
+        "sequence",
+    )
 
-    def __init__(self, node: str, incarnation: int, bytes_max: int) -> None:
+    def __init__(self, node: str, incarnation: int, bytes_max: int, count_max: int) -> None:
         self.node = node
         self.incarnation = incarnation
         self.bytes_max = bytes_max
+        self.count_max = count_max
         self.bytes = 0
         self.sequence = 0
         self.sent: deque[Submission] = deque()
@@ -46,6 +57,8 @@ class Outbox:
     def add(self, token: int, payload: bytes, now: float) -> bool:
         """Take a submission in; False if there is no room."""
         if self.bytes and self.bytes + len(payload) > self.bytes_max:
+            return False
+        if len(self.sent) + len(self._unsent) >= self.count_max:
             return False
         self.bytes += len(payload)
         self._unsent.append(Submission(token, payload, now))

@@ -95,7 +95,7 @@ class Replica:
         self.sequence = Sequence(settings.tail_bytes_max)
         self.membership = Membership(initial, settings.alpha)
         self.sessions = Sessions()
-        self.outbox = Outbox(me, incarnation, settings.queue_bytes_max)
+        self.outbox = Outbox(me, incarnation, settings.queue_bytes_max, settings.submissions_max)
         self.reading = Reading(incarnation, settings.reads_max)
         self.moment = Moment(0.0, 0, 0.0)
         self.clocks = Clocks(me, settings.clock_bound_ms, settings.election_timeout_ms)
@@ -112,6 +112,8 @@ class Replica:
         self._saved_watermark = Instance(0)
         self._attempts = 0
         self._missing_upto = Instance(0)
+        self._leaderless_since = float("inf")
+        """Since when nobody leads, as far as this replica knows; infinite while somebody does."""
         self._asked: tuple[Instance, float] = (Instance(0), float("-inf"))
         self._resend_at = float("inf")
         self._resend_pause = settings.resend_ms
@@ -152,6 +154,10 @@ class Replica:
         self.clocks.moment = self.teaching.moment = moment
         self._effects = []
         self._on_event[type(event)](event)
+        if self.leader is not None:
+            self._leaderless_since = float("inf")
+        elif self._leaderless_since == float("inf"):
+            self._leaderless_since = moment.now
         wake_at = self._wake_at()
         if wake_at < self._waking:
             self._waking = wake_at
@@ -300,6 +306,8 @@ class Replica:
         if self.leased_ms:
             self.bound.bind(NO_BALLOT, self.moment.now + self.leased_ms)
         self.phase = Following(self, None, self.acceptor.promised, heard=False)
+        # While the log was read back nobody could be heard: that does not count.
+        self._leaderless_since = float("inf")
         self._on_tick(Tick())
 
     def _on_received(self, event: Received) -> None:
@@ -319,8 +327,9 @@ class Replica:
             self._send_again()
             self._resend_in(min(2 * self._resend_pause, self.settings.resend_ms_max))
         self._ask_again(pause=self.pace.resend_ms)
-        never, unknown = self.outbox.abandon(now, self.settings.patience_ms)
-        never += self.reading.abandon(now, self.settings.patience_ms)
+        patience = self._patience()
+        never, unknown = self.outbox.abandon(now, patience)
+        never += self.reading.abandon(now, patience)
         if never:
             self.emit(Abandon(tuple(never), certain=True))
         if unknown:
@@ -328,7 +337,7 @@ class Replica:
 
     def _on_submit(self, event: Submit) -> None:
         if not self.outbox.add(event.token, event.payload, self.moment.now):
-            self.emit(Abandon((event.token,), certain=True))
+            self.emit(Abandon((event.token,), certain=True, overloaded=True))
         elif isinstance(self.phase, Leading):
             self.phase.pump()
         else:
@@ -336,7 +345,7 @@ class Replica:
 
     def _on_read(self, event: Read) -> None:
         if not self.reading.add(event.token, self.moment.now):
-            self.emit(Abandon((event.token,), certain=True))
+            self.emit(Abandon((event.token,), certain=True, overloaded=True))
         else:
             self._ask_read()
 
@@ -585,15 +594,35 @@ class Replica:
 
     # Time
 
+    def _patience(self) -> float:
+        """How long clients wait, in milliseconds.
+
+        While nobody has led for as long as they would wait anyway, most will wait in vain, and each of them as long as
+        if the trouble had just begun. So whoever comes then waits only as long as an election takes. It cannot be nothing: the
+        cluster may come back at this very moment. What was sent to a leader is none the worse off: it was sent before that
+        silence, and has waited longer.
+        """
+        settings = self.settings
+        is_long_leaderless = self.moment.now >= self._leaderless_since + settings.patience_ms
+        return settings.patience_leaderless_ms if is_long_leaderless else settings.patience_ms
+
+    def _gives_up_at(self, since: float) -> float:
+        """Until when somebody waits who has waited since then, if nobody leads until then who does not lead now."""
+        settings = self.settings
+        leaderless = max(
+            since + settings.patience_leaderless_ms, self._leaderless_since + settings.patience_ms
+        )
+        return min(since + settings.patience_ms, leaderless)
+
     def _wake_at(self) -> float:
         """When to look at the clock next, for whatever reason (monotonic milliseconds)."""
         times = [self.phase.wake_at(), self._resend_at]
         if (oldest := self.outbox.oldest) is not None:
-            times.append(oldest + self.settings.patience_ms)
+            times.append(self._gives_up_at(oldest))
         if self.reading.count:
             oldest_read = self.reading.oldest
             assert oldest_read is not None, "a read that waits, waits somewhere"
-            times.append(oldest_read + self.settings.patience_ms)
+            times.append(self._gives_up_at(oldest_read))
             if self.leader is not None and (asked_at := self.reading.asked_at) is not None:
                 times.append(asked_at + self.pace.resend_ms)
         return min(times)

@@ -28,7 +28,9 @@ class Settings:
     bytes_per_ms_min: int = 20_000
     """Slower than this (20 MB/s) no disk and no link is expected to be: large values are waited for accordingly."""
     patience_ms: float = 5_000.0
-    """A client waits this long for an outcome before it gets an error."""
+    """A client waits this long for an outcome before it gets an error ..."""
+    patience_leaderless_ms: float = 1_000.0
+    """... and only this long while nobody has led for `patience_ms`: as long as an election takes, with time to spare."""
     clock_bound_ms: int = 500
     """How far a time stamp may be from the median clock of a quorum (rule P5)."""
     in_flight_max: int = 2
@@ -43,6 +45,8 @@ class Settings:
     """How much of what was chosen is kept in memory for teaching others."""
     reads_max: int = 100_000
     """How many reads may wait on one node."""
+    submissions_max: int = 100_000
+    """How many submissions may wait on one node."""
 
     def __post_init__(self) -> None:
         assert self.alpha >= 1
@@ -50,3 +54,4 @@ class Settings:
         assert 0 < self.heartbeat_ms * 2 <= self.election_timeout_ms <= self.election_timeout_ms_max
         assert 0 <= self.lease_ms <= self.election_timeout_ms
         assert 0 <= self.drift_max < 1
+        assert 0 < self.patience_leaderless_ms <= self.patience_ms

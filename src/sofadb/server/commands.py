@@ -693,7 +693,10 @@ def _sections(connection: Connection) -> dict[str, dict[str, object]]:
         "Clients": {
             "connected_clients": len(state.clients),
             "maxclients": state.settings.clients_max,
+            "client_recent_max_input_buffer": state.recent_input_bytes_max,
+            "client_recent_max_output_buffer": state.recent_output_bytes_max,
             "blocked_clients": 0,
+            "commands_under_way": state.begun_commands,
         },
         "Memory": {
             "used_memory_rss": _resident_bytes(),
@@ -713,6 +716,9 @@ def _sections(connection: Connection) -> dict[str, dict[str, object]]:
             "rejected_connections": state.connections_rejected,
             "expired_keys": database.expired,
             "total_error_replies": state.errors,
+            "commands_refused_for_lack_of_room": state.refused_commands,
+            "client_query_buffer_limit_disconnections": state.input_disconnections,
+            "client_output_buffer_limit_disconnections": state.output_disconnections,
         },
         "Replication": replication,
         "Paxos": {

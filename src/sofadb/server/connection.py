@@ -10,9 +10,15 @@ asking and their answer. A run of reads is executed when the node says that its 
   looked at until they are done.
 
 A run is executed whether or not its client is still there: other replicas execute it, too. Nothing is begun, encoded or
-read for a client that does not read its replies: what waits for it is bounded, and it is never cut off for our own
-convenience, since an outcome may be pending (rule D7). Commands whose replies may be large whatever they are asked with
+read for a client that does not read its replies: what waits for it is bounded, and it is not cut off while an outcome is
+pending (rule D7; `guard`). Commands whose replies may be large whatever they are asked with
 (KEYS, CLIENT LIST, ...) are begun alone, so that one such reply at a time is held for a client.
+
+A node holds only so many commands, of all its clients. When it is full, a connection begins nothing as long as something
+before it is under way: its answer could not be told before theirs anyway. What comes up when everything before it is answered
+is refused at once if the node is still full, an EXEC as a whole; what needs no state is answered as ever. Each command has an
+outcome of its own, as in Redis: behind one that was refused another may be executed, if room was made meanwhile. But since
+full is full, for the small and the large alike, and no room is made within a turn, what came together is refused together.
 """
 
 from __future__ import annotations
@@ -28,6 +34,7 @@ from sofadb.database.arguments import parse_integer
 from sofadb.database.replies import NULL_ARRAY, Reply, ReplyError, Status
 from sofadb.database.runs import Call, Group, Run, Transaction, Watched
 from sofadb.database.table import Command, Route, check
+from sofadb.node.node import NO_REPLICAS, OVERLOADED
 from sofadb.unlikely import unlikely
 
 from .encoding import Buffer, encode
@@ -53,11 +60,27 @@ QUEUED_LARGE_BYTES = 1 << 20
 class Work:
     """A run on its way. The node calls `execute` or `fail`, once."""
 
-    __slots__ = ("behind", "connection", "is_done", "is_local", "needs_log", "replies", "run")
+    __slots__ = (
+        "behind",
+        "bytes",
+        "commands",
+        "connection",
+        "is_done",
+        "is_local",
+        "needs_log",
+        "replies",
+        "run",
+    )
 
-    def __init__(self, connection: Connection, run: Run | Transaction) -> None:
+    def __init__(self, connection: Connection, run: Run | Transaction, size: int) -> None:
         self.connection = connection
         self.run = run
+        if isinstance(run, Transaction):
+            self.commands = sum(len(group.calls) for group in run.groups)
+        else:
+            self.commands = len(run.group.calls)
+        self.bytes = size
+        """What it holds of requests."""
         self.needs_log = run.needs_log
         self.behind: list[Work] = []
         """Runs of reads that are executed right after this one."""
@@ -72,11 +95,10 @@ class Work:
 
     def execute(self, database: Database) -> None:
         """Do it on this node's state, in its place."""
-        self.replies = self.run.execute(database)
-        for work in self.behind:
+        for work in (self, *self.behind):
             work.replies = work.run.execute(database)
             work.is_done = True
-        self.is_done = True
+            work.leave()
         self.connection.work_done()
 
     def fail(self, error: ReplyError) -> None:
@@ -86,14 +108,37 @@ class Work:
         self.connection.work_done()
 
     def do_without_state(self, error: ReplyError) -> None:
-        """Answer without a state: what concerns it fails with `error`."""
+        """Answer without a state: what concerns it fails with `error`. (A read has no outcome that one could not know.)"""
         if isinstance(self.run, _Watch):
             self.connection.watch_failed = True
         if isinstance(self.run, Transaction):
             self.replies = [error]
         else:
-            self.replies = [_without_state(call, error) for call in self.run.group.calls]
+            harmless = NO_OUTCOME if str(error).startswith("UNCERTAIN") else error
+            self.replies = [
+                _without_state(call, error if self.needs_log and _is_write(call) else harmless)
+                for call in self.run.group.calls
+            ]
         self.is_done = True
+        self.leave()
+
+    def enter(self) -> None:
+        """It counts from now on among what the node holds."""
+        state = self.connection.state
+        state.begun_commands += self.commands
+        state.begun_bytes += self.bytes
+
+    def leave(self) -> None:
+        """And now it does not any more."""
+        state = self.connection.state
+        state.begun_commands -= self.commands
+        state.begun_bytes -= self.bytes
+        self.commands = self.bytes = 0
+
+
+def _is_write(call: Call) -> bool:
+    function, args = call
+    return not isinstance(function, _OnConnection) and check(args).route is Route.WRITE
 
 
 def _without_state(call: Call, error: ReplyError) -> Reply:
@@ -157,14 +202,15 @@ class _Watch(Run):
 class _Exec(Transaction):
     """A transaction on the node of its client: a SELECT in it holds from then on, if it is done at all."""
 
-    __slots__ = ("connection", "database_after")
+    __slots__ = ("connection", "database_after", "size")
 
     def __init__(
-        self, connection: Connection, database_after: int, watched: list[Watched], groups: list[Group]
+        self, connection: Connection, multi: _Multi, watched: list[Watched], groups: list[Group]
     ) -> None:
         super().__init__(watched, groups)
         self.connection = connection
-        self.database_after = database_after
+        self.database_after = multi.database
+        self.size = multi.size
 
     def execute(self, database: Database) -> list[Reply]:
         replies = super().execute(database)
@@ -194,6 +240,13 @@ class Connection(asyncio.Protocol):
         self.created_at = time.monotonic()
         self.last_command = "NULL"
         self.is_closing = False
+        self.received_bytes = 0
+        self.held_bytes = 0
+        """What has arrived and is not begun: requests, whole or not, what MULTI has queued, and the keys watched."""
+        self.is_writable = True
+        """Whether the client reads what is written for it."""
+        self.is_reading = True
+        """Whether what it sends is read."""
 
         self._chunks: deque[Chunk] = deque()
         self._next = 0
@@ -204,9 +257,15 @@ class Connection(asyncio.Protocol):
         """Whether what is under way must be done before anything else is looked at."""
         self._pieces: Iterator[Buffer] | None = None
         """What is left of a large reply."""
-        self._is_writable = True
-        self._is_reading = True
+        self._run_bytes = 0
+        """Size of the run that was taken last."""
         self._is_advancing = False
+        self._lingers = False
+        """Whether, when everything is answered, the client is left to close the connection."""
+        self._client_has_ended = False
+        """Whether it has closed its half."""
+        self.has_ended = False
+        """Whether we have closed ours: everything is answered and written."""
 
     # The transport's calls
 
@@ -231,14 +290,20 @@ class Connection(asyncio.Protocol):
         self.is_closing = True
         self.state.clients.pop(self.id, None)
         self._chunks.clear()
+        for work in self._flight:
+            if work.is_local:
+                work.leave()
         self._flight.clear()
         self._pieces = None
         self.multi = None
+        self.state.held_bytes -= self.held_bytes
+        self.held_bytes = 0
 
     def data_received(self, data: bytes) -> None:
         if self.is_closing:
             return
         self.state.bytes_read += len(data)
+        self.received_bytes += len(data)
         if unlikely("request in pieces"):
             for begin in range(0, len(data), 7):
                 self._feed(data[begin : begin + 7])
@@ -255,14 +320,15 @@ class Connection(asyncio.Protocol):
         # What was asked for is still answered: the other half of the connection is open.
         if self._flight or self._chunks or self._pieces is not None:
             self.is_closing = self.is_closing or not self.requests.problem  # A problem is still told.
+            self._client_has_ended = True
             return True
         return False
 
     def pause_writing(self) -> None:
-        self._is_writable = False
+        self.is_writable = False
 
     def resume_writing(self) -> None:
-        self._is_writable = True
+        self.is_writable = True
         self.work_done()
 
     # Beginning
@@ -284,27 +350,42 @@ class Connection(asyncio.Protocol):
             if self.requests.problem and not self.is_closing:
                 self._write(b"-%s\r\n" % self.requests.problem.encode())
                 self.is_closing = True
-            if self.is_closing and self.transport is not None:
-                self.transport.close()
-        self._mind_the_input()
+            if self.is_closing:
+                self._end()
+        self.mind_the_input()
 
     def _may_begin(self) -> bool:
         return (
             not self._is_alone
-            and self._is_writable
+            and self.is_writable
             and self._pieces is None
+            and not (self._flight and self.state.is_overloaded)
             and len(self._flight)
             < (1 if unlikely("one run at a time") else self.state.settings.in_flight_max)
         )
 
-    def _mind_the_input(self) -> None:
-        """Read from the client only while what waits is bounded."""
-        wanted = self._waiting_bytes <= self.state.settings.waiting_bytes_max
+    def mind_the_input(self) -> None:
+        """Read from the client only while what waits is bounded, for it and for all. (What is not taken in can be read.)"""
+        state = self.state
+        held = self.requests.waiting_bytes + self._waiting_bytes + self.watched_bytes
+        if self.multi is not None:
+            held += self.multi.size
+        if held != self.held_bytes and self.transport is not None and not self.transport.is_closing():
+            state.held_bytes += held - self.held_bytes
+            self.held_bytes = held
+        wanted = self.is_closing or (
+            self._waiting_bytes <= state.settings.waiting_bytes_max
+            and (
+                held <= state.settings.held_bytes_free
+                or not state.is_short_of_room
+                or self is state.next_to_go_on
+            )
+        )
         if unlikely("input paused"):
             wanted = False
-            asyncio.get_running_loop().call_soon(self._mind_the_input)
-        if wanted != self._is_reading and self.transport is not None and not self.transport.is_closing():
-            self._is_reading = wanted
+            asyncio.get_running_loop().call_soon(self.mind_the_input)
+        if wanted != self.is_reading and self.transport is not None and not self.transport.is_closing():
+            self.is_reading = wanted
             if wanted:
                 self.transport.resume_reading()
             else:
@@ -389,15 +470,25 @@ class Connection(asyncio.Protocol):
 
     def _consume(self, chunk: Chunk, index: int) -> None:
         self.state.commands_processed += index - self._next
-        self._waiting_bytes -= chunk.borders[index] - chunk.borders[self._next]
+        self._run_bytes = chunk.borders[index] - chunk.borders[self._next]
+        self._waiting_bytes -= self._run_bytes
         self._next = index
         if index == len(chunk.requests):
             self._chunks.popleft()
             self._next = 0
 
     def _begin(self, run: Run | Transaction) -> None:
-        work = Work(self, run)
+        work = Work(self, run, self._run_bytes + (run.size if isinstance(run, _Exec) else 0))
         flight = self._flight
+        if self.state.is_overloaded and _concerns_state(run):
+            assert not flight, "what is behind something is not begun now"
+            self.state.refused_commands += work.commands
+            work.enter()
+            work.do_without_state(NO_ROOM)
+            flight.append(work)
+            self.work_done()
+            return
+        work.enter()
         if work.needs_log:
             flight.append(work)
             self.state.node.submit(work)
@@ -521,7 +612,7 @@ class Connection(asyncio.Protocol):
         if is_aborted:
             return self._say(ReplyError("EXECABORT Transaction discarded because of previous errors."))
         groups = [Group(number, calls, b"".join(raws)) for number, calls, raws in multi.groups]
-        return _Exec(self, multi.database, watched, groups)
+        return _Exec(self, multi, watched, groups)
 
     def unwatch(self) -> None:
         """Watch no keys any more."""
@@ -544,7 +635,7 @@ class Connection(asyncio.Protocol):
     def work_done(self) -> None:
         """Something under way is done, or the client has read on: send what can be sent, in order, and go on."""
         flight = self._flight
-        while self._is_writable:
+        while self.is_writable:
             if self._pieces is not None:
                 piece = next(self._pieces, None)
                 if piece is None:
@@ -565,7 +656,7 @@ class Connection(asyncio.Protocol):
                 self._pieces = encoded
         if not flight:
             self._is_alone = False
-        if self._chunks or self.is_closing or self.requests.problem or not self._is_reading:
+        if self._chunks or self.is_closing or self.requests.problem or not self.is_reading:
             self._advance()
 
     def _write(self, data: Buffer) -> None:
@@ -573,11 +664,56 @@ class Connection(asyncio.Protocol):
             self.transport.write(data)
 
     def close(self) -> None:
-        """Close once everything that is under way is answered."""
+        """Close, or end our half, once everything that is under way is answered."""
         self.is_closing = True
-        self._chunks.clear()
-        self._next = 0
+        self._drop_the_waiting()
         self._advance()
+
+    def finish(self) -> None:
+        """Take nothing more; answer everything that has arrived, and end our half of the connection.
+
+        What still arrives is read and dropped until the client has closed its half, too. Were the connection closed at once,
+        whatever arrived then would make the kernel reset it, and replies that are on their way would be lost.
+        """
+        self.is_closing = self.is_closing or not self.requests.problem  # A problem is still told.
+        self._lingers = True
+        self._advance()
+
+    def _end(self) -> None:
+        """Everything is answered."""
+        if self.transport is None or self.has_ended or self.transport.is_closing():
+            return
+        if self._lingers and not self._client_has_ended:
+            self.has_ended = True
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """End the connection now, with whatever is not read."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def give_up_request(self) -> None:
+        """Wait no longer for the rest of what has arrived in part."""
+        self.requests.give_up("ERR this request came too slowly while there was no room for others")
+        self.multi = None
+        self._drop_the_waiting()
+        self._advance()
+
+    def _drop_the_waiting(self) -> None:
+        self._chunks.clear()
+        self._next = self._waiting_bytes = 0
+
+    @property
+    def unread_bytes(self) -> int:
+        """What is written and has not left for the client."""
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
+
+    @property
+    def waits_for_node(self) -> bool:
+        """Whether something is under way whose outcome is not known yet."""
+        return any(not work.is_done and not work.is_local for work in self._flight)
 
     @property
     def queued_count(self) -> int:
@@ -586,6 +722,8 @@ class Connection(asyncio.Protocol):
 
 
 NO_STATE = ReplyError("ERR this is no command of the connection")
+NO_ROOM = ReplyError(OVERLOADED)
+NO_OUTCOME = ReplyError(NO_REPLICAS)
 
 
 def parse_database(text: bytes) -> int:

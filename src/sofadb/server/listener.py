@@ -8,6 +8,7 @@ always have some left.
 from __future__ import annotations
 
 import asyncio
+import logging
 import resource
 import socket
 from dataclasses import replace
@@ -15,11 +16,16 @@ from dataclasses import replace
 from . import commands as commands  # These fill the table.
 from . import failover as failover
 from .connection import Connection
+from .guard import Guard
 from .state import ServerState
+
+log = logging.getLogger("sofadb.server")
 
 DESCRIPTORS_RESERVED = 256
 """Kept free of clients: for the journal, the peers, and what else the process opens."""
 BACKLOG = 511
+LINGER_S = 0.3
+"""A connection that we have ended is left open for so long, for the client to end it: what it has sent by then has arrived."""
 
 
 async def start(state: ServerState) -> None:
@@ -37,6 +43,8 @@ async def start(state: ServerState) -> None:
         return _Tuned(state)
 
     state.server = await loop.create_server(connect, state.host, state.port, backlog=BACKLOG)
+    state.guard = Guard(state)
+    state.guard.start()
 
 
 class _Tuned(Connection):
@@ -50,9 +58,28 @@ class _Tuned(Connection):
         super().connection_made(transport)
 
 
-async def stop(state: ServerState) -> None:
-    """Take no more connections and close those there are, once what they asked for is answered."""
+async def stop(state: ServerState, within_s: float) -> None:
+    """Take no more connections, answer what has arrived, and end those there are, by all means in so many seconds.
+
+    What cannot be begun in half of that time is dropped, so that at least everything begun can be answered.
+    """
     if state.server is not None:
         state.server.close()
+        state.guard.stop()
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within_s
+    begins_until = loop.time() + within_s / 2
+    ended_at: dict[Connection, float] = {}
     for connection in list(state.clients.values()):
-        connection.close()
+        connection.finish()
+    while state.clients and loop.time() < deadline:
+        for connection in list(state.clients.values()):
+            if loop.time() >= begins_until and not connection.has_ended:
+                connection.close()
+            is_all_told = connection.has_ended and not connection.unread_bytes
+            if is_all_told and loop.time() - ended_at.setdefault(connection, loop.time()) >= LINGER_S:
+                connection.abort()
+        await asyncio.sleep(0.01)
+    for connection in list(state.clients.values()):
+        log.warning("%s has not taken its replies: closing the connection", connection.address)
+        connection.abort()

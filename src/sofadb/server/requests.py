@@ -56,6 +56,11 @@ class Requests:
         """How much of an unfinished request is held."""
         return len(self._pending)
 
+    def give_up(self, problem: str) -> None:
+        """Take nothing more, and forget what is not whole."""
+        self.problem = self.problem or problem
+        self._pending = bytearray()
+
     def feed(self, data: bytes) -> list[Chunk]:
         """Take what arrived and return what is whole; sets `problem` when the stream is broken."""
         if self.problem:

@@ -44,6 +44,15 @@ class Settings:
     """With more than this unread, nothing more is begun or encoded for a client. (One large value may be on top.)"""
     transaction_bytes_max: int = 64 << 20
     """What MULTI may queue."""
+    begun_commands_max: int = 200_000
+    begun_bytes_max: int = 64 << 20
+    """What all connections may have begun that is not done. Beyond either, more is refused."""
+    held_bytes_max: int = 512 << 20
+    """What all connections may hold of requests and transactions that are not begun (`guard`)."""
+    held_bytes_free: int = 64 << 10
+    """A connection that holds no more than this is read from in any case."""
+    unread_bytes_max: int = 256 << 20
+    """What all clients together may leave unread (`guard`)."""
 
 
 @dataclass(slots=True)
@@ -63,4 +72,33 @@ class ServerState:
     commands_processed: int = 0
     bytes_read: int = 0
     errors: int = 0
+    begun_commands: int = 0
+    begun_bytes: int = 0
+    """What is begun and not done."""
+    refused_commands: int = 0
+    """For lack of room."""
+    held_bytes: int = 0
+    """What all connections hold that is not begun."""
+    next_to_go_on: Connection | None = None
+    """Who is read from although there is no room."""
+    recent_input_bytes_max: int = 0
+    recent_output_bytes_max: int = 0
+    """What the connection holds that holds most, and what is unread by the client with the most, as last seen."""
+    input_disconnections: int = 0
+    output_disconnections: int = 0
+    """How many clients were cut off for what they did not finish, and for what they did not read."""
     server: Any = None
+    guard: Any = None
+
+    @property
+    def is_overloaded(self) -> bool:
+        """Whether what is not begun yet has to be refused."""
+        settings = self.settings
+        return (
+            self.begun_commands >= settings.begun_commands_max or self.begun_bytes >= settings.begun_bytes_max
+        )
+
+    @property
+    def is_short_of_room(self) -> bool:
+        """Whether too much is held that is not begun."""
+        return self.held_bytes > self.settings.held_bytes_max

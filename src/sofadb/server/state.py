@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sofadb.node.facts import Facts
 
+from .waiting import WaitingRoom
+
 if TYPE_CHECKING:
     from sofadb.database.database import Database
     from sofadb.node.node import Work
@@ -21,6 +23,12 @@ class NodeView(Protocol):
 
     @property
     def database(self) -> Database: ...
+
+    @property
+    def applied(self) -> int: ...
+
+    @property
+    def on_applied(self) -> list[Callable[[], None]]: ...
 
     def submit(self, work: Work) -> None: ...
 
@@ -40,6 +48,8 @@ class Settings:
     """With more than this unread, nothing more is begun or encoded for a client. (One large value may be on top.)"""
     transaction_bytes_max: int = 64 << 20
     """What MULTI may queue."""
+    patience_ms: int = 5_000
+    """So long SOFA.AFTER waits for its instance."""
 
 
 @dataclass(slots=True)
@@ -60,3 +70,10 @@ class ServerState:
     bytes_read: int = 0
     errors: int = 0
     server: Any = None
+    waiting: WaitingRoom = field(default_factory=WaitingRoom)
+
+    def __post_init__(self) -> None:
+        self.node.on_applied.append(self._on_applied)
+
+    def _on_applied(self) -> None:
+        self.waiting.on_applied(self.node.applied, self.node.database.shared.signals)

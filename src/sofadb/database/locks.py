@@ -37,6 +37,13 @@ class Locks:
         token = self.tokens.get(name)
         return None if token is None or self.expiry[name] <= self.time else token
 
+    def demand(self, name: bytes, token: int) -> None:
+        """Raises `ReplyError` unless `token` holds the lock."""
+        if self.holder(name) != token:
+            raise ReplyError(
+                "FENCED This token does not hold the lock (any more). The command was not executed."
+            )
+
     def take(self, name: bytes, until: int, instance: int) -> int | None:
         """Take a lock until a time; returns its token, or None if it is held. Raises `ReplyError` if there are too many."""
         if self.holder(name) is not None:

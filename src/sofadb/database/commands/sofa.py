@@ -166,7 +166,6 @@ def _check_fenced(args: list[bytes]) -> Command:
 )
 def fenced(keyspace: Keyspace, args: list[bytes]) -> Reply:
     inner = _check_fenced(args)
-    if keyspace.shared.locks.holder(args[1]) != parse_integer(args[2]):
-        raise ReplyError("FENCED This token does not hold the lock (any more). The command was not executed.")
+    keyspace.shared.locks.demand(args[1], parse_integer(args[2]))
     reply = inner.function(keyspace, args[3:])
     return reply.reply if type(reply) is Waits else reply

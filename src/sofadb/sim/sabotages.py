@@ -17,7 +17,7 @@ from sofadb.database.commands import strings
 from sofadb.database.locks import Locks
 from sofadb.database.once import Once
 from sofadb.database.replies import Reply
-from sofadb.database.runs import Group, Transaction
+from sofadb.database.runs import Group, Transaction, apply
 from sofadb.node import frames, live
 from sofadb.node import node as node_module
 from sofadb.node.driver import Driver
@@ -733,7 +733,7 @@ def once_is_not_remembered(patch: Patch) -> None:
 @_sabotage
 def once_is_remembered_by_the_clients_node_only(patch: Patch) -> None:
     """On the replicas that are not its client's, an id is not remembered."""
-    remember, apply = Once.remember, node_module.apply
+    remember = Once.remember
     is_elsewhere = False
 
     def remember_here(self: Once, id_: bytes, instance: int, reply: Reply) -> Reply:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
@@ -51,6 +51,11 @@ class FakeNode:
         """Knows only what goes through the log."""
         self.works: list[Work] = []
         """What is under way, in the order in which it was begun."""
+        self.on_applied: list[Callable[[], None]] = []
+
+    @property
+    def applied(self) -> int:
+        return self.database.instance
 
     def submit(self, work: Work) -> None:
         assert work.needs_log
@@ -67,6 +72,8 @@ class FakeNode:
                 database.begin(database.instance + 1, NOW)
             apply(self.replica, work.encode())
         work.execute(self.database)
+        for call in self.on_applied if work.needs_log else ():
+            call()
 
     def execute_all(self) -> None:
         """Execute what is under way, and what is begun thereupon."""

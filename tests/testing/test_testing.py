@@ -141,6 +141,26 @@ def test_default_redis_py_may_count_more_than_once_when_its_node_dies(sofadb_clu
     assert sofadb_cluster(seed=5).run(story) > 31
 
 
+def test_with_an_id_it_counts_once_however_often_redis_py_retries(sofadb_cluster: Make) -> None:
+    async def story(cluster: SimulatedCluster) -> list[int]:
+        node = next(node for node in cluster.nodes if node != cluster.leader)
+        client = cluster.client(
+            node, retry=Retry(ConstantBackoff(0.02), 20), retry_on_error=[exceptions.ConnectionError]
+        )
+        await client.incr("n")
+        counts = []
+        for number in range(30):
+            task = asyncio.ensure_future(client.execute_command("SOFA.ONCE", f"id{number}", "INCR", "n"))
+            await asyncio.sleep(0.0025)
+            cluster.crash(node)
+            await asyncio.sleep(0.05)
+            cluster.start(node)
+            counts.append(await task)
+        return counts
+
+    assert sofadb_cluster(seed=5).run(story) == list(range(2, 32))
+
+
 def test_watch_sees_what_others_do(sofadb_cluster: Make) -> None:
     async def story(cluster: SimulatedCluster) -> None:
         ours, theirs = cluster.client("n1"), cluster.client("n2")

@@ -9,18 +9,20 @@ from __future__ import annotations
 import hashlib
 
 from .keyspace import Keyspace
+from .shared import Shared
 
 DATABASES = 16
 EXPIRED_PER_BATCH_MAX = 1_000
-"""How many keys one batch clears away. What is due beyond that is gone for all who look, and cleared with the next."""
+"""How many keys and locks one batch clears away. What is due beyond that is gone for all who look, and cleared with the next."""
 
 
 class Database:
     """The state of one replica."""
 
     def __init__(self) -> None:
+        self.shared = Shared()
         self.keyspaces: list[Keyspace] = []
-        self.keyspaces += [Keyspace(number, self.keyspaces) for number in range(DATABASES)]
+        self.keyspaces += [Keyspace(number, self.keyspaces, self.shared) for number in range(DATABASES)]
         self.time = 0
         """The highest stamp applied, in milliseconds."""
         self.instance = 0
@@ -33,13 +35,15 @@ class Database:
         assert instance > self.instance, "instances are applied in order"
         self.instance = instance
         self.time = max(self.time, time)
-        room = EXPIRED_PER_BATCH_MAX
+        self.shared.begin(self.time)
+        room = EXPIRED_PER_BATCH_MAX - self.shared.locks.clear_due(EXPIRED_PER_BATCH_MAX)
+        room_for_keys = room
         for keyspace in self.keyspaces:
             keyspace.instance = instance
             keyspace.time = keyspace.clock = self.time
             if keyspace.expiry:
                 room -= keyspace.delete_due(room)
-        self.expired += EXPIRED_PER_BATCH_MAX - room
+        self.expired += room_for_keys - room
 
     @property
     def clock(self) -> int:
@@ -53,15 +57,10 @@ class Database:
             keyspace.clock = clock
 
     def next_expiry(self) -> int | None:
-        """When the next key expires (ms), or None."""
-        return min(
-            (
-                due
-                for keyspace in self.keyspaces
-                if keyspace.expiry and (due := keyspace.next_expiry()) is not None
-            ),
-            default=None,
-        )
+        """When the next key or lock expires (ms), or None."""
+        dues = [keyspace.next_expiry() for keyspace in self.keyspaces if keyspace.expiry]
+        dues.append(self.shared.locks.next_expiry())
+        return min((due for due in dues if due is not None), default=None)
 
     def digest(self) -> bytes:
         """A fingerprint of the whole state; equal on replicas that have applied the same."""
@@ -77,5 +76,5 @@ class Database:
                 )
                 state.update(repr(item).encode())
             state.update(repr((keyspace.changes, sorted(keyspace.deleted.items()))).encode())
-        state.update(repr((self.time, self.instance)).encode())
+        state.update(repr((self.time, self.instance, self.shared.contents())).encode())
         return state.digest()

@@ -22,6 +22,7 @@ from typing import Any
 
 from .expiry import Deadlines
 from .replies import WRONG_TYPE, ReplyError
+from .shared import Shared
 
 BUCKETS = 4096
 _BUCKET_SHIFT = 32 - 12
@@ -43,15 +44,18 @@ class Keyspace:
         "instance",
         "number",
         "picks",
+        "shared",
         "time",
         "values",
         "versions",
     )
 
-    def __init__(self, number: int, all_of_them: list[Keyspace]) -> None:
+    def __init__(self, number: int, all_of_them: list[Keyspace], shared: Shared) -> None:
         self.number = number
         self.all = all_of_them
         """Every database, this one included."""
+        self.shared = shared
+        """What belongs to none of them."""
         self.time = 0
         """The state machine's time in milliseconds: decides what is visible."""
         self.clock = 0

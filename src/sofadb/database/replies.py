@@ -7,6 +7,8 @@ does not.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import Any
 
 Reply = Any
@@ -56,6 +58,9 @@ class NullArray:
     def __hash__(self) -> int:
         return 0
 
+    def __repr__(self) -> str:
+        return "NullArray()"
+
 
 class Verbatim:
     """Text for people, as INFO gives it. (A bulk string in RESP2.)"""
@@ -64,6 +69,22 @@ class Verbatim:
 
     def __init__(self, text: bytes) -> None:
         self.text = text
+
+    def __repr__(self) -> str:
+        return f"Verbatim({self.text!r})"
+
+
+Signal = tuple[Hashable, ...]
+"""What somebody may wait for, such as ("lock", its name)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Not now. Who may wait asks again when one of `signals` was given; who may not, or not any longer, is answered `reply`."""
+
+    signals: tuple[Signal, ...]
+    wait_ms: int
+    reply: Reply
 
 
 OK = Status(b"OK")

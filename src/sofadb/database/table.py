@@ -46,6 +46,12 @@ class Command:
     """Of access control, without their `@`, in Redis's order."""
     reply_is_large: bool = False
     """Its reply may be large whatever it is asked with, so a client gets one such reply at a time."""
+    reply_varies: bool = False
+    """Replicas of the same state may answer it differently."""
+    is_blocking: bool = False
+    """It may wait for something, with all that its client asks behind it."""
+    inspect: Callable[[list[bytes]], object] | None = None
+    """What else there is to check before it is proposed. Raises `ReplyError`."""
     subcommands: dict[bytes, Command] = field(default_factory=dict)
 
 
@@ -72,6 +78,8 @@ def command(
     complexity: str = "O(1)",
     dangerous: bool = False,
     reply_is_large: bool = False,
+    reply_varies: bool = False,
+    inspect: Callable[[list[bytes]], object] | None = None,
 ) -> Callable[[Function], Function]:
     """Declare a command, or with "container|sub" a subcommand of one that is declared already."""
 
@@ -90,6 +98,9 @@ def command(
             complexity,
             _categories(words, group, dangerous),
             reply_is_large,
+            reply_varies,
+            "blocking" in words,
+            inspect,
         )
         container, bar, sub = name.upper().encode().partition(b"|")
         where = TABLE[container].subcommands if bar else TABLE
@@ -149,7 +160,23 @@ def check(args: list[bytes]) -> Command:
         found = sub
     if len(args) != found.arity if found.arity > 0 else len(args) < -found.arity:
         raise ReplyError(f"ERR wrong number of arguments for '{found.name}' command")
+    if found.inspect is not None:
+        found.inspect(args)
     return found
+
+
+def check_inner(
+    args: list[bytes], at: int, routes: tuple[Route, ...], refused: tuple[str, ...] = ()
+) -> Command:
+    """The command that stands in the words of another, from `at` on: of one of these routes, and none of `refused`.
+
+    Raises `ReplyError`.
+    """
+    inner = lookup(args[at])
+    # First the name: a command that is refused may have another in its words, and that one another.
+    if inner is not None and (inner.route not in routes or inner.name in refused):
+        raise ReplyError(f"ERR {_text(args[0].upper())} cannot run '{inner.name}'")
+    return check(args[at:])
 
 
 def _text(data: bytes) -> str:

@@ -53,6 +53,8 @@ class Node:
         """The last instance applied to the database."""
         self.on_leader: list[Callable[[NodeId], None]] = []
         """Told the id of each new leader."""
+        self.on_applied: list[Callable[[], None]] = []
+        """Called after each batch."""
         self._call_soon = call_soon
         self._flush_is_due = False
         self._writes: list[Work] = []
@@ -131,6 +133,8 @@ class Node:
                 for work in works:
                     work.execute(database)
         self.applied = deliver.instance
+        for call in self.on_applied:
+            call()
 
     def serve(self, serve: Serve) -> None:
         """These reads see everything they must see now."""

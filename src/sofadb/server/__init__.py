@@ -2,6 +2,7 @@
 
 - `listener`: the port.   `connection`: one client, its order and its bounds.
 - `requests`: bytes to commands, checked before they become objects.   `encoding`: replies to bytes.
+- `waiting`: who waits for a lock or an instance.
 - `commands`: PING, CLIENT, INFO and their like.   `state`: what all connections share.
 
 It knows nothing of ballots and disks: it hands work to a node and gets it executed, or refused, once.

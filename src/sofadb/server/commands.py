@@ -13,11 +13,11 @@ import time
 from dataclasses import asdict
 
 from sofadb import __version__
-from sofadb.database.arguments import parse_integer
+from sofadb.database.arguments import INTEGER_MAX, parse_integer
 from sofadb.database.database import DATABASES
 from sofadb.database.patterns import matcher
-from sofadb.database.replies import OK, Reply, ReplyError, Status, Verbatim
-from sofadb.database.table import TABLE, Command, Route, command
+from sofadb.database.replies import NOT_AN_INTEGER, OK, Reply, ReplyError, Status, Verbatim
+from sofadb.database.table import TABLE, Command, Route, check_inner, command
 
 from .connection import Connection
 from .requests import BULK_BYTES_MAX
@@ -147,7 +147,68 @@ def reset(connection: Connection, args: list[bytes]) -> Reply:
     connection.database, connection.multi = 0, None
     connection.unwatch()
     connection.resp3, connection.name = False, b""
+    connection.is_readonly, connection.last_instance = False, 0
     return Status(b"RESET")
+
+
+@command(
+    "readonly",
+    1,
+    CONNECTION,
+    "loading stale fast",
+    group="connection",
+    since="3.0.0",
+    summary="Let this connection's reads be answered from this node's own state, however old",
+)
+def readonly(connection: Connection, args: list[bytes]) -> Reply:
+    connection.is_readonly = True
+    return OK
+
+
+@command(
+    "readwrite",
+    1,
+    CONNECTION,
+    "loading stale fast",
+    group="connection",
+    since="3.0.0",
+    summary="Let this connection's reads see all that was acknowledged before them, as at first",
+)
+def readwrite(connection: Connection, args: list[bytes]) -> Reply:
+    connection.is_readonly = False
+    return OK
+
+
+@command(
+    "sofa.lastinstance",
+    1,
+    CONNECTION,
+    "loading stale fast",
+    group="sofa",
+    summary="The instance in which this connection's last write was executed, 0 if none was",
+)
+def last_instance(connection: Connection, args: list[bytes]) -> Reply:
+    return connection.last_instance
+
+
+def _check_after(args: list[bytes]) -> None:
+    if not 0 <= parse_integer(args[1]) <= INTEGER_MAX:
+        raise ReplyError(NOT_AN_INTEGER)
+    check_inner(args, 2, (Route.READ,))
+
+
+@command(
+    "sofa.after",
+    -3,
+    CONNECTION,
+    "readonly noscript movablekeys",
+    group="sofa",
+    summary="Read from this node's own state once it has applied that instance",
+    complexity="That of the command",
+    inspect=_check_after,
+)
+def after(connection: Connection, args: list[bytes]) -> Reply:
+    raise AssertionError("SOFA.AFTER is done by the connection")
 
 
 # Transactions (what they do is in `connection`)
@@ -695,7 +756,7 @@ def _sections(connection: Connection) -> dict[str, dict[str, object]]:
             "maxclients": state.settings.clients_max,
             "client_recent_max_input_buffer": state.recent_input_bytes_max,
             "client_recent_max_output_buffer": state.recent_output_bytes_max,
-            "blocked_clients": 0,
+            "blocked_clients": len(state.waiting),
             "commands_under_way": state.begun_commands,
         },
         "Memory": {

@@ -6,8 +6,10 @@ asking and their answer. A run of reads is executed when the node says that its 
 
 - a run with writes waits until reads before it are answered, so that they do not see it;
 - a run of reads behind runs with writes rides on the last of them, and needs no confirmation of its own;
-- commands that change what the connection is (WATCH, EXEC, HELLO, ...) are begun alone, and nothing behind them is
-  looked at until they are done.
+- commands that change what the connection is (WATCH, EXEC, HELLO, ...) or that may wait for something (SOFA.LOCK, SOFA.AFTER)
+  are begun alone, and nothing behind them is looked at until they are done.
+
+After READONLY a run of reads behind no writes is executed at once, on this node's state as it is.
 
 A run is executed whether or not its client is still there: other replicas execute it, too. Nothing is begun, encoded or
 read for a client that does not read its replies: what waits for it is bounded, and it is not cut off while an outcome is
@@ -31,7 +33,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from sofadb.database.arguments import parse_integer
-from sofadb.database.replies import NULL_ARRAY, Reply, ReplyError, Status
+from sofadb.database.replies import NULL_ARRAY, Reply, ReplyError, Status, Waits
 from sofadb.database.runs import Call, Group, Run, Transaction, Watched
 from sofadb.database.table import Command, Route, check
 from sofadb.node.node import NO_REPLICAS, OVERLOADED
@@ -47,7 +49,20 @@ if TYPE_CHECKING:
 log = logging.getLogger("sofadb.server")
 
 QUEUED = Status(b"QUEUED")
-ALONE = frozenset(("watch", "unwatch", "exec", "discard", "hello", "reset", "quit"))
+ALONE = frozenset(
+    (
+        "watch",
+        "unwatch",
+        "exec",
+        "discard",
+        "hello",
+        "reset",
+        "quit",
+        "readonly",
+        "readwrite",
+        "sofa.after",
+    )
+)
 """Commands that are begun when everything before them is done, and that end a run."""
 RUN_COMMANDS_MAX = 512
 """A longer pipeline becomes several runs."""
@@ -99,6 +114,8 @@ class Work:
             work.replies = work.run.execute(database)
             work.is_done = True
             work.leave()
+            if work.needs_log and work.replies[0] is not NULL_ARRAY:
+                self.connection.last_instance = database.instance
         self.connection.work_done()
 
     def fail(self, error: ReplyError) -> None:
@@ -141,6 +158,74 @@ def _is_write(call: Call) -> bool:
     return not isinstance(function, _OnConnection) and check(args).route is Route.WRITE
 
 
+class _Waiting(Work):
+    """One command that may wait, alone under way."""
+
+    __slots__ = ()
+
+    def try_again(self) -> None:
+        """What it waits for may be there."""
+        raise NotImplementedError
+
+    def give_up(self) -> None:
+        """Wait no longer."""
+        raise NotImplementedError
+
+    def fail(self, error: ReplyError) -> None:
+        self.connection.state.waiting.leave(self, in_vain=True)
+        super().fail(error)
+
+
+class _WaitingForSignal(_Waiting):
+    """It goes through the log until it has what it wants, or must not wait any longer."""
+
+    __slots__ = ("may_wait",)
+
+    def __init__(self, connection: Connection, run: Run | Transaction, size: int) -> None:
+        super().__init__(connection, run, size)
+        self.may_wait = True
+
+    def execute(self, database: Database) -> None:
+        (reply,) = replies = self.run.execute(database)
+        waiting = self.connection.state.waiting
+        if type(reply) is Waits and self.may_wait and not self.connection.is_closing:
+            self.replies = replies
+            waiting.wait_for_signals(self, reply.signals, reply.wait_ms / 1000)
+            return
+        waiting.leave(self)
+        self.replies = replies
+        self.connection.last_instance = database.instance
+        self._end()
+
+    def try_again(self) -> None:
+        self.connection.state.node.submit(self)
+
+    def give_up(self) -> None:
+        """While it is tried, nobody knows yet what comes of it; its outcome is the answer."""
+        self.may_wait = False
+        waiting = self.connection.state.waiting
+        if self.replies and not waiting.is_trying(self):
+            waiting.leave(self)
+            self._end()
+
+    def _end(self) -> None:
+        self.is_done = True
+        self.leave()
+        self.connection.work_done()
+
+
+class _WaitingForInstance(_Waiting):
+    """A read on this node's own state, once that has come so far."""
+
+    __slots__ = ()
+
+    def try_again(self) -> None:
+        self.execute(self.connection.state.node.database)
+
+    def give_up(self) -> None:
+        self.fail(NOT_YET_APPLIED)
+
+
 def _without_state(call: Call, error: ReplyError) -> Reply:
     function, args = call
     if not isinstance(function, _OnConnection):
@@ -162,6 +247,21 @@ class _OnConnection:
 
     def __call__(self, keyspace: Any, args: list[bytes]) -> Reply:
         return self.function(self.connection, args)
+
+
+class _LastInstance(_OnConnection):
+    """SOFA.LASTINSTANCE in its place. Behind a write of its own run it is answered where that is executed."""
+
+    __slots__ = ("is_behind_write",)
+
+    def __init__(self, connection: Connection, function: Any, is_behind_write: bool) -> None:
+        super().__init__(connection, function)
+        self.is_behind_write = is_behind_write
+
+    def __call__(self, keyspace: Any, args: list[bytes]) -> Reply:
+        if self.is_behind_write and keyspace is not None:
+            return keyspace.instance
+        return super().__call__(keyspace, args)
 
 
 class _Answer:
@@ -197,6 +297,20 @@ class _Multi:
 
 class _Watch(Run):
     """WATCH. If it fails, the EXEC that relies on it must not be done."""
+
+
+class _Blocking(Run):
+    """One command that may wait for a signal."""
+
+
+class _After(Run):
+    """A read behind an instance."""
+
+    __slots__ = ("instance",)
+
+    def __init__(self, database: int, call: Call, instance: int) -> None:
+        super().__init__(database, [call], b"")
+        self.instance = instance
 
 
 class _Exec(Transaction):
@@ -236,6 +350,10 @@ class Connection(asyncio.Protocol):
         """Versions of keys, by database and key."""
         self.watched_bytes = 0
         self.watch_failed = False
+        self.is_readonly = False
+        """Whether its reads are answered from this node's own state, however old."""
+        self.last_instance = 0
+        """In which its last write was executed; 0 if none was."""
         self.address = self.local_address = ""
         self.created_at = time.monotonic()
         self.last_command = "NULL"
@@ -293,6 +411,7 @@ class Connection(asyncio.Protocol):
         for work in self._flight:
             if work.is_local:
                 work.leave()
+        self._wait_no_longer()
         self._flight.clear()
         self._pieces = None
         self.multi = None
@@ -321,6 +440,7 @@ class Connection(asyncio.Protocol):
         if self._flight or self._chunks or self._pieces is not None:
             self.is_closing = self.is_closing or not self.requests.problem  # A problem is still told.
             self._client_has_ended = True
+            self._wait_no_longer()  # Who closes a connection says no more than this, either.
             return True
         return False
 
@@ -418,13 +538,17 @@ class Connection(asyncio.Protocol):
                 index += 1
                 continue
             self.last_command = command.name
-            if command.reply_is_large and self.multi is None:
+            if (command.reply_is_large or command.is_blocking) and self.multi is None:
                 if calls:
                     break
                 if self._flight:
                     return None
                 self._is_alone = True
-                special = Run(self.database, [(self._function(command), args)], b"")
+                if command.is_blocking:
+                    raw = chunk.data[borders[index] : borders[index + 1]]
+                    special = _Blocking(self.database, [(command.function, args)], raw)
+                else:
+                    special = Run(self.database, [(self._function(command), args)], b"")
                 index += 1
                 break
             if command.route is Route.CONNECTION:
@@ -441,7 +565,7 @@ class Connection(asyncio.Protocol):
                 elif self.multi is not None:
                     self._queue(calls, command, args, b"")
                 else:
-                    calls.append((self._function(command), args))
+                    calls.append((self._function(command, bool(writes)), args))
             elif self.multi is not None:
                 raw = chunk.data[borders[index] : borders[index + 1]] if command.route is Route.WRITE else b""
                 self._queue(calls, command, args, raw)
@@ -463,7 +587,9 @@ class Connection(asyncio.Protocol):
             return special
         return Run(self.database, calls, _raw(chunk, writes))
 
-    def _function(self, command: Command) -> Any:
+    def _function(self, command: Command, is_behind_write: bool = False) -> Any:
+        if command.name == "sofa.lastinstance":
+            return _LastInstance(self, command.function, is_behind_write)
         if command.route is Route.CONNECTION:
             return _OnConnection(self, command.function)
         return command.function
@@ -478,7 +604,8 @@ class Connection(asyncio.Protocol):
             self._next = 0
 
     def _begin(self, run: Run | Transaction) -> None:
-        work = Work(self, run, self._run_bytes + (run.size if isinstance(run, _Exec) else 0))
+        size = self._run_bytes + (run.size if isinstance(run, _Exec) else 0)
+        work = _WORKS.get(type(run), Work)(self, run, size)
         flight = self._flight
         if self.state.is_overloaded and _concerns_state(run):
             assert not flight, "what is behind something is not begun now"
@@ -489,7 +616,10 @@ class Connection(asyncio.Protocol):
             self.work_done()
             return
         work.enter()
-        if work.needs_log:
+        if isinstance(run, _After):
+            flight.append(work)
+            self._begin_after(cast(_WaitingForInstance, work), run.instance)
+        elif work.needs_log:
             flight.append(work)
             self.state.node.submit(work)
         elif self._carrier is not None and not self._is_alone:
@@ -497,12 +627,26 @@ class Connection(asyncio.Protocol):
             flight.append(work)
         elif _concerns_state(run):
             flight.append(work)
-            self.state.node.read(work)
+            if self.is_readonly:
+                work.execute(self.state.node.database)
+            else:
+                self.state.node.read(work)
         else:
             work.is_local = True
             flight.append(work)
             if flight[0] is work:
                 self.work_done()
+
+    def _begin_after(self, work: _WaitingForInstance, instance: int) -> None:
+        state = self.state
+        if state.node.applied >= instance:
+            work.execute(state.node.database)
+        else:
+            state.waiting.wait_for_instance(work, instance, state.settings.patience_ms / 1000)
+
+    def _wait_no_longer(self) -> None:
+        if self._flight and isinstance(self._flight[0], _Waiting) and not self._flight[0].is_done:
+            self._flight[0].give_up()
 
     @property
     def _carrier(self) -> Work | None:
@@ -514,12 +658,12 @@ class Connection(asyncio.Protocol):
     def _alone(self, command: Command, args: list[bytes]) -> Run | Transaction | None:
         """A run for one of them; None if it is too early."""
         name = command.name
-        if self.multi is not None and name in ("select", "watch", "hello", "reset", "quit", "unwatch"):
+        if self.multi is not None:
             if name == "select":
                 return self._select_in_multi(command, args)
-            if name in ("watch", "unwatch", "hello"):
-                if name == "watch":
-                    return self._say(ReplyError("ERR WATCH inside MULTI is not allowed"))
+            if name in ("watch", "sofa.after"):
+                return self._say(ReplyError(f"ERR {name.upper()} inside MULTI is not allowed"))
+            if name in ("unwatch", "hello", "readonly", "readwrite"):
                 calls: list[Call] = []
                 self._queue(calls, command, args, b"")
                 return Run(self.database, calls, b"")
@@ -547,6 +691,9 @@ class Connection(asyncio.Protocol):
             return _Watch(self.database, [(watch, args)], b"")
         if name == "exec":
             return self._exec(args)
+        if name == "sofa.after":
+            inner = args[2:]
+            return _After(self.database, (check(inner).function, inner), parse_integer(args[1]))
         return Run(self.database, [(_OnConnection(self, command.function), args)], b"")
 
     def _say(self, reply: Reply) -> Run:
@@ -591,7 +738,10 @@ class Connection(asyncio.Protocol):
             problem = ReplyError("ERR the transaction is too large")
             calls.append((_OnConnection(self, _Answer(problem)), args))
             return
-        function = self._function(command) if instead is None else _OnConnection(self, instead)
+        is_behind_write = any(raws for _, _, raws in multi.groups)
+        function = (
+            self._function(command, is_behind_write) if instead is None else _OnConnection(self, instead)
+        )
         multi.add((function, args), raw)
         calls.append((_OnConnection(self, _Answer(QUEUED)), args))
 
@@ -667,6 +817,7 @@ class Connection(asyncio.Protocol):
         """Close, or end our half, once everything that is under way is answered."""
         self.is_closing = True
         self._drop_the_waiting()
+        self._wait_no_longer()
         self._advance()
 
     def finish(self) -> None:
@@ -677,6 +828,7 @@ class Connection(asyncio.Protocol):
         """
         self.is_closing = self.is_closing or not self.requests.problem  # A problem is still told.
         self._lingers = True
+        self._wait_no_longer()
         self._advance()
 
     def _end(self) -> None:
@@ -724,6 +876,12 @@ class Connection(asyncio.Protocol):
 NO_STATE = ReplyError("ERR this is no command of the connection")
 NO_ROOM = ReplyError(OVERLOADED)
 NO_OUTCOME = ReplyError(NO_REPLICAS)
+NOT_YET_APPLIED = ReplyError(
+    "NOREPLICAS This node has not come to that instance. Nothing was read; try again."
+)
+
+_WORKS: dict[type, type[Work]] = {_Blocking: _WaitingForSignal, _After: _WaitingForInstance}
+"""What is made of a run, where it is more than a `Work`."""
 
 
 def parse_database(text: bytes) -> int:

@@ -12,7 +12,7 @@ from itertools import islice
 from math import isinf, isnan
 from typing import Any
 
-from sofadb.database.replies import NullArray, Reply, ReplyError, Status, Verbatim
+from sofadb.database.replies import NullArray, Reply, ReplyError, Status, Verbatim, Waits
 
 LARGE_BYTES = 16 << 10
 """A string of this size is sent as it lies, not copied."""
@@ -172,6 +172,10 @@ def _map(parts: _Parts, reply: dict[Reply, Reply], resp3: bool) -> None:
         _ENCODERS[type(value)](parts, value, resp3)
 
 
+def _waits(parts: _Parts, reply: Waits, resp3: bool) -> None:
+    _ENCODERS[type(reply.reply)](parts, reply.reply, resp3)
+
+
 _ENCODERS: dict[type, _Encoder] = {
     bytes: _bulk,
     memoryview: _bulk,
@@ -185,4 +189,5 @@ _ENCODERS: dict[type, _Encoder] = {
     Verbatim: _verbatim,
     list: _array,
     dict: _map,
+    Waits: _waits,
 }

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sofadb.node.facts import Facts
 
+from .waiting import WaitingRoom
+
 if TYPE_CHECKING:
     from sofadb.database.database import Database
     from sofadb.node.node import Work
@@ -21,6 +23,12 @@ class NodeView(Protocol):
 
     @property
     def database(self) -> Database: ...
+
+    @property
+    def applied(self) -> int: ...
+
+    @property
+    def on_applied(self) -> list[Callable[[], None]]: ...
 
     def submit(self, work: Work) -> None: ...
 
@@ -53,6 +61,8 @@ class Settings:
     """A connection that holds no more than this is read from in any case."""
     unread_bytes_max: int = 256 << 20
     """What all clients together may leave unread (`guard`)."""
+    patience_ms: int = 5_000
+    """So long SOFA.AFTER waits for its instance."""
 
 
 @dataclass(slots=True)
@@ -102,3 +112,11 @@ class ServerState:
     def is_short_of_room(self) -> bool:
         """Whether too much is held that is not begun."""
         return self.held_bytes > self.settings.held_bytes_max
+
+    waiting: WaitingRoom = field(default_factory=WaitingRoom)
+
+    def __post_init__(self) -> None:
+        self.node.on_applied.append(self._on_applied)
+
+    def _on_applied(self) -> None:
+        self.waiting.on_applied(self.node.applied, self.node.database.shared.signals)

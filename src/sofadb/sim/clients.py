@@ -11,7 +11,9 @@ Workloads, each with keys and a checker of its own:
 - lists: transactions that append to and read several lists (strings, cut at commas); judged by Elle's rules;
 - bank: transfers between accounts and reads of all of them; the total is constant;
 - anything: all kinds of commands, in several databases; judged by the replicas' states alone, which must be equal;
-- expiry: values with a time to live; never gone early, never visible late, beyond the bound on clocks.
+- expiry: values with a time to live; never gone early, never visible late, beyond the bound on clocks;
+- once: increments with an id, each asked again, here and elsewhere, until it is answered, and counted once;
+- locks: holders of a lock write behind its token; no two hold it, tokens rise, and no late holder's write is there.
 
 And on a key that only one connection ever touches, a pipeline must behave as a program does: in order.
 """
@@ -25,7 +27,7 @@ from typing import Any, cast
 
 import hiredis
 
-from .checkers import bank, expiry, lists
+from .checkers import bank, counters, expiry, lists, locks
 from .history import Operation
 from .invariants import Violation
 from .loop import ProcessLoop
@@ -34,6 +36,7 @@ PATIENCE_S = 8.0
 """Longer than a node lets a client wait."""
 VALUE_BYTES = (0, 0, 0, 10, 300, 5_000)
 """What is added to a value, to make some of them large."""
+LOCK_TTLS_MS = (300, 1_500, 4_000)
 
 Command = tuple[str | bytes | int, ...]
 
@@ -90,6 +93,11 @@ class Records:
         self.transfers: list[bank.Transfer] = []
         self.balances: list[bank.Read] = []
         self.expiry: list[expiry.Operation] = []
+        self.attempts: list[counters.Attempt] = []
+        self.counts: list[counters.Read] = []
+        self.acquires: list[locks.Acquire] = []
+        self.releases: list[locks.Release] = []
+        self.fenced: list[locks.Write] = []
         self.answered = 0
         """Replies of any kind."""
         self.refused = 0
@@ -132,6 +140,10 @@ class Client:
         self.connections = 0
         """How often it has tried to connect."""
         self._count = 0
+        self._unanswered: str | None = None
+        """The id of an increment that was asked for and not answered."""
+        self._token = 0
+        """Of the lock, when it was last taken."""
         self._to_look_at: tuple[str, ...] | None = None
         """Of which workloads it still has to read everything."""
         self._session: Session | None = None
@@ -196,14 +208,17 @@ class Client:
     async def _connect(self) -> None:
         host, port = self.where()
         self.connected_to = host
-        lost = self.loop.create_future()
         self.connections += 1
         try:
-            async with asyncio.timeout(1.0):
-                _, protocol = await self.loop.create_connection(lambda: Session(lost), host, port)
-                self._session = cast(Session, protocol)
+            self._session = await self._open(host, port)
         except (OSError, TimeoutError):
             await asyncio.sleep(self.chance.uniform(0.01, 0.2))
+
+    async def _open(self, host: str, port: int) -> Session:
+        lost = self.loop.create_future()
+        async with asyncio.timeout(1.0):
+            _, protocol = await self.loop.create_connection(lambda: Session(lost), host, port)
+            return cast(Session, protocol)
 
     def _fresh(self) -> str:
         """A value that nobody else writes."""
@@ -450,6 +465,160 @@ class Client:
                 )
             )
 
+    # Once
+
+    async def increment_once(self) -> None:
+        """Count one, under an id: that of an increment nobody has answered, if there is one."""
+        if self._unanswered is None:
+            self._count += 1
+            self._unanswered = f"{self.number}.{self._count}"
+        await self._attempt(self._unanswered)
+        is_repeated = self.chance.random() < 0.3
+        if is_repeated:
+            await self._attempt(self._unanswered)
+        (status,) = await self.call(("SOFA.STATUS", self._unanswered))
+        if self.outcome(status) == "ok" and status[0] != "done":
+            raise Violation("ids_are_executed_once", f"{self._unanswered} was answered, and is {status}")
+        self._unanswered = None
+
+    async def _attempt(self, id_: str) -> None:
+        """Raises `Lost` unless it was answered."""
+        start, reply = self.now, cast(Any, Lost)
+        try:
+            (reply,) = await self.call(("SOFA.ONCE", id_, "INCR", "once"))
+        finally:
+            outcome = "unknown" if reply is Lost else self.outcome(reply)
+            self.records.attempts.append(
+                counters.Attempt(
+                    client=self.number,
+                    start=start,
+                    end=None if outcome == "unknown" else self.now,
+                    outcome=outcome,  # type: ignore[arg-type]
+                    id=id_,
+                    reply=reply if outcome == "ok" else None,
+                )
+            )
+        if outcome != "ok":
+            raise Lost
+
+    async def read_count(self) -> None:
+        """How often was counted."""
+        start = self.now
+        (reply,) = await self.call(("GET", "once"))
+        if self.outcome(reply) == "ok":
+            self.records.counts.append(
+                counters.Read(client=self.number, start=start, end=self.now, value=int(reply or 0))
+            )
+
+    async def read_elsewhere(self) -> None:
+        """What was written on one node is seen behind its instance on another, by whatever way it is read there."""
+        key, value = f"seen:{self.number}:{self._count}", self._fresh()
+        written, instance = await self.call(("SET", key, value), ("SOFA.LASTINSTANCE",))
+        if self.outcome(written) != "ok":
+            return
+        here = self._session
+        try:
+            self._session = await self._open(*self.where())
+            after, _, own = await self.call(("SOFA.AFTER", instance, "GET", key), ("READONLY",), ("GET", key))
+        except (OSError, TimeoutError):
+            return
+        finally:
+            if self._session is not here:
+                self.disconnect()
+            self._session = here
+        if self.outcome(after) == "ok" and (after, own) != (value, value):
+            raise Violation(
+                "reads_see_the_instance_they_name",
+                f"behind instance {instance} client {self.number} read {after!r} and {own!r}, not {value!r}",
+            )
+
+    # Locks
+
+    async def hold(self) -> None:
+        """Take the lock; with a token, write behind it, put its end off, give it back, or forget it."""
+        chance = self.chance
+        if not self._token:
+            await self._acquire()
+        elif (what := chance.random()) < 0.6:
+            await self._write_fenced()
+        elif what < 0.75:
+            await self._release()
+        elif what < 0.85:
+            (reply,) = await self.call(("SOFA.RENEW", "lock", self._token, LOCK_TTLS_MS[-1]))
+            self.outcome(reply)
+        elif what < 0.95:
+            self._token = 0
+
+    async def _acquire(self) -> None:
+        ttl_ms, wait_ms = self.chance.choice(LOCK_TTLS_MS), self.chance.choice((0, 100, 1_000))
+        waits: Command = ("WAIT", wait_ms) if wait_ms else ()
+        start, reply = self.now, cast(Any, Lost)
+        try:
+            (reply,) = await self.call(("SOFA.LOCK", "lock", ttl_ms, *waits))
+        finally:
+            outcome = "unknown" if reply is Lost else self.outcome(reply)
+            self._token = reply if outcome == "ok" and reply is not None else 0
+            self.records.acquires.append(
+                locks.Acquire(
+                    client=self.number,
+                    start=start,
+                    end=None if outcome == "unknown" else self.now,
+                    outcome="failed" if outcome == "ok" and reply is None else outcome,  # type: ignore[arg-type]
+                    token=self._token or None,
+                    # While it waited it cannot have been taken; but when it was is known to the database only.
+                    ttl_ms=max(0, ttl_ms - wait_ms),
+                )
+            )
+
+    async def _release(self) -> None:
+        """Give the lock back, or try to in the name of a holder before."""
+        token = self._token if self.chance.random() < 0.7 else max(1, self._token - 1)
+        start, reply = self.now, cast(Any, Lost)
+        try:
+            (reply,) = await self.call(("SOFA.UNLOCK", "lock", token))
+        finally:
+            outcome = "unknown" if reply is Lost else self.outcome(reply)
+            outcome = "failed" if outcome == "ok" and reply == 0 else outcome
+            self.records.releases.append(
+                locks.Release(
+                    client=self.number,
+                    start=start,
+                    end=None if outcome == "unknown" else self.now,
+                    outcome=outcome,  # type: ignore[arg-type]
+                    token=token,
+                )
+            )
+
+    async def _write_fenced(self) -> None:
+        start, reply = self.now, cast(Any, Lost)
+        command = ("SOFA.FENCED", "lock", self._token, "APPEND", "fenced", f"{self._token},")
+        try:
+            (reply,) = await self.call(command)
+        finally:
+            is_late = isinstance(reply, hiredis.ReplyError) and str(reply).startswith("FENCED")
+            outcome = "failed" if is_late else "unknown" if reply is Lost else self.outcome(reply)
+            self.records.fenced.append(
+                locks.Write(
+                    client=self.number,
+                    start=start,
+                    end=None if outcome == "unknown" else self.now,
+                    outcome=outcome,  # type: ignore[arg-type]
+                    resource="fenced",
+                    token=self._token,
+                )
+            )
+            if is_late:
+                self._token = 0
+
+    async def read_fenced(self) -> None:
+        """What holders wrote stands in the order of their tokens."""
+        (reply,) = await self.call(("GET", "fenced"))
+        tokens = (
+            [int(each) for each in (reply or "").split(",") if each] if self.outcome(reply) == "ok" else []
+        )
+        if tokens != sorted(tokens):
+            raise Violation("locks_have_one_holder", f"holders wrote in the order of these tokens: {tokens}")
+
     # Anything
 
     async def anything(self) -> None:
@@ -511,6 +680,10 @@ class Client:
             await self._transact([("read", key, None) for key in ("l0", "l1", "l2")])
         if "bank" in workloads:
             await self.read_balances()
+        if "once" in workloads:
+            await self.read_count()
+        if "locks" in workloads:
+            await self.read_fenced()
         if "expiry" in workloads:
             await self.watch_one_expire()
             for key in ("e0", "e1", "e2"):
@@ -566,5 +739,7 @@ _WORKLOADS: dict[str, tuple[tuple[int, Request], ...]] = {
     "lists": ((3, Client.transact),),
     "bank": ((2, Client.transfer), (1, Client.read_balances)),
     "expiry": ((3, Client.expire),),
+    "once": ((3, Client.increment_once), (1, Client.read_count), (1, Client.read_elsewhere)),
+    "locks": ((5, Client.hold), (1, Client.read_fenced)),
     "anything": ((3, Client.anything),),
 }

@@ -138,7 +138,12 @@ def draw(seed: int) -> Plan:
         clients=chance.randint(2, 6),
         requests=chance.randint(5, 60),
         workloads=tuple(
-            sorted(chance.sample(("registers", "lists", "bank", "expiry", "anything"), chance.randint(1, 3)))
+            sorted(
+                chance.sample(
+                    ("registers", "lists", "bank", "expiry", "once", "locks", "anything"),
+                    chance.randint(1, 3),
+                )
+            )
         ),
         rough_s=rough_s,
         strikes=() if mood == "calm" else tuple(_strikes(chance, mood, nodes, rough_s)),

@@ -14,9 +14,12 @@ from typing import Any
 from crc32c import crc32c
 
 from sofadb.database.commands import strings
+from sofadb.database.locks import Locks
+from sofadb.database.once import Once
 from sofadb.database.replies import Reply
-from sofadb.database.runs import Group, Transaction
+from sofadb.database.runs import Group, Transaction, apply
 from sofadb.node import frames, live
+from sofadb.node import node as node_module
 from sofadb.node.driver import Driver
 from sofadb.node.frames import BadPeer, FrameReader
 from sofadb.node.node import Node
@@ -759,6 +762,97 @@ def reads_do_not_wait_for_writes_before_them(patch: Patch) -> None:
             original(self, run)
 
     patch(Connection, "_begin", begin)
+
+
+@_sabotage
+def once_is_not_remembered(patch: Patch) -> None:
+    """A command with an id is executed each time it is asked for."""
+    patch(Once, "remember", lambda self, id_, instance, reply: reply)
+
+
+@_sabotage
+def once_is_remembered_by_the_clients_node_only(patch: Patch) -> None:
+    """On the replicas that are not its client's, an id is not remembered."""
+    remember = Once.remember
+    is_elsewhere = False
+
+    def remember_here(self: Once, id_: bytes, instance: int, reply: Reply) -> Reply:
+        return reply if is_elsewhere else remember(self, id_, instance, reply)
+
+    def apply_elsewhere(database: Any, payload: Any) -> None:
+        nonlocal is_elsewhere
+        is_elsewhere = True
+        try:
+            apply(database, payload)
+        finally:
+            is_elsewhere = False
+
+    patch(Once, "remember", remember_here)
+    patch(node_module, "apply", apply_elsewhere)
+
+
+@_sabotage
+def once_is_remembered_without_its_reply(patch: Patch) -> None:
+    """An id is remembered without its reply: the next who asks is told that there is none."""
+    original = Once.remember
+
+    def remember(self: Once, id_: bytes, instance: int, reply: Reply) -> Reply:
+        original(self, id_, instance, None)
+        return reply
+
+    patch(Once, "remember", remember)
+
+
+@_sabotage
+def fenced_does_not_look_at_the_token(patch: Patch) -> None:
+    """What is to be done behind a token is done, whoever holds the lock."""
+    patch(Locks, "demand", lambda self, name, token: None)
+
+
+@_sabotage
+def unlock_ignores_the_token(patch: Patch) -> None:
+    """Whoever says so frees the lock."""
+
+    def release(self: Locks, name: bytes, token: int) -> bool:
+        if self.holder(name) is None:
+            return False
+        self._clear(name)
+        return True
+
+    patch(Locks, "release", release)
+
+
+@_sabotage
+def tokens_are_counted_for_each_holder(patch: Patch) -> None:
+    """When a lock was free, its tokens begin anew."""
+    original = Locks.take
+
+    def take(self: Locks, name: bytes, until: int, instance: int) -> int | None:
+        self.last_token = 0
+        return original(self, name, until, 1)
+
+    patch(Locks, "take", take)
+
+
+@_sabotage
+def lock_ends_before_its_time(patch: Patch) -> None:
+    """A lock lives for half of the time that its holder was promised."""
+    original = Locks._keep_until
+
+    def keep_until(self: Locks, name: bytes, until: int) -> None:
+        original(self, name, self.time + (until - self.time) // 2)
+
+    patch(Locks, "_keep_until", keep_until)
+
+
+@_sabotage
+def after_does_not_wait(patch: Patch) -> None:
+    """A read behind an instance is answered before this node has applied it."""
+
+    def begin_after(self: Connection, work: Work, instance: int) -> None:
+        work.execute(self.state.node.database)
+
+    patch(Connection, "_begin_after", begin_after)
 
 
 # What was found in this very program, put back

@@ -21,7 +21,7 @@ from sofadb.node.host import EXIT_INVARIANT
 from sofadb.unlikely import choose_by, never
 
 from .checker import check as check_registers
-from .checkers import bank, expiry, lists
+from .checkers import bank, counters, expiry, lists, locks
 from .clients import Client, Records
 from .cluster import CLIENT_PORT, Cluster
 from .faults import Faults
@@ -85,6 +85,17 @@ JUDGED_HERE = {
     "expiry_keeps_its_bounds": (
         "No key is gone before its time but for the bound on clocks, none comes back, and none "
         "stays (rules P5, D1)."
+    ),
+    "ids_are_executed_once": (
+        "A command with an id is executed once, however often and wherever it is asked for again, and all "
+        "its answers are the same."
+    ),
+    "locks_have_one_holder": (
+        "No two hold a lock, tokens rise, and what is written behind a token is turned down once another "
+        "holds the lock."
+    ),
+    "reads_see_the_instance_they_name": (
+        "Behind SOFA.AFTER, and by READONLY from then on, everything up to that instance is seen."
     ),
     "every_planned_fault_strikes": (
         "A run whose planned fault never struck shows nothing: the laboratory is broken."
@@ -345,12 +356,18 @@ class World:
             raise Violation("transactions_are_serializable", str(listed))
         if records.balances:
             initial = {f"b{number}": 0 for number in range(4)}
-            held = bank.check(records.transfers, records.balances, initial, negative=True)
-            if held.problems:
-                raise Violation("the_total_is_constant", str(held))
+            banked = bank.check(records.transfers, records.balances, initial, negative=True)
+            if banked.problems:
+                raise Violation("the_total_is_constant", str(banked))
+        if records.attempts and not (counted := counters.check(records.attempts, records.counts)):
+            raise Violation("ids_are_executed_once", str(counted))
+        are_right = not any(strike.kind in CLOCKS for strike in self.plan.strikes)
+        bound_ms = RIGHT_BOUND_MS if are_right else TIME_BOUND_MS
+        held = locks.check(records.acquires, records.releases, records.fenced, bound_ms)
+        if not held:
+            raise Violation("locks_have_one_holder", str(held))
         if records.expiry:
-            are_right = not any(strike.kind in CLOCKS for strike in self.plan.strikes)
-            early = expiry.check(records.expiry, RIGHT_BOUND_MS if are_right else TIME_BOUND_MS)
+            early = expiry.check(records.expiry, bound_ms)
             if "gone too early" in early.names:
                 raise Violation("expiry_keeps_its_bounds", str(early))
             late = expiry.check(records.expiry, LATE_MS)

@@ -1,5 +1,5 @@
 """The commands, a file for each type. Importing this fills the table."""
 
-from . import keys, strings
+from . import keys, sofa, strings
 
-__all__ = ["keys", "strings"]
+__all__ = ["keys", "sofa", "strings"]

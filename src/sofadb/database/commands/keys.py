@@ -123,7 +123,7 @@ def _parse_cursor(text: bytes) -> int:
     return int(text or b"0") % 2**64
 
 
-@command("randomkey", 1, Route.READ, "readonly", summary="Any key at all")
+@command("randomkey", 1, Route.READ, "readonly", summary="Any key at all", reply_varies=True)
 def randomkey(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return keyspace.any_key()
 

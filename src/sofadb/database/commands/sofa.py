@@ -1,0 +1,171 @@
+"""What Redis does not have: commands that are done at most once, locks whose late holders are turned down."""
+
+from __future__ import annotations
+
+from ..arguments import parse_integer
+from ..keyspace import Keyspace
+from ..locks import lock_signal
+from ..replies import SYNTAX, Reply, ReplyError, Waits
+from ..table import Command, Route, check_inner, command
+
+ID_BYTES_MAX = 256
+LOCK_NAME_BYTES_MAX = 1024
+TTL_MS_MAX = 2**53
+WAIT_MS_MAX = 3_600_000
+
+
+# Once
+
+
+def _check_id(args: list[bytes]) -> None:
+    if not 1 <= len(args[1]) <= ID_BYTES_MAX:
+        raise ReplyError(f"ERR an id has 1 to {ID_BYTES_MAX} bytes")
+
+
+def _check_inner(args: list[bytes], at: int, refused: tuple[str, ...]) -> Command:
+    inner = check_inner(args, at, (Route.READ, Route.WRITE), refused)
+    if inner.reply_is_large or inner.reply_varies:
+        # Runs hold many replies at a time; and what is kept must be the same on every replica.
+        outer = args[0].upper().decode()
+        raise ReplyError(f"ERR {outer} cannot run '{inner.name}': its reply may be of any size, or vary")
+    return inner
+
+
+def _check_once(args: list[bytes]) -> Command:
+    _check_id(args)
+    return _check_inner(args, 2, ("sofa.once",))
+
+
+@command(
+    "sofa.once",
+    -3,
+    Route.WRITE,
+    "write denyoom movablekeys",
+    group="sofa",
+    summary="Run a command at most once for an id; repeat its reply ever after",
+    complexity="That of the command",
+    inspect=_check_once,
+)
+def once(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    table, id_ = keyspace.shared.once, args[1]
+    execution = table.executions.get(id_)
+    if execution is None:
+        return table.remember(id_, keyspace.instance, _answer(_check_once(args), keyspace, args[2:]))
+    if not execution.is_kept:
+        raise ReplyError(
+            f"ERR this was executed, in instance {execution.instance}, and its reply is too large to be kept"
+        )
+    return execution.reply
+
+
+def _answer(inner: Command, keyspace: Keyspace, args: list[bytes]) -> Reply:
+    """Run a command; what it raises is its reply, and it does not wait."""
+    try:
+        reply = inner.function(keyspace, args)
+    except ReplyError as problem:
+        return problem
+    return reply.reply if type(reply) is Waits else reply
+
+
+@command(
+    "sofa.status",
+    2,
+    Route.READ,
+    "readonly fast",
+    group="sofa",
+    summary="Whether the command of an id was executed, and in which instance",
+    inspect=_check_id,
+)
+def status(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    table = keyspace.shared.once
+    execution = table.executions.get(args[1])
+    if execution is not None:
+        return [b"done", execution.instance]
+    return [b"unknown", table.forgotten] if table.forgotten else [b"never", 0]
+
+
+# Locks
+
+
+def _check_name(args: list[bytes]) -> None:
+    if len(args[1]) > LOCK_NAME_BYTES_MAX:
+        raise ReplyError(f"ERR the name of a lock has {LOCK_NAME_BYTES_MAX} bytes at most")
+
+
+def _parse_until(keyspace: Keyspace, text: bytes) -> int:
+    ttl_ms = parse_integer(text)
+    if not 1 <= ttl_ms <= TTL_MS_MAX:
+        raise ReplyError(f"ERR the time to live of a lock is 1 to {TTL_MS_MAX} milliseconds")
+    return keyspace.time + ttl_ms
+
+
+@command(
+    "sofa.lock",
+    -3,
+    Route.WRITE,
+    "write denyoom noscript blocking fast",
+    group="sofa",
+    summary="Take a lock for a while, or wait for it; returns a token that is higher than all before it",
+    inspect=_check_name,
+)
+def lock(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    wait_ms = 0
+    if len(args) > 3:
+        if len(args) != 5 or args[3].upper() != b"WAIT":
+            raise ReplyError(SYNTAX)
+        wait_ms = parse_integer(args[4])
+        if not 0 <= wait_ms <= WAIT_MS_MAX:
+            raise ReplyError(f"ERR one waits for a lock 0 to {WAIT_MS_MAX} milliseconds")
+    name = args[1]
+    token = keyspace.shared.locks.take(name, _parse_until(keyspace, args[2]), keyspace.instance)
+    if token is None and wait_ms:
+        return Waits((lock_signal(name),), wait_ms, None)
+    return token
+
+
+@command(
+    "sofa.unlock",
+    3,
+    Route.WRITE,
+    "write fast",
+    group="sofa",
+    summary="Give a lock back, if the token holds it",
+    inspect=_check_name,
+)
+def unlock(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    return int(keyspace.shared.locks.release(args[1], parse_integer(args[2])))
+
+
+@command(
+    "sofa.renew",
+    4,
+    Route.WRITE,
+    "write fast",
+    group="sofa",
+    summary="Let a lock live so long from now, if the token holds it",
+    inspect=_check_name,
+)
+def renew(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    return int(keyspace.shared.locks.renew(args[1], parse_integer(args[2]), _parse_until(keyspace, args[3])))
+
+
+def _check_fenced(args: list[bytes]) -> Command:
+    _check_name(args)
+    return _check_inner(args, 3, ("sofa.once", "sofa.fenced"))
+
+
+@command(
+    "sofa.fenced",
+    -4,
+    Route.WRITE,
+    "write denyoom movablekeys",
+    group="sofa",
+    summary="Run a command only while a token holds a lock, in one step",
+    complexity="That of the command",
+    inspect=_check_fenced,
+)
+def fenced(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    inner = _check_fenced(args)
+    keyspace.shared.locks.demand(args[1], parse_integer(args[2]))
+    reply = inner.function(keyspace, args[3:])
+    return reply.reply if type(reply) is Waits else reply

@@ -40,6 +40,8 @@ CONNECTION = Route.CONNECTION
 def ping(connection: Connection, args: list[bytes]) -> Reply:
     if len(args) > 2:
         raise ReplyError("ERR wrong number of arguments for 'ping' command")
+    if connection.is_restricted:  # The answer must not be taken for a message.
+        return [b"pong", args[1] if len(args) == 2 else b""]
     return args[1] if len(args) == 2 else Status(b"PONG")
 
 
@@ -146,6 +148,7 @@ def hello(connection: Connection, args: list[bytes]) -> Reply:
 def reset(connection: Connection, args: list[bytes]) -> Reply:
     connection.database, connection.multi = 0, None
     connection.unwatch()
+    connection.state.subscriptions.forget(connection)
     connection.resp3, connection.name = False, b""
     return Status(b"RESET")
 
@@ -348,13 +351,20 @@ def client_list(connection: Connection, args: list[bytes]) -> Reply:
             kind = args[3].lower()
             if kind not in (b"normal", b"master", b"replica", b"slave", b"pubsub"):
                 raise ReplyError(f"ERR Unknown client type '{args[3].decode(errors='backslashreplace')}'")
-            chosen = chosen if kind == b"normal" else []
+            if kind in (b"normal", b"pubsub"):
+                chosen = [each for each in chosen if _is_subscriber(each) == (kind == b"pubsub")]
+            else:
+                chosen = []
         elif option == b"ID" and len(args) > 3:
             numbers = [parse_integer(word, "ERR Invalid client ID") for word in args[3:]]
             chosen = [clients[number] for number in numbers if number in clients]
         else:
             raise ReplyError("ERR syntax error")
     return Verbatim(b"".join(map(_client_line, chosen)))
+
+
+def _is_subscriber(connection: Connection) -> bool:
+    return bool(connection.channels or connection.patterns)
 
 
 def _client_line(connection: Connection) -> bytes:
@@ -369,10 +379,10 @@ def _client_line(connection: Connection) -> bytes:
         "name": connection.name.decode(),
         "age": int(now - connection.created_at),
         "idle": 0,
-        "flags": "N" if connection.multi is None else "x",
+        "flags": ("P" * _is_subscriber(connection) + "x" * (connection.multi is not None)) or "N",
         "db": connection.database,
-        "sub": 0,
-        "psub": 0,
+        "sub": len(connection.channels),
+        "psub": len(connection.patterns),
         "ssub": 0,
         "multi": connection.queued_count,
         "qbuf": connection.requests.waiting_bytes,
@@ -383,7 +393,7 @@ def _client_line(connection: Connection) -> bytes:
         "rbp": 0,
         "obl": 0,
         "oll": 0,
-        "omem": 0 if transport is None else transport.get_write_buffer_size(),
+        "omem": connection.unread_bytes,
         "tot-mem": 0,
         "events": "r",
         "cmd": connection.last_command,
@@ -712,6 +722,8 @@ def _sections(connection: Connection) -> dict[str, dict[str, object]]:
             "rejected_connections": state.connections_rejected,
             "expired_keys": database.expired,
             "total_error_replies": state.errors,
+            "pubsub_channels": len(state.subscriptions.channels),
+            "pubsub_patterns": len(state.subscriptions.patterns),
         },
         "Replication": replication,
         "Paxos": {

@@ -6,13 +6,16 @@ asking and their answer. A run of reads is executed when the node says that its 
 
 - a run with writes waits until reads before it are answered, so that they do not see it;
 - a run of reads behind runs with writes rides on the last of them, and needs no confirmation of its own;
-- commands that change what the connection is (WATCH, EXEC, HELLO, ...) are begun alone, and nothing behind them is
+- commands that change what the connection is (WATCH, EXEC, HELLO, SUBSCRIBE, ...) are begun alone, and nothing behind them is
   looked at until they are done.
 
 A run is executed whether or not its client is still there: other replicas execute it, too. Nothing is begun, encoded or
 read for a client that does not read its replies: what waits for it is bounded, and it is never cut off for our own
 convenience, since an outcome may be pending (rule D7). Commands whose replies may be large whatever they are asked with
 (KEYS, CLIENT LIST, ...) are begun alone, so that one such reply at a time is held for a client.
+
+Messages that the client subscribes to come between replies, as soon as no reply is half written. They cannot be made to wait for
+a client that does not read: it is cut off, whatever is pending, since it would not read that either.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from sofadb.unlikely import unlikely
 from .encoding import Buffer, encode
 from .requests import Chunk, Requests
 from .state import ServerState
+from .subscriptions import ALLOWED, SUBSCRIBING
 
 if TYPE_CHECKING:
     from sofadb.database.database import Database
@@ -40,7 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("sofadb.server")
 
 QUEUED = Status(b"QUEUED")
-ALONE = frozenset(("watch", "unwatch", "exec", "discard", "hello", "reset", "quit"))
+ALONE = SUBSCRIBING | {"watch", "unwatch", "exec", "discard", "hello", "reset", "quit"}
 """Commands that are begun when everything before them is done, and that end a run."""
 RUN_COMMANDS_MAX = 512
 """A longer pipeline becomes several runs."""
@@ -190,6 +194,9 @@ class Connection(asyncio.Protocol):
         """Versions of keys, by database and key."""
         self.watched_bytes = 0
         self.watch_failed = False
+        self.channels: dict[bytes, None] = {}
+        """What it subscribes to, in the order of asking; kept by `Subscriptions`, as are `patterns`."""
+        self.patterns: dict[bytes, None] = {}
         self.address = self.local_address = ""
         self.created_at = time.monotonic()
         self.last_command = "NULL"
@@ -204,6 +211,9 @@ class Connection(asyncio.Protocol):
         """Whether what is under way must be done before anything else is looked at."""
         self._pieces: Iterator[Buffer] | None = None
         """What is left of a large reply."""
+        self._pushes: deque[bytes] = deque()
+        """Messages that wait until no reply is half written and the client reads."""
+        self._pushes_bytes = 0
         self._is_writable = True
         self._is_reading = True
         self._is_advancing = False
@@ -230,6 +240,9 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.is_closing = True
         self.state.clients.pop(self.id, None)
+        self.state.subscriptions.forget(self)
+        self._pushes.clear()
+        self._pushes_bytes = 0
         self._chunks.clear()
         self._flight.clear()
         self._pieces = None
@@ -318,6 +331,7 @@ class Connection(asyncio.Protocol):
         reads_behind_max = 0 if unlikely("no reads behind writes") else READS_BEHIND_WRITES_MAX
         begin, end = self._next, min(len(requests), self._next + commands_max)
         behind_reads = bool(self._flight) and self._carrier is None
+        is_restricted = self.is_restricted
         calls: list[Call] = []
         writes: list[int] = []
         special: Run | Transaction | None = None
@@ -327,6 +341,8 @@ class Connection(asyncio.Protocol):
             args = requests[index]
             try:
                 command = check(args)
+                if is_restricted and command.name not in ALLOWED:
+                    raise _not_for_subscribers(command)
             except ReplyError as problem:
                 if args[0].upper() in (b"POST", b"HOST:"):
                     if not calls:
@@ -423,10 +439,10 @@ class Connection(asyncio.Protocol):
     def _alone(self, command: Command, args: list[bytes]) -> Run | Transaction | None:
         """A run for one of them; None if it is too early."""
         name = command.name
-        if self.multi is not None and name in ("select", "watch", "hello", "reset", "quit", "unwatch"):
+        if self.multi is not None and name not in ("exec", "discard"):
             if name == "select":
                 return self._select_in_multi(command, args)
-            if name in ("watch", "unwatch", "hello"):
+            if name in ("watch", "unwatch", "hello") or name in SUBSCRIBING:
                 if name == "watch":
                     return self._say(ReplyError("ERR WATCH inside MULTI is not allowed"))
                 calls: list[Call] = []
@@ -552,6 +568,11 @@ class Connection(asyncio.Protocol):
                 else:
                     self._write(piece)
                 continue
+            if self._pushes and not (flight and flight[0].is_done):
+                push = self._pushes.popleft()
+                self._pushes_bytes -= len(push)
+                self._write(push)
+                continue
             if flight and flight[0].is_local:
                 flight[0].do_without_state(NO_STATE)
             if not flight or not flight[0].is_done:
@@ -571,6 +592,31 @@ class Connection(asyncio.Protocol):
     def _write(self, data: Buffer) -> None:
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(data)
+
+    def push(self, message: bytes) -> None:
+        """Tell a subscriber something, in its turn."""
+        transport = self.transport
+        if transport is None or transport.is_closing() or self.is_closing:
+            return
+        unread = self.unread_bytes
+        if unread > self.state.settings.unread_bytes_max:
+            log.warning("%s subscribes and leaves %d bytes unread: cut off", self.address, unread)
+            self.is_closing = True
+            transport.abort()
+            return
+        self._pushes.append(message)
+        self._pushes_bytes += len(message)
+        self.work_done()
+
+    @property
+    def unread_bytes(self) -> int:
+        """What waits for the client to read."""
+        return self._pushes_bytes + (0 if self.transport is None else self.transport.get_write_buffer_size())
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether it subscribes in RESP2, where a message looks like a reply."""
+        return not self.resp3 and bool(self.channels or self.patterns)
 
     def close(self) -> None:
         """Close once everything that is under way is answered."""
@@ -594,6 +640,13 @@ def parse_database(text: bytes) -> int:
     if not 0 <= number < 16:
         raise ReplyError("ERR DB index is out of range")
     return number
+
+
+def _not_for_subscribers(command: Command) -> ReplyError:
+    return ReplyError(
+        f"ERR Can't execute '{command.name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET "
+        "are allowed in this context"
+    )
 
 
 def _concerns_state(run: Run | Transaction) -> bool:

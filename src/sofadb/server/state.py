@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sofadb.node.facts import Facts
 
+from .subscriptions import Subscriptions
+
 if TYPE_CHECKING:
     from sofadb.database.database import Database
     from sofadb.node.node import Work
@@ -40,6 +42,10 @@ class Settings:
     """With more than this unread, nothing more is begun or encoded for a client. (One large value may be on top.)"""
     transaction_bytes_max: int = 64 << 20
     """What MULTI may queue."""
+    subscriptions_max: int = 10_000
+    """How many channels and patterns one connection may subscribe to."""
+    unread_bytes_max: int = 8 << 20
+    """A subscriber that has left more than this unread when the next message comes is cut off."""
 
 
 @dataclass(slots=True)
@@ -52,6 +58,7 @@ class ServerState:
     port: int
     settings: Settings = field(default_factory=Settings)
     clients: dict[int, Connection] = field(default_factory=dict)
+    subscriptions: Subscriptions = field(default_factory=Subscriptions)
     last_client_id: int = 0
     started_at: float = field(default_factory=time.monotonic)
     connections_received: int = 0

@@ -7,6 +7,7 @@ import re
 import typer
 
 NODE_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+SERVICE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def parse_address(text: str) -> tuple[str, int]:

@@ -21,7 +21,7 @@ from sofadb.sim.checker import STEPS_MAX
 from sofadb.sim.checker import check as judge
 from sofadb.sim.history import Unreadable, read_history
 
-from .addresses import NODE_ID, parse_address, parse_cluster
+from .addresses import NODE_ID, SERVICE_NAME, parse_address, parse_cluster
 from .client import Unreachable, ask
 from .laboratory import hunt, replay
 from .up import Trouble, bring_up
@@ -62,8 +62,15 @@ def serve(
         str,
         typer.Option(help="All members, as n1=HOST:PORT,n2=HOST:PORT,...; matters at the first start only."),
     ] = "",
+    service_name: Annotated[
+        str, typer.Option(help="What clients that use Redis Sentinel call this cluster.")
+    ] = "sofadb",
 ) -> None:
     """Run one node until it is told to stop (SIGTERM, Ctrl-C)."""
+    if not SERVICE_NAME.fullmatch(service_name):
+        raise typer.BadParameter(
+            f"'{service_name}' is no name of a service; use letters, digits, ., - and _, at most 64 of them"
+        )
     if not NODE_ID.fullmatch(id):
         raise typer.BadParameter(f"'{id}' is no node id; use letters, digits, - and _, at most 32 of them")
     members = parse_cluster(cluster) if cluster else None
@@ -72,7 +79,7 @@ def serve(
         fail("do not run a node under python -O: it relies on its assertions")
     from .serve import run_node
 
-    uvloop.run(run_node(id, directory, client_address, peer_address, members))
+    uvloop.run(run_node(id, directory, client_address, peer_address, members, service_name))
 
 
 @app.command()

@@ -30,6 +30,7 @@ async def run_node(
     client_address: tuple[str, int],
     peer_address: tuple[str, int],
     members: dict[str, str] | None,
+    service_name: str,
 ) -> None:
     """Run until SIGTERM or SIGINT. Exits with one line if the directory or a port cannot be had."""
     start_logging()
@@ -41,7 +42,7 @@ async def run_node(
         die(EXIT_STORAGE, str(problem))
     except OSError as problem:
         _no_port(peer_address, "peers", problem)
-    state = ServerState(running.node, running.facts, host, port)
+    state = ServerState(running.node, running.facts, host, port, service_name=service_name)
     try:
         await listener.start(state)
     except OSError as problem:

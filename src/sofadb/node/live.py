@@ -40,7 +40,7 @@ from sofadb.storage.writer import Writer
 from sofadb.unlikely import unlikely
 
 from .driver import Driver
-from .facts import Facts, Member
+from .facts import Facts, Member, reachable_address
 from .host import EXIT_INVARIANT, EXIT_STORAGE, Host
 from .node import Node
 from .peers import Myself, Peers
@@ -162,6 +162,7 @@ class RunningNode:
         for node, address in identity.members.items():
             peer = self.peers.known.get(node)
             client_address = self.peers.myself.client_address if peer is None else peer.client_address
+            client_address = reachable_address(client_address, address)
             problem = "" if peer is None else peer.problem
             members.append(Member(node, address, client_address, not problem, problem))
         return Facts(

@@ -18,7 +18,9 @@ from sofadb.database.database import DATABASES
 from sofadb.database.patterns import matcher
 from sofadb.database.replies import OK, Reply, ReplyError, Status, Verbatim
 from sofadb.database.table import TABLE, Command, Route, command
+from sofadb.node.facts import split_address
 
+from . import sentinel as sentinel  # Fills the table, too.
 from .connection import Connection
 from .requests import BULK_BYTES_MAX
 
@@ -628,8 +630,8 @@ def role(connection: Connection, args: list[bytes]) -> Reply:
 
 
 def _split(address: str) -> tuple[bytes, int]:
-    host, _, port = address.rpartition(":")
-    return host.encode(), int(port or 0)
+    host, port = split_address(address)
+    return host.encode(), port
 
 
 @command(
@@ -692,7 +694,7 @@ def _sections(connection: Connection) -> dict[str, dict[str, object]]:
             "os": sys.platform,
             "arch_bits": 64,
             "process_id": facts.process_id,
-            "run_id": f"{facts.cluster}{facts.node}",
+            "run_id": facts.run_id(facts.node),
             "tcp_port": state.port,
             "uptime_in_seconds": facts.uptime_s,
             "uptime_in_days": facts.uptime_s // 86_400,

@@ -19,6 +19,8 @@ from .state import ServerState
 DESCRIPTORS_RESERVED = 256
 """Kept free of clients: for the journal, the peers, and what else the process opens."""
 BACKLOG = 511
+LOOK_FOR_LEADER_S = 0.05
+"""How often a node looks whether there is another leader to tell of."""
 
 
 async def start(state: ServerState) -> None:
@@ -36,6 +38,14 @@ async def start(state: ServerState) -> None:
         return _Tuned(state)
 
     state.server = await loop.create_server(connect, state.host, state.port, backlog=BACKLOG)
+    _look_for_leader(state, loop)
+
+
+def _look_for_leader(state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
+    """Now and again, as long as there are clients to tell."""
+    state.look_for_leader()
+    if state.server.is_serving():
+        loop.call_later(LOOK_FOR_LEADER_S, _look_for_leader, state, loop)
 
 
 class _Tuned(Connection):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sofadb.node.facts import Facts
 
+from .sentinel import SERVICE_NAME, leader_changed
 from .subscriptions import Subscriptions
 
 if TYPE_CHECKING:
@@ -57,6 +58,10 @@ class ServerState:
     host: str
     port: int
     settings: Settings = field(default_factory=Settings)
+    service_name: str = SERVICE_NAME
+    """What clients that look for the leader call this cluster (`sentinel`)."""
+    leader_address: str = ""
+    """Where clients reach who leads or led last, as HOST:PORT; empty if we never heard of anybody."""
     clients: dict[int, Connection] = field(default_factory=dict)
     subscriptions: Subscriptions = field(default_factory=Subscriptions)
     last_client_id: int = 0
@@ -67,3 +72,10 @@ class ServerState:
     bytes_read: int = 0
     errors: int = 0
     server: Any = None
+
+    def look_for_leader(self) -> Facts:
+        """Note who leads, and tell who subscribes to such news. Returns all that is known."""
+        facts = self.facts()
+        if facts.leader_client_address:
+            leader_changed(self, facts.leader_client_address)
+        return facts

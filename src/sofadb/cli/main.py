@@ -101,12 +101,12 @@ def status(
     host: Annotated[str, typer.Option(help="The host of that node.")] = "127.0.0.1",
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Say who the members are, who leads, and how far each has come."""
+    """Say who the members are, who leads, how far each has come, and what is waited for."""
     try:
         facts = json.loads(ask(host, port, "SOFA.INFO"))
     except (Unreachable, ValueError, TypeError) as problem:
         fail(f"no node answers: {problem}")
-    rows = [_member_status(member, facts) for member in facts["members"]]
+    rows = [_member_status(member, facts, (host, port)) for member in facts["members"]]
     ahead = max((row["chosen"] for row in rows if row["chosen"] is not None), default=0)
     for row in rows:
         row["lag"] = None if row["applied"] is None else ahead - row["applied"]
@@ -132,6 +132,9 @@ def status(
         counts = (row["process_id"], row["chosen"], row["applied"], row["lag"])
         table.add_row(*cells, *("-" if count is None else str(count) for count in counts))
     Console().print(table)
+    for row in rows:
+        for sentence in row["explain"]:
+            print(f"{row['node']} sees: {sentence}")
 
 
 @app.command()
@@ -197,7 +200,7 @@ EXPLORED_CASES = (
 """What `explore` visits unless it is told otherwise: in all under a minute."""
 
 
-def _member_status(member: dict[str, str], facts: dict[str, Any]) -> dict[str, Any]:
+def _member_status(member: dict[str, str], facts: dict[str, Any], asked: tuple[str, int]) -> dict[str, Any]:
     """What one member says of itself, or that it says nothing."""
     row: dict[str, Any] = {
         "node": member["node"],
@@ -208,14 +211,15 @@ def _member_status(member: dict[str, str], facts: dict[str, Any]) -> dict[str, A
         "process_id": None,
         "chosen": None,
         "applied": None,
+        "explain": [],
     }
     with contextlib.suppress(Unreachable, ValueError, TypeError, typer.BadParameter):
-        own = (
-            facts
-            if member["node"] == facts["node"]
-            else json.loads(ask(*parse_address(member["client_address"]), "SOFA.INFO", timeout_s=1.0))
-        )
+        is_asked = member["node"] == facts["node"]
+        address = asked if is_asked else parse_address(member["client_address"])
+        own = facts if is_asked else json.loads(ask(*address, "SOFA.INFO", timeout_s=1.0))
         row |= {name: own[name] for name in ("role", "ballot", "process_id", "chosen", "applied")}
+        if isinstance(sentences := ask(*address, "SOFA.EXPLAIN", timeout_s=1.0), list):
+            row["explain"] = sentences
     return row
 
 

@@ -42,7 +42,9 @@ async def run_node(
         die(EXIT_STORAGE, str(problem))
     except OSError as problem:
         _no_port(peer_address, "peers", problem)
-    state = ServerState(running.node, running.facts, host, port, service_name=service_name)
+    state = ServerState(
+        running.node, running.facts, host, port, explain=running.explain, service_name=service_name
+    )
     try:
         await listener.start(state)
     except OSError as problem:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,6 +41,7 @@ from sofadb.storage.writer import Writer
 from sofadb.unlikely import unlikely
 
 from .driver import Driver
+from .explain import explain, observe
 from .facts import Facts, Member, reachable_address
 from .host import EXIT_INVARIANT, EXIT_STORAGE, Host
 from .node import Node
@@ -65,6 +67,8 @@ class LiveWorld:
         self.writer: Writer
         self.peers: Peers
         self.driver: Driver
+        self.saves: deque[float] = deque()
+        """Since when each write waits that the disk was asked for and has not finished (monotonic milliseconds)."""
         self._timer: asyncio.TimerHandle | None = None
 
     def moment(self) -> Moment:
@@ -88,6 +92,7 @@ class LiveWorld:
         return to in others[: (len(others) + 1) // 2]
 
     def save(self, records: tuple[Record, ...], done: Callable[[], None]) -> None:
+        self.saves.append(self.host.now())
         self.writer.save([_for_journal(record) for record in records], done)
 
     def wake_at(self, time: float) -> None:
@@ -124,14 +129,14 @@ class LiveWorld:
         """From the disk thread: all this is stable now. One hop to the event loop for a whole block."""
         if unlikely("stable one by one"):
             for callback in callbacks:
-                self.loop.call_soon_threadsafe(callback)
+                self.loop.call_soon_threadsafe(self._saved, [callback])
         else:
-            self.loop.call_soon_threadsafe(_run_all, callbacks)
+            self.loop.call_soon_threadsafe(self._saved, callbacks)
 
-
-def _run_all(callbacks: list[Callable[[], None]]) -> None:
-    for callback in callbacks:
-        callback()
+    def _saved(self, callbacks: list[Callable[[], None]]) -> None:
+        for callback in callbacks:
+            self.saves.popleft()
+            callback()
 
 
 def _for_journal(record: Record) -> JournalRecord:
@@ -182,6 +187,11 @@ class RunningNode:
             journal_syncs=self.world.journal.syncs,
             members=tuple(members),
         )
+
+    def explain(self) -> tuple[str, ...]:
+        """What is waited for, as far as this node sees, in sentences."""
+        saves, now = self.world.saves, self.world.host.now()
+        return explain(observe(self.replica, self.peers, (len(saves), saves[0] if saves else now), now))
 
     def watch_expiry(self) -> None:
         """Let time move when keys fall due."""

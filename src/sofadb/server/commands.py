@@ -647,6 +647,18 @@ def sofa_info(connection: Connection, args: list[bytes]) -> Reply:
 
 
 @command(
+    "sofa.explain",
+    1,
+    CONNECTION,
+    "loading stale fast",
+    group="server",
+    summary="What this node and its cluster wait for, in sentences",
+)
+def sofa_explain(connection: Connection, args: list[bytes]) -> Reply:
+    return [sentence.encode() for sentence in connection.state.explain()]
+
+
+@command(
     "info",
     -1,
     CONNECTION,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -58,6 +58,8 @@ class ServerState:
     host: str
     port: int
     settings: Settings = field(default_factory=Settings)
+    explain: Callable[[], Sequence[str]] = tuple
+    """What is waited for, in sentences."""
     service_name: str = SERVICE_NAME
     """What clients that look for the leader call this cluster (`sentinel`)."""
     leader_address: str = ""

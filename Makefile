@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install up test verify fix docs bench soak seeds spec clean
+.PHONY: help install up test verify fix docs bench soak seeds spec compat clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ seeds: install ## Find out anew in which world each sabotage is seen first
 spec: install ## Check the specification in TLA+ with TLC, and runs of the code against it (needs Java)
 	$(BIN)/python tools/run_spec.py
 	$(BIN)/python -m pytest tests/sim/test_sim_conformance.py tests/sim/test_sim_conformance_worlds.py
+
+compat: install ## Try client libraries of other languages on three nodes (installs nodejs and npm if they are missing)
+	@command -v npm >/dev/null || apt-get install --quiet --yes nodejs npm
+	cd compat/ioredis && npm ci --silent --no-audit --no-fund && npm start --silent
 
 clean: ## Remove what commands here have made (not the data)
 	rm -rf .venv build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache

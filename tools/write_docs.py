@@ -67,7 +67,12 @@ DIFFERENCES = """\
 - **Errors of our own**: `-NOREPLICAS` (certainly not done) and `-UNCERTAIN` (nobody can know).
 - **INFO, ROLE**: the leader is called `master` and the others `slave`. Offsets are instances.
 - **CONFIG SET** is refused: a node is configured by the options of `sofadb serve`.
-- **SOFA.INFO** returns what a node knows of itself and its cluster as JSON; `sofadb status` shows it.""".splitlines()
+- **SENTINEL** is answered by every node: the leader is the `master` of the service that `serve --service-name` names, the other
+  members are its `replicas`, and all nodes are Sentinels. Each publishes `+switch-master` when it learns of another leader.
+- **Subscriptions** are those of one node. A connection may have 10,000, a channel's name 4,096 bytes; a subscriber that leaves
+  more than 8 MiB unread is cut off.
+- **SOFA.INFO** returns what a node knows of itself and its cluster as JSON; `sofadb status` shows it.
+- **SOFA.EXPLAIN** returns sentences: what the node and its cluster wait for now. It is answered without a quorum.""".splitlines()
 
 
 def messages_page() -> str:

@@ -164,3 +164,7 @@ def test_status_shows_who_leads_and_how_far_each_has_come(tmp_path: Path, nodes:
         assert table.returncode == 0
         assert all(len(line) <= 80 for line in table.stdout.splitlines())
         assert table.stdout.count("127.0.0.1:") == 2 * nodes
+        follower = f"n1 sees: nothing: n1 follows {said['leader']}\n"
+        assert f"{said['leader']} sees: nothing: " in table.stdout
+        assert said["leader"] == "n1" or follower in table.stdout
+        assert leader["explain"][0].startswith("nothing: ")

@@ -52,6 +52,9 @@ class FakeNode:
         self.works: list[Work] = []
         """What is under way, in the order in which it was begun."""
         self.on_applied: list[Callable[[], None]] = []
+        self.on_leader: list[Callable[[str], None]] = []
+        self.handed_over: list[tuple[str | None, float] | None] = []
+        """What was asked of it: to whom to hand over and within how long, or (None) not to."""
 
     @property
     def applied(self) -> int:
@@ -64,6 +67,12 @@ class FakeNode:
     def read(self, work: Work) -> None:
         assert not work.needs_log
         self.works.append(work)
+
+    def hand_over(self, to: str | None, within_ms: float) -> None:
+        self.handed_over.append((to, within_ms))
+
+    def keep_lead(self) -> None:
+        self.handed_over.append(None)
 
     def execute(self, work: Work) -> None:
         self.works.remove(work)

@@ -15,6 +15,7 @@ from sofadb.database.database import DATABASES
 from sofadb.database.table import TABLE, Route
 from sofadb.server.commands import AUTH_WITHOUT_PASSWORD
 from sofadb.server.requests import BULK_BYTES_MAX
+from sofadb.server.subscriptions import SUBSCRIBING
 
 
 @pytest.fixture
@@ -370,7 +371,7 @@ named = [
     [*each.name.upper().encode().split(b"|")]
     for command in TABLE.values()
     for each in [command, *command.subcommands.values()]
-    if each.route is Route.CONNECTION
+    if each.route is Route.CONNECTION and each.name not in SUBSCRIBING
 ]
 arguments = st.lists(
     st.sampled_from(

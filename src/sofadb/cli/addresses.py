@@ -10,6 +10,7 @@ HOST = re.compile(r"[!-~]{1,255}")
 """What can be told to peers and clients: a name of the network in ASCII, or the numbers of one."""
 PORT = re.compile(r"[0-9]{1,5}")
 NODE_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+SERVICE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def parse_address(text: str) -> tuple[str, int]:

@@ -23,7 +23,7 @@ from sofadb.sim.checker import STEPS_MAX
 from sofadb.sim.checker import check as judge
 from sofadb.sim.history import Unreadable, read_history
 
-from .addresses import NODE_ID, parse_address, parse_cluster
+from .addresses import NODE_ID, SERVICE_NAME, parse_address, parse_cluster
 from .client import Unreachable, ask
 from .laboratory import hunt, replay
 from .up import Trouble, bring_up
@@ -99,8 +99,15 @@ def serve(
             help="Where round trips are long, at most so long.",
         ),
     ] = DEFAULTS.election_timeout_ms_max,
+    service_name: Annotated[
+        str, typer.Option(help="What clients that use Redis Sentinel call this cluster.")
+    ] = "sofadb",
 ) -> None:
     """Run one node until it is told to stop (SIGTERM, Ctrl-C)."""
+    if not SERVICE_NAME.fullmatch(service_name):
+        raise typer.BadParameter(
+            f"'{service_name}' is no name of a service; use letters, digits, ., - and _, at most 64 of them"
+        )
     if not NODE_ID.fullmatch(id):
         raise typer.BadParameter(f"'{id}' is no node id; use letters, digits, - and _, at most 32 of them")
     members = parse_cluster(cluster) if cluster else None
@@ -112,7 +119,7 @@ def serve(
     from .serve import run_node
 
     tuning = Tuning(timeout, timeout_max, has_leases=reads is Reads.LEASE)
-    uvloop.run(run_node(id, directory, client_address, peer_address, members, tuning))
+    uvloop.run(run_node(id, directory, client_address, peer_address, members, tuning, service_name))
 
 
 @app.command()
@@ -134,12 +141,12 @@ def status(
     host: Annotated[str, typer.Option(help="The host of that node.")] = "127.0.0.1",
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Say who the members are, who leads, and how far each has come."""
+    """Say who the members are, who leads, how far each has come, and what is waited for."""
     try:
         facts = json.loads(ask(host, port, "SOFA.INFO"))
     except (Unreachable, ValueError, TypeError) as problem:
         fail(f"no node answers: {problem}")
-    rows = [_member_status(member, facts) for member in facts["members"]]
+    rows = [_member_status(member, facts, (host, port)) for member in facts["members"]]
     ahead = max((row["chosen"] for row in rows if row["chosen"] is not None), default=0)
     for row in rows:
         row["lag"] = None if row["applied"] is None else ahead - row["applied"]
@@ -165,6 +172,9 @@ def status(
         counts = (row["process_id"], row["chosen"], row["applied"], row["lag"])
         table.add_row(*cells, *("-" if count is None else str(count) for count in counts))
     Console().print(table)
+    for row in rows:
+        for sentence in row["explain"]:
+            print(f"{row['node']} sees: {sentence}")
 
 
 @app.command()
@@ -230,7 +240,7 @@ EXPLORED_CASES = (
 """What `explore` visits unless it is told otherwise: in all under a minute."""
 
 
-def _member_status(member: dict[str, str], facts: dict[str, Any]) -> dict[str, Any]:
+def _member_status(member: dict[str, str], facts: dict[str, Any], asked: tuple[str, int]) -> dict[str, Any]:
     """What one member says of itself, or that it says nothing."""
     row: dict[str, Any] = {
         "node": member["node"],
@@ -241,14 +251,15 @@ def _member_status(member: dict[str, str], facts: dict[str, Any]) -> dict[str, A
         "process_id": None,
         "chosen": None,
         "applied": None,
+        "explain": [],
     }
     with contextlib.suppress(Unreachable, ValueError, TypeError, typer.BadParameter):
-        own = (
-            facts
-            if member["node"] == facts["node"]
-            else json.loads(ask(*parse_address(member["client_address"]), "SOFA.INFO", timeout_s=1.0))
-        )
+        is_asked = member["node"] == facts["node"]
+        address = asked if is_asked else parse_address(member["client_address"])
+        own = facts if is_asked else json.loads(ask(*address, "SOFA.INFO", timeout_s=1.0))
         row |= {name: own[name] for name in ("role", "ballot", "process_id", "chosen", "applied")}
+        if isinstance(sentences := ask(*address, "SOFA.EXPLAIN", timeout_s=1.0), list):
+            row["explain"] = sentences
     return row
 
 

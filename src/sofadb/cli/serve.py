@@ -34,6 +34,7 @@ async def run_node(
     peer_address: tuple[str, int],
     members: dict[str, str] | None,
     tuning: Tuning,
+    service_name: str,
 ) -> None:
     """Run until SIGTERM or SIGINT. Exits with one line if the directory or a port cannot be had."""
     start_logging()
@@ -47,7 +48,9 @@ async def run_node(
         die(EXIT_STORAGE, str(problem))
     except OSError as problem:
         _no_port(peer_address, "peers", problem)
-    state = ServerState(running.node, running.facts, host, port)
+    state = ServerState(
+        running.node, running.facts, host, port, explain=running.explain, service_name=service_name
+    )
     try:
         await listener.start(state)
     except OSError as problem:

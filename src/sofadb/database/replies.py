@@ -87,6 +87,24 @@ class Waits:
     reply: Reply
 
 
+class Push:
+    """What is told unasked, as messages are (an array in RESP2), and the replies that come in the same form."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, *items: Reply) -> None:
+        self.items = items
+
+
+class Several:
+    """The replies to a command that has any number of them, as SUBSCRIBE has one for each channel."""
+
+    __slots__ = ("replies",)
+
+    def __init__(self, replies: list[Reply]) -> None:
+        self.replies = replies
+
+
 OK = Status(b"OK")
 NULL_ARRAY = NullArray()
 

@@ -120,6 +120,7 @@ def _categories(flags: tuple[str, ...], group: str, dangerous: bool) -> tuple[st
         "read": "readonly" in flags,
         "write": "write" in flags,
         "string": group == "string",
+        "pubsub": "pubsub" in flags,
         "admin": "admin" in flags,
         "fast": "fast" in flags,
         "slow": "fast" not in flags,

@@ -42,3 +42,22 @@ class Facts:
     journal_bytes: int
     journal_syncs: int
     members: tuple[Member, ...]
+
+    def run_id(self, node: str) -> str:
+        """What Redis's clients take for the id of a server."""
+        return f"{self.cluster}{node}"
+
+
+WILDCARDS = ("0.0.0.0", "::")
+
+
+def reachable_address(client_address: str, peer_address: str) -> str:
+    """Where clients reach a member: one that listens on all its addresses, at that where its peers do."""
+    host, port = split_address(client_address)
+    return f"{peer_address.rpartition(':')[0]}:{port}" if host in WILDCARDS else client_address
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """HOST:PORT as a host, without the brackets of IPv6, and a port; of an empty text, an empty one and 0."""
+    host, _, port = address.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port or 0)

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -43,7 +44,8 @@ from sofadb.storage.writer import Writer
 from sofadb.unlikely import unlikely
 
 from .driver import Driver
-from .facts import Facts, Member
+from .explain import explain, observe
+from .facts import Facts, Member, reachable_address
 from .host import EXIT_INVARIANT, EXIT_STORAGE, Host
 from .node import Node
 from .peers import Myself, Peers
@@ -68,6 +70,8 @@ class LiveWorld:
         self.writer: Writer
         self.peers: Peers
         self.driver: Driver
+        self.saves: deque[float] = deque()
+        """Since when each write waits that the disk was asked for and has not finished (monotonic milliseconds)."""
         self._timer: asyncio.TimerHandle | None = None
 
     def moment(self) -> Moment:
@@ -91,6 +95,7 @@ class LiveWorld:
         return to in others[: (len(others) + 1) // 2]
 
     def save(self, records: tuple[Record, ...], done: Callable[[], None]) -> None:
+        self.saves.append(self.host.now())
         self.writer.save([_for_journal(record) for record in records], done)
 
     def wake_at(self, time: float) -> None:
@@ -127,14 +132,14 @@ class LiveWorld:
         """From the disk thread: all this is stable now. One hop to the event loop for a whole block."""
         if unlikely("stable one by one"):
             for callback in callbacks:
-                self.loop.call_soon_threadsafe(callback)
+                self.loop.call_soon_threadsafe(self._saved, [callback])
         else:
-            self.loop.call_soon_threadsafe(_run_all, callbacks)
+            self.loop.call_soon_threadsafe(self._saved, callbacks)
 
-
-def _run_all(callbacks: list[Callable[[], None]]) -> None:
-    for callback in callbacks:
-        callback()
+    def _saved(self, callbacks: list[Callable[[], None]]) -> None:
+        for callback in callbacks:
+            self.saves.popleft()
+            callback()
 
 
 def _for_journal(record: Record) -> JournalRecord:
@@ -165,6 +170,7 @@ class RunningNode:
         for node, address in identity.members.items():
             peer = self.peers.known.get(node)
             client_address = self.peers.myself.client_address if peer is None else peer.client_address
+            client_address = reachable_address(client_address, address)
             problem = "" if peer is None else peer.problem
             members.append(Member(node, address, client_address, not problem, problem))
         return Facts(
@@ -185,6 +191,11 @@ class RunningNode:
             journal_syncs=self.world.journal.syncs,
             members=tuple(members),
         )
+
+    def explain(self) -> tuple[str, ...]:
+        """What is waited for, as far as this node sees, in sentences."""
+        saves, now = self.world.saves, self.world.host.now()
+        return explain(observe(self.replica, self.peers, (len(saves), saves[0] if saves else now), now))
 
     def watch_expiry(self) -> None:
         """Let time move when keys fall due."""

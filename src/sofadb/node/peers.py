@@ -62,6 +62,9 @@ class Peer:
     """Messages that were not sent, since the peer was unreachable or slow."""
     problems: dict[str, str] = field(default_factory=lambda: dict.fromkeys(LANES, "not reached yet"))
 
+    cut_off_at: float | None = None
+    """Since when there has been no connection to it, on the event loop's clock; None when there is."""
+
     @property
     def problem(self) -> str:
         """Why there is no connection to it; empty when there is."""
@@ -161,6 +164,7 @@ class Link(asyncio.Protocol):
         self.peer.problems[self.lane] = ""
         self.peer.client_address = self.answer.client_address
         if not self.peer.problem:
+            self.peer.cut_off_at = None
             log.info("connected to %s", self.peer.node)
 
     def expect_greeting(self) -> None:
@@ -383,6 +387,12 @@ class Peers:
         self.lost(problem)
         return problem
 
+    def cut_off_ms(self, peer: Peer) -> float:
+        """For how long there has been no connection to it."""
+        return (
+            0.0 if peer.cut_off_at is None else 1000 * (asyncio.get_running_loop().time() - peer.cut_off_at)
+        )
+
     def make_room(self) -> None:
         """Let the oldest strangers go if there are too many, those who have not greeted first."""
         strangers = [inbound for inbound in self.inbound if inbound.peer is None]
@@ -431,6 +441,7 @@ class Peers:
         """Connect to `peer`, for ever. Only cancelling ends it."""
         loop = asyncio.get_running_loop()
         pause_ms = PAUSE_MS_MIN
+        peer.cut_off_at = loop.time()
         while True:
             link = Link(self, peer, lane)
             try:
@@ -447,6 +458,8 @@ class Peers:
             if link.problem != peer.problem:
                 log.warning("no connection to %s: %s", peer.node, link.problem)
             peer.problems[lane] = link.problem
+            if peer.cut_off_at is None:
+                peer.cut_off_at = loop.time()
             pause = REFUSED_PAUSE_MS if link.refused else pause_ms * (1 + self.chance())
             if unlikely("connect at once"):
                 pause = 0.0

@@ -126,6 +126,11 @@ class Outbox:
         return never, unknown
 
     @property
+    def count(self) -> int:
+        """How many submissions there are whose clients still wait."""
+        return len(self.sent) - self._abandoned + len(self._unsent)
+
+    @property
     def oldest(self) -> float | None:
         """Since when the oldest waits whose client still waits (monotonic milliseconds)."""
         if self._abandoned < len(self.sent):

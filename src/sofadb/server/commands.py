@@ -18,7 +18,9 @@ from sofadb.database.database import DATABASES
 from sofadb.database.patterns import matcher
 from sofadb.database.replies import NOT_AN_INTEGER, OK, Reply, ReplyError, Status, Verbatim
 from sofadb.database.table import TABLE, Command, Route, check_inner, command
+from sofadb.node.facts import split_address
 
+from . import sentinel as sentinel  # Fills the table, too.
 from .connection import Connection
 from .requests import BULK_BYTES_MAX
 
@@ -40,6 +42,8 @@ CONNECTION = Route.CONNECTION
 def ping(connection: Connection, args: list[bytes]) -> Reply:
     if len(args) > 2:
         raise ReplyError("ERR wrong number of arguments for 'ping' command")
+    if connection.is_restricted:  # The answer must not be taken for a message.
+        return [b"pong", args[1] if len(args) == 2 else b""]
     return args[1] if len(args) == 2 else Status(b"PONG")
 
 
@@ -146,6 +150,7 @@ def hello(connection: Connection, args: list[bytes]) -> Reply:
 def reset(connection: Connection, args: list[bytes]) -> Reply:
     connection.database, connection.multi = 0, None
     connection.unwatch()
+    connection.state.subscriptions.forget(connection)
     connection.resp3, connection.name = False, b""
     connection.is_readonly, connection.last_instance = False, 0
     return Status(b"RESET")
@@ -409,13 +414,20 @@ def client_list(connection: Connection, args: list[bytes]) -> Reply:
             kind = args[3].lower()
             if kind not in (b"normal", b"master", b"replica", b"slave", b"pubsub"):
                 raise ReplyError(f"ERR Unknown client type '{args[3].decode(errors='backslashreplace')}'")
-            chosen = chosen if kind == b"normal" else []
+            if kind in (b"normal", b"pubsub"):
+                chosen = [each for each in chosen if _is_subscriber(each) == (kind == b"pubsub")]
+            else:
+                chosen = []
         elif option == b"ID" and len(args) > 3:
             numbers = [parse_integer(word, "ERR Invalid client ID") for word in args[3:]]
             chosen = [clients[number] for number in numbers if number in clients]
         else:
             raise ReplyError("ERR syntax error")
     return Verbatim(b"".join(map(_client_line, chosen)))
+
+
+def _is_subscriber(connection: Connection) -> bool:
+    return bool(connection.channels or connection.patterns)
 
 
 def _client_line(connection: Connection) -> bytes:
@@ -430,10 +442,10 @@ def _client_line(connection: Connection) -> bytes:
         "name": connection.name.decode(),
         "age": int(now - connection.created_at),
         "idle": 0,
-        "flags": "N" if connection.multi is None else "x",
+        "flags": ("P" * _is_subscriber(connection) + "x" * (connection.multi is not None)) or "N",
         "db": connection.database,
-        "sub": 0,
-        "psub": 0,
+        "sub": len(connection.channels),
+        "psub": len(connection.patterns),
         "ssub": 0,
         "multi": connection.queued_count,
         "qbuf": connection.requests.waiting_bytes,
@@ -444,7 +456,7 @@ def _client_line(connection: Connection) -> bytes:
         "rbp": 0,
         "obl": 0,
         "oll": 0,
-        "omem": 0 if transport is None else transport.get_write_buffer_size(),
+        "omem": connection.unread_bytes,
         "tot-mem": 0,
         "events": "r",
         "cmd": connection.last_command,
@@ -679,8 +691,8 @@ def role(connection: Connection, args: list[bytes]) -> Reply:
 
 
 def _split(address: str) -> tuple[bytes, int]:
-    host, _, port = address.rpartition(":")
-    return host.encode(), int(port or 0)
+    host, port = split_address(address)
+    return host.encode(), port
 
 
 @command(
@@ -693,6 +705,18 @@ def _split(address: str) -> tuple[bytes, int]:
 )
 def sofa_info(connection: Connection, args: list[bytes]) -> Reply:
     return json.dumps(asdict(connection.state.facts())).encode()
+
+
+@command(
+    "sofa.explain",
+    1,
+    CONNECTION,
+    "loading stale fast",
+    group="server",
+    summary="What this node and its cluster wait for, in sentences",
+)
+def sofa_explain(connection: Connection, args: list[bytes]) -> Reply:
+    return [sentence.encode() for sentence in connection.state.explain()]
 
 
 @command(
@@ -744,7 +768,7 @@ def _sections(connection: Connection) -> dict[str, dict[str, object]]:
             "os": sys.platform,
             "arch_bits": 64,
             "process_id": facts.process_id,
-            "run_id": f"{facts.cluster}{facts.node}",
+            "run_id": facts.run_id(facts.node),
             "tcp_port": state.port,
             "uptime_in_seconds": facts.uptime_s,
             "uptime_in_days": facts.uptime_s // 86_400,
@@ -780,6 +804,8 @@ def _sections(connection: Connection) -> dict[str, dict[str, object]]:
             "commands_refused_for_lack_of_room": state.refused_commands,
             "client_query_buffer_limit_disconnections": state.input_disconnections,
             "client_output_buffer_limit_disconnections": state.output_disconnections,
+            "pubsub_channels": len(state.subscriptions.channels),
+            "pubsub_patterns": len(state.subscriptions.patterns),
         },
         "Replication": replication,
         "Paxos": {

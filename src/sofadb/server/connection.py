@@ -6,7 +6,7 @@ asking and their answer. A run of reads is executed when the node says that its 
 
 - a run with writes waits until reads before it are answered, so that they do not see it;
 - a run of reads behind runs with writes rides on the last of them, and needs no confirmation of its own;
-- commands that change what the connection is (WATCH, EXEC, HELLO, ...) or that may wait for something (SOFA.LOCK, SOFA.AFTER)
+- commands that change what the connection is (WATCH, EXEC, SUBSCRIBE, ...) or that may wait for something (SOFA.LOCK, SOFA.AFTER)
   are begun alone, and nothing behind them is looked at until they are done.
 
 After READONLY a run of reads behind no writes is executed at once, on this node's state as it is.
@@ -21,6 +21,9 @@ before it is under way: its answer could not be told before theirs anyway. What 
 is refused at once if the node is still full, an EXEC as a whole; what needs no state is answered as ever. Each command has an
 outcome of its own, as in Redis: behind one that was refused another may be executed, if room was made meanwhile. But since
 full is full, for the small and the large alike, and no room is made within a turn, what came together is refused together.
+
+Messages that the client subscribes to come between replies, as soon as no reply is half written. They cannot be made to wait for
+a client that does not read: it is cut off, whatever is pending, since it would not read that either.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ from sofadb.unlikely import unlikely
 from .encoding import Buffer, encode
 from .requests import Chunk, Requests
 from .state import ServerState
+from .subscriptions import ALLOWED, SUBSCRIBING
 
 if TYPE_CHECKING:
     from sofadb.database.database import Database
@@ -49,20 +53,18 @@ if TYPE_CHECKING:
 log = logging.getLogger("sofadb.server")
 
 QUEUED = Status(b"QUEUED")
-ALONE = frozenset(
-    (
-        "watch",
-        "unwatch",
-        "exec",
-        "discard",
-        "hello",
-        "reset",
-        "quit",
-        "readonly",
-        "readwrite",
-        "sofa.after",
-    )
-)
+ALONE = SUBSCRIBING | {
+    "watch",
+    "unwatch",
+    "exec",
+    "discard",
+    "hello",
+    "reset",
+    "quit",
+    "readonly",
+    "readwrite",
+    "sofa.after",
+}
 """Commands that are begun when everything before them is done, and that end a run."""
 RUN_COMMANDS_MAX = 512
 """A longer pipeline becomes several runs."""
@@ -354,6 +356,9 @@ class Connection(asyncio.Protocol):
         """Whether its reads are answered from this node's own state, however old."""
         self.last_instance = 0
         """In which its last write was executed; 0 if none was."""
+        self.channels: dict[bytes, None] = {}
+        """What it subscribes to, in the order of asking; kept by `Subscriptions`, as are `patterns`."""
+        self.patterns: dict[bytes, None] = {}
         self.address = self.local_address = ""
         self.created_at = time.monotonic()
         self.last_command = "NULL"
@@ -377,6 +382,9 @@ class Connection(asyncio.Protocol):
         """What is left of a large reply."""
         self._run_bytes = 0
         """Size of the run that was taken last."""
+        self._pushes: deque[bytes] = deque()
+        """Messages that wait until no reply is half written and the client reads."""
+        self._pushes_bytes = 0
         self._is_advancing = False
         self._lingers = False
         """Whether, when everything is answered, the client is left to close the connection."""
@@ -407,6 +415,9 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.is_closing = True
         self.state.clients.pop(self.id, None)
+        self.state.subscriptions.forget(self)
+        self._pushes.clear()
+        self._pushes_bytes = 0
         self._chunks.clear()
         for work in self._flight:
             if work.is_local:
@@ -519,6 +530,7 @@ class Connection(asyncio.Protocol):
         reads_behind_max = 0 if unlikely("no reads behind writes") else READS_BEHIND_WRITES_MAX
         begin, end = self._next, min(len(requests), self._next + commands_max)
         behind_reads = bool(self._flight) and self._carrier is None
+        is_restricted = self.is_restricted
         calls: list[Call] = []
         writes: list[int] = []
         special: Run | Transaction | None = None
@@ -528,6 +540,8 @@ class Connection(asyncio.Protocol):
             args = requests[index]
             try:
                 command = check(args)
+                if is_restricted and command.name not in ALLOWED:
+                    raise _not_for_subscribers(command)
             except ReplyError as problem:
                 if args[0].upper() in (b"POST", b"HOST:"):
                     if not calls:
@@ -658,12 +672,12 @@ class Connection(asyncio.Protocol):
     def _alone(self, command: Command, args: list[bytes]) -> Run | Transaction | None:
         """A run for one of them; None if it is too early."""
         name = command.name
-        if self.multi is not None:
+        if self.multi is not None and name not in ("exec", "discard"):
             if name == "select":
                 return self._select_in_multi(command, args)
             if name in ("watch", "sofa.after"):
                 return self._say(ReplyError(f"ERR {name.upper()} inside MULTI is not allowed"))
-            if name in ("unwatch", "hello", "readonly", "readwrite"):
+            if name in ("unwatch", "hello", "readonly", "readwrite") or name in SUBSCRIBING:
                 calls: list[Call] = []
                 self._queue(calls, command, args, b"")
                 return Run(self.database, calls, b"")
@@ -793,6 +807,11 @@ class Connection(asyncio.Protocol):
                 else:
                     self._write(piece)
                 continue
+            if self._pushes and not (flight and flight[0].is_done):
+                push = self._pushes.popleft()
+                self._pushes_bytes -= len(push)
+                self._write(push)
+                continue
             if flight and flight[0].is_local:
                 flight[0].do_without_state(NO_STATE)
             if not flight or not flight[0].is_done:
@@ -812,6 +831,31 @@ class Connection(asyncio.Protocol):
     def _write(self, data: Buffer) -> None:
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(data)
+
+    def push(self, message: bytes) -> None:
+        """Tell a subscriber something, in its turn."""
+        transport = self.transport
+        if transport is None or transport.is_closing() or self.is_closing:
+            return
+        unread = self.unread_bytes
+        if unread > self.state.settings.subscriber_unread_bytes_max:
+            log.warning("%s subscribes and leaves %d bytes unread: cut off", self.address, unread)
+            self.is_closing = True
+            transport.abort()
+            return
+        self._pushes.append(message)
+        self._pushes_bytes += len(message)
+        self.work_done()
+
+    @property
+    def unread_bytes(self) -> int:
+        """What waits for the client to read."""
+        return self._pushes_bytes + (0 if self.transport is None else self.transport.get_write_buffer_size())
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether it subscribes in RESP2, where a message looks like a reply."""
+        return not self.resp3 and bool(self.channels or self.patterns)
 
     def close(self) -> None:
         """Close, or end our half, once everything that is under way is answered."""
@@ -858,11 +902,6 @@ class Connection(asyncio.Protocol):
         self._next = self._waiting_bytes = 0
 
     @property
-    def unread_bytes(self) -> int:
-        """What is written and has not left for the client."""
-        return 0 if self.transport is None else self.transport.get_write_buffer_size()
-
-    @property
     def waits_for_node(self) -> bool:
         """Whether something is under way whose outcome is not known yet."""
         return any(not work.is_done and not work.is_local for work in self._flight)
@@ -890,6 +929,13 @@ def parse_database(text: bytes) -> int:
     if not 0 <= number < 16:
         raise ReplyError("ERR DB index is out of range")
     return number
+
+
+def _not_for_subscribers(command: Command) -> ReplyError:
+    return ReplyError(
+        f"ERR Can't execute '{command.name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET "
+        "are allowed in this context"
+    )
 
 
 def _concerns_state(run: Run | Transaction) -> bool:

@@ -12,7 +12,16 @@ from itertools import islice
 from math import isinf, isnan
 from typing import Any
 
-from sofadb.database.replies import NullArray, Reply, ReplyError, Status, Verbatim, Waits
+from sofadb.database.replies import (
+    NullArray,
+    Push,
+    Reply,
+    ReplyError,
+    Several,
+    Status,
+    Verbatim,
+    Waits,
+)
 
 LARGE_BYTES = 16 << 10
 """A string of this size is sent as it lies, not copied."""
@@ -165,6 +174,15 @@ def _array(parts: _Parts, reply: list[Reply], resp3: bool) -> None:
     parts.take(iter(reply), resp3)
 
 
+def _push(parts: _Parts, reply: Push, resp3: bool) -> None:
+    parts.append((b">%d\r\n" if resp3 else b"*%d\r\n") % len(reply.items))
+    parts.take(iter(reply.items), resp3)
+
+
+def _several(parts: _Parts, reply: Several, resp3: bool) -> None:
+    parts.take(iter(reply.replies), resp3)
+
+
 def _map(parts: _Parts, reply: dict[Reply, Reply], resp3: bool) -> None:
     parts.append(b"%%%d\r\n" % len(reply) if resp3 else b"*%d\r\n" % (2 * len(reply)))
     for key, value in reply.items():
@@ -188,6 +206,8 @@ _ENCODERS: dict[type, _Encoder] = {
     bool: _boolean,
     Verbatim: _verbatim,
     list: _array,
+    Push: _push,
+    Several: _several,
     dict: _map,
     Waits: _waits,
 }

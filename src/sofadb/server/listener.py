@@ -45,6 +45,7 @@ async def start(state: ServerState) -> None:
     state.server = await loop.create_server(connect, state.host, state.port, backlog=BACKLOG)
     state.guard = Guard(state)
     state.guard.start()
+    state.look_for_leader()
 
 
 class _Tuned(Connection):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sofadb.node.facts import Facts
 
+from .sentinel import SERVICE_NAME, leader_changed
+from .subscriptions import Subscriptions
 from .waiting import WaitingRoom
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ class NodeView(Protocol):
 
     @property
     def on_applied(self) -> list[Callable[[], None]]: ...
+
+    @property
+    def on_leader(self) -> list[Callable[[str], None]]: ...
 
     def submit(self, work: Work) -> None: ...
 
@@ -63,6 +68,10 @@ class Settings:
     """What all clients together may leave unread (`guard`)."""
     patience_ms: int = 5_000
     """So long SOFA.AFTER waits for its instance."""
+    subscriptions_max: int = 10_000
+    """How many channels and patterns one connection may subscribe to."""
+    subscriber_unread_bytes_max: int = 8 << 20
+    """A subscriber that has left more than this unread when the next message comes is cut off."""
 
 
 @dataclass(slots=True)
@@ -74,7 +83,14 @@ class ServerState:
     host: str
     port: int
     settings: Settings = field(default_factory=Settings)
+    explain: Callable[[], Sequence[str]] = tuple
+    """What is waited for, in sentences."""
+    service_name: str = SERVICE_NAME
+    """What clients that look for the leader call this cluster (`sentinel`)."""
+    leader_address: str = ""
+    """Where clients reach who leads or led last, as HOST:PORT; empty if we never heard of anybody."""
     clients: dict[int, Connection] = field(default_factory=dict)
+    subscriptions: Subscriptions = field(default_factory=Subscriptions)
     last_client_id: int = 0
     started_at: float = field(default_factory=time.monotonic)
     connections_received: int = 0
@@ -97,8 +113,13 @@ class ServerState:
     input_disconnections: int = 0
     output_disconnections: int = 0
     """How many clients were cut off for what they did not finish, and for what they did not read."""
+    waiting: WaitingRoom = field(default_factory=WaitingRoom)
     server: Any = None
     guard: Any = None
+
+    def __post_init__(self) -> None:
+        self.node.on_applied.append(self._on_applied)
+        self.node.on_leader.append(self._on_leader)
 
     @property
     def is_overloaded(self) -> bool:
@@ -113,10 +134,15 @@ class ServerState:
         """Whether too much is held that is not begun."""
         return self.held_bytes > self.settings.held_bytes_max
 
-    waiting: WaitingRoom = field(default_factory=WaitingRoom)
-
-    def __post_init__(self) -> None:
-        self.node.on_applied.append(self._on_applied)
+    def _on_leader(self, leader: str) -> None:
+        self.look_for_leader()
 
     def _on_applied(self) -> None:
         self.waiting.on_applied(self.node.applied, self.node.database.shared.signals)
+
+    def look_for_leader(self) -> Facts:
+        """Note who leads, and tell who subscribes to such news. Returns all that is known."""
+        facts = self.facts()
+        if facts.leader_client_address:
+            leader_changed(self, facts.leader_client_address)
+        return facts

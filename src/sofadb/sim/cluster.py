@@ -156,7 +156,14 @@ class Cluster:
         except StorageError as problem:
             host.die(EXIT_STORAGE, str(problem))
         machine.running = running
-        state = ServerState(running.node, running.facts, machine.address, CLIENT_PORT, self.server_settings)
+        state = ServerState(
+            running.node,
+            running.facts,
+            machine.address,
+            CLIENT_PORT,
+            self.server_settings,
+            explain=running.explain,
+        )
         await listener.start(state)
         machine.server = state
 

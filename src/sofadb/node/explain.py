@@ -1,0 +1,220 @@
+"""What a node and its cluster wait for, in sentences for a person.
+
+`observe` looks at a node and writes down plain facts with their ages; `explain` makes sentences of them and needs nothing
+else, so that each sentence can be tested without the trouble that it tells of. Every node tells what it sees itself: the
+leader sees who does not answer and what is not accepted, the others see whether they hear the leader; each sees its own disk
+and its own clients. What is younger than `WORTH_TELLING_MS` is how things always are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sofadb.paxos.campaigning import Campaigning
+from sofadb.paxos.following import Following
+from sofadb.paxos.leading import Leading
+
+if TYPE_CHECKING:
+    from sofadb.paxos import Replica
+
+    from .peers import Peers
+
+WORTH_TELLING_MS = 250.0
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """Another member."""
+
+    node: str
+    problem: str = ""
+    """Why there is no connection to it; empty if there is."""
+    cut_off_ms: float = 0.0
+    """For how long there has been none."""
+    silent_ms: float | None = 0.0
+    """How long ago it last answered us as the leader; None: never. 0 if we do not lead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A proposal that is not known to be chosen."""
+
+    instance: int
+    age_ms: float
+    lacking: tuple[str, ...]
+    """The members who are not known to have accepted it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Things of a kind that wait."""
+
+    count: int = 0
+    age_ms: float = 0.0
+    """Of the oldest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """What one node sees. Times are milliseconds ago."""
+
+    node: str
+    role: str
+    """leading, following, canvassing (asking who else has lost the leader) or campaigning (collecting promises)."""
+    leader: str
+    """Empty if nobody leads."""
+    unled_ms: float = 0.0
+    """How long ago a follower last heard a leader."""
+    backers: tuple[str, ...] = ()
+    """Who supports us when we are canvassing, or has promised when we are campaigning, ourselves included."""
+    quorum: int = 1
+    others: tuple[Other, ...] = ()
+    proposal: Proposal | None = None
+    """The oldest on its way, if we lead."""
+    unsaved: Waiting = Waiting()
+    """What our own disk was asked to keep and has not."""
+    reads: Waiting = Waiting()
+    writes: Waiting = Waiting()
+    """Of our own clients; what came at the same moment counts as one."""
+
+
+def explain(seen: Observations) -> tuple[str, ...]:
+    """Say what is waited for, the cause before what it causes; if it is nothing, say that."""
+    sentences = (
+        *_about_leading(seen),
+        *(sentence for other in seen.others for sentence in _about_other(other)),
+        *_about_disk(seen),
+        *_about_proposal(seen),
+        *_about_clients(seen),
+    )
+    return sentences or (_about_nothing(seen),)
+
+
+def _about_nothing(seen: Observations) -> str:
+    if seen.role != "leading":
+        return f"nothing: {seen.node} follows {seen.leader}"
+    return (
+        f"nothing: all members follow {seen.node}"
+        if seen.others
+        else f"nothing: {seen.node} is alone and leads"
+    )
+
+
+def _about_leading(seen: Observations) -> Iterator[str]:
+    if seen.role in ("canvassing", "campaigning"):
+        told = "have lost the leader, too" if seen.role == "canvassing" else "have promised to follow it"
+        yield (
+            f"{seen.node} wants to lead and needs {seen.quorum} members who {told}: "
+            f"there {'is' if len(seen.backers) == 1 else 'are'} {_names(seen.backers)}"
+        )
+    elif not seen.leader:
+        yield f"nobody leads, as far as {seen.node} knows"
+    if seen.role != "leading" and seen.unled_ms >= WORTH_TELLING_MS:
+        yield f"{seen.node} has heard no leader for {_age(seen.unled_ms)}"
+
+
+def _about_other(other: Other) -> Iterator[str]:
+    if other.problem:
+        yield f"{other.node} has not been reached for {_age(other.cut_off_ms)}: {other.problem}"
+    elif other.silent_ms is None:
+        yield f"{other.node} is connected but has not answered a heartbeat yet"
+    elif other.silent_ms >= WORTH_TELLING_MS:
+        yield f"{other.node} is connected but has answered no heartbeat for {_age(other.silent_ms)}"
+
+
+def _about_disk(seen: Observations) -> Iterator[str]:
+    if seen.unsaved.age_ms >= WORTH_TELLING_MS:
+        yield (
+            f"the disk of {seen.node} has {_count(seen.unsaved.count, 'write')} to finish, "
+            f"the oldest for {_age(seen.unsaved.age_ms)}"
+        )
+
+
+def _about_proposal(seen: Observations) -> Iterator[str]:
+    proposal = seen.proposal
+    if proposal is None or proposal.age_ms < WORTH_TELLING_MS:
+        return
+    answering = {
+        other.node
+        for other in seen.others
+        if not other.problem and other.silent_ms is not None and other.silent_ms < WORTH_TELLING_MS
+    }
+    for node in proposal.lacking:
+        begin = f"instance {proposal.instance} waits for {node}"
+        if node == seen.node:
+            yield f"{begin}: it is not on our own disk after {_age(proposal.age_ms)}"
+        elif node in answering:
+            yield (
+                f"{begin}: it answers heartbeats but has not accepted it for {_age(proposal.age_ms)}; "
+                "its disk may be slow"
+            )
+        else:
+            yield f"{begin}, which does not answer, for {_age(proposal.age_ms)}"
+
+
+def _about_clients(seen: Observations) -> Iterator[str]:
+    for kind, waiting in (("read", seen.reads), ("write", seen.writes)):
+        if waiting.age_ms >= WORTH_TELLING_MS:
+            yield f"{_count(waiting.count, kind)} on {seen.node} not done, the oldest for {_age(waiting.age_ms)}"
+
+
+def _age(milliseconds: float) -> str:
+    return f"{milliseconds / 1000:.1f} s"
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _names(nodes: tuple[str, ...]) -> str:
+    *first, last = nodes
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def observe(replica: Replica, peers: Peers, saves: tuple[int, float], now: float) -> Observations:
+    """Look at a node. `saves`: how many writes its disk has to finish, and since when (monotonic ms) the oldest waits."""
+    phase = replica.phase
+    role, unled_since, backers, proposal = phase.name, now, frozenset[str](), None
+    if isinstance(phase, Following):
+        unled_since = phase.heard_at
+        if phase.attempt:
+            role, backers = "canvassing", frozenset(phase.supporters)
+    elif isinstance(phase, Campaigning):
+        backers = phase.proposer.promised_by | {replica.me}
+    elif phase.flights:
+        proposal = _oldest_proposal(phase, now)
+    reading, outbox = replica.reading, replica.outbox
+    reads_since, writes_since = reading.oldest, outbox.oldest
+    return Observations(
+        node=replica.me,
+        role=role,
+        leader=replica.leader or "",
+        unled_ms=now - unled_since,
+        backers=tuple(sorted(backers)),
+        quorum=max(each.quorum for each in replica.window()),
+        others=tuple(_other(node, replica, peers, now) for node in sorted(replica.others())),
+        proposal=proposal,
+        unsaved=Waiting(saves[0], now - saves[1] if saves[0] else 0.0),
+        reads=Waiting(reading.count, 0.0 if reads_since is None else now - reads_since),
+        writes=Waiting(outbox.count, 0.0 if writes_since is None else now - writes_since),
+    )
+
+
+def _oldest_proposal(phase: Leading, now: float) -> Proposal:
+    instance = min(phase.flights)
+    acceptors = phase.replica.membership.at(instance).acceptors
+    lacking = (node for node in acceptors if not phase.learner.has_accepted(node, phase.ballot, instance))
+    return Proposal(instance, now - phase.flights[instance].started_at, tuple(sorted(lacking)))
+
+
+def _other(node: str, replica: Replica, peers: Peers, now: float) -> Other:
+    peer = peers.known.get(node)
+    silent_ms: float | None = 0.0
+    if isinstance(replica.phase, Leading):
+        heard_at = replica.phase.heard_at.get(node)
+        silent_ms = None if heard_at is None else now - heard_at
+    if peer is None or not peer.problem:
+        return Other(node, silent_ms=silent_ms)
+    return Other(node, peer.problem, peers.cut_off_ms(peer), silent_ms)

@@ -243,7 +243,7 @@ def test_within_something_else_nobody_waits(client: Client, holder: Client, comm
 
 def test_when_the_server_ends_nobody_waits_any_longer(server: Server, holder: Client) -> None:
     first, second = waiting(server, 2)
-    asyncio.run(listener.stop(server.state))
+    asyncio.run(listener.stop(server.state, within_s=1.0))
     assert first.replies() == second.replies() == [None]
     assert first.transport.is_closed
     assert len(server.state.waiting) == 0

@@ -58,19 +58,40 @@ def commands_page() -> str:
 DIFFERENCES = """\
 ## What differs from Redis
 
-- **Time** is the cluster's: `TIME`, and what `EXPIRE` and its kin count from, is chosen with each batch and keeps within half a
-  second of the median clock of a majority. `OBJECT IDLETIME` and its kin are not there.
+- **Time** is the cluster's: `TIME`, and what `EXPIRE` and its kin count from, is chosen with each batch and keeps within half
+  a second of the median clock of a majority. `OBJECT IDLETIME` and its kin are not there.
 - **Sizes**: a value has 64 MiB at most (Redis: 512), a request 128 MiB, MULTI queues 64 MiB, a pattern has 4,096 bytes.
 - **SCAN** cursors are bucket numbers that mean the same on every node and after a restart. A call returns whole buckets.
-- **WATCH** may, rarely, see a change of a key that does not exist when another such key was deleted (they share a few thousand
-  counters). It never misses one.
-- **Errors of our own**: `-NOREPLICAS` (certainly not done) and `-UNCERTAIN` (nobody can know).
+- **WATCH** may, rarely, see a change of a key that does not exist when another such key was deleted (they share a few
+  thousand counters). It never misses one.
+- **Errors of our own**: `-NOREPLICAS` (certainly not done: within 5 s; within 1 s once nobody has led for 5 s; at once when
+  the node is full) and `-UNCERTAIN` (nobody can know; never said of a read).
+- **FAILOVER** hands over in good order. It is given up after TIMEOUT (10 s unless said otherwise), and knows no FORCE: a node
+  that lacks something never leads. INFO's `master_failover_state` tells how far it is.
+- **READONLY** makes a connection's reads stale by its own wish: they are answered from the node's own state at once, without
+  a quorum. Its own writes are seen in order. READWRITE and RESET take it back.
+- **SOFA.ONCE** id command: once per id over all databases; FLUSHALL does not touch that. The last 100,000 ids or 64 MiB of
+  ids and replies are remembered, whichever is less; the oldest are forgotten first, by number and never by time. Errors are
+  repeated, too. A reply of more than 64 KiB is not kept: a repeat says so. The same id with another command gets the first
+  one's reply.
+- **SOFA.STATUS** id: `done` and the instance; `never` and 0; or `unknown` and the instance up to which things may have been
+  forgotten. `never` means "not so far": an attempt that was told `-UNCERTAIN` may still come; repeating the SOFA.ONCE settles
+  it.
+- **SOFA.LOCK** name ttl-ms [WAIT ms]: a token, or nil if the lock is taken. The token is the instance at which it was taken,
+  or, if another lock was taken in the same one, the next number after that. Locks are apart from keys; they end by the
+  cluster's time; there may be 100,000. WAIT is 1 h at most. Within MULTI, SOFA.ONCE and SOFA.FENCED nobody waits. SOFA.UNLOCK
+  and SOFA.RENEW answer 1 or 0.
+- **SOFA.FENCED** name token command: an error that begins with `FENCED`, and nothing done, if the lock does not carry that
+  token any more.
+- **SOFA.LASTINSTANCE**: where this connection's last write stands. **SOFA.AFTER** instance command: reads only, from this
+  node's state once it has come so far; after 5 s `-NOREPLICAS`. Not in MULTI.
 - **INFO, ROLE**: the leader is called `master` and the others `slave`. Offsets are instances.
 - **CONFIG SET** is refused: a node is configured by the options of `sofadb serve`.
-- **SENTINEL** is answered by every node: the leader is the `master` of the service that `serve --service-name` names, the other
-  members are its `replicas`, and all nodes are Sentinels. Each publishes `+switch-master` when it learns of another leader.
-- **Subscriptions** are those of one node. A connection may have 10,000, a channel's name 4,096 bytes; a subscriber that leaves
-  more than 8 MiB unread is cut off.
+- **SENTINEL** is answered by every node: the leader is the `master` of the service that `serve --service-name` names, the
+  other members are its `replicas`, and all nodes are Sentinels. Each publishes `+switch-master` when it learns of another
+  leader.
+- **Subscriptions** are those of one node. A connection may have 10,000, a channel's name 4,096 bytes; a subscriber that
+  leaves more than 8 MiB unread is cut off.
 - **SOFA.INFO** returns what a node knows of itself and its cluster as JSON; `sofadb status` shows it.
 - **SOFA.EXPLAIN** returns sentences: what the node and its cluster wait for now. It is answered without a quorum.""".splitlines()
 

@@ -26,6 +26,7 @@ def test_whoever_is_named_leads_at_once_and_what_is_asked_for_meanwhile_is_done_
     old = cluster.elect()
     new, third = (name for name in THREE if name != old)
     tokens = [cluster.submit(name, b"%d" % number) for number, name in enumerate((old, new, third))]
+    assert [cluster.replica(name).outbox.count for name in THREE] == [1, 1, 1]
     cluster.step(old, HandOver(new, 1_000))
     later = [cluster.submit(name, b"later %s" % name.encode()) for name in (old, new, third)]
     began = cluster.now
@@ -37,6 +38,7 @@ def test_whoever_is_named_leads_at_once_and_what_is_asked_for_meanwhile_is_done_
         node = cluster.nodes[name]
         assert node.done[ours[0]] < node.done[ours[1]]
         assert not node.abandoned
+        assert cluster.replica(name).outbox.count == 0
     assert len(cluster.sequence) == 6
     assert cluster.replica(old).leader == cluster.replica(third).leader == new
     cluster.check_chosen()

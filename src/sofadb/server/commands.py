@@ -20,7 +20,8 @@ from sofadb.database.replies import NOT_AN_INTEGER, OK, Reply, ReplyError, Statu
 from sofadb.database.table import TABLE, Command, Route, check_inner, command
 from sofadb.node.facts import split_address
 
-from . import sentinel as sentinel  # Fills the table, too.
+from . import failover as failover  # These fill the table, too.
+from . import sentinel as sentinel
 from .connection import Connection
 from .requests import BULK_BYTES_MAX
 

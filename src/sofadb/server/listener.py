@@ -13,8 +13,7 @@ import resource
 import socket
 from dataclasses import replace
 
-from . import commands as commands  # These fill the table.
-from . import failover as failover
+from . import commands as commands  # Fills the table.
 from .connection import Connection
 from .guard import Guard
 from .state import ServerState

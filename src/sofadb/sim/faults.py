@@ -645,9 +645,9 @@ class Faults:
         unheard = [] if successor is None or strike.amount < 0.5 else [(successor, name)]
         end = self.cluster.now + strike.lasts
         while self.cluster.now < end and self.cluster.leader == name:
-            if unheard and isinstance(phase, Leading) and phase.lease.is_given_up:
+            if unheard and successor is not None and self._is_candidate(successor):
                 break
-            yield 0.0005
+            yield 0.0002
         cut = self._cut(unheard, strike.kind)
         while self.cluster.now < end and self.cluster.leader == name:
             yield 0.01

@@ -1,7 +1,7 @@
 """Clients that note what they did and what they saw: for the checker of histories, and for counting errors and waits.
 
 An asker talks to one node, in single commands, pipelines and transactions. It never asks twice. When its connection ends,
-or no reply comes, it goes on to the next node, and what it had asked is of unknown outcome; so is what was answered
+or no reply comes, it goes on to the next node for a while, and what it had asked is of unknown outcome; so is what was answered
 with UNCERTAIN. What was refused with NOREPLICAS never ran and is no part of the history.
 
 What is no proper answer is a `Setback`. Whether it is excused is for whoever struck to say (`Excuses`): a node that is
@@ -34,6 +34,8 @@ KINDS: dict[Verb, str] = {
     "append": "text",
 }
 SHAPES = ("single", "pipeline", "transaction")
+VISIT_REQUESTS = 50
+"""Who had to go to another node tries the first one again after so many requests, so that none is without clients."""
 REPLY_TIMEOUT_S = 9.0
 """A node that lives answers within its patience, which is 5 s."""
 
@@ -95,6 +97,9 @@ class Asker(threading.Thread):
         """Why it ended by itself, which it never should."""
         self._connect = connect
         self._nodes = list(nodes)
+        self._at = 0
+        self._visit = 0
+        """How many requests it makes before it returns to its first node."""
         self._number = number * 1_000_000
         self._chance = random.Random(number)
         self._pause_s = pause_s
@@ -104,7 +109,7 @@ class Asker(threading.Thread):
     @property
     def node(self) -> str:
         """Where it is now."""
-        return self._nodes[0]
+        return self._nodes[self._at]
 
     def stop(self) -> None:
         """Finish what was asked, and end."""
@@ -130,18 +135,23 @@ class Asker(threading.Thread):
             self._client.close()
 
     def _go_on(self) -> None:
+        if self._at and not self._visit:
+            self._go_to(0)
         try:
             client = self._client = self._client or self._connect(self.node)
         except OSError:
-            self._move_on()  # Nothing was asked.
+            self._go_to(self._at + 1)  # Nothing was asked.
             return
+        self._visit -= 1
         if not self._ask(client):
-            client.close()
-            self._client = None
-            self._move_on()
+            self._go_to(self._at + 1)
 
-    def _move_on(self) -> None:
-        self._nodes.append(self._nodes.pop(0))
+    def _go_to(self, at: int) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        self._at = at % len(self._nodes)
+        self._visit = VISIT_REQUESTS
 
     def _draw(self) -> tuple[Verb, str, str | None]:
         verb: Verb = self._chance.choices(["set", "get", "del", "incr", "append"], [4, 6, 1, 3, 3])[0]

@@ -47,11 +47,11 @@ class Trial:
         """Wait until clients of all nodes without excuse have written something."""
         moment = time.monotonic()
         excused = {node for node, spans in self.excuses.spans.items() if spans[-1][1] > moment}
-        nodes = {asker.node for asker in self.askers} - excused
-        wait_until(lambda: nodes <= {each.node for each in self.written_since(moment)}, "clients get on")
+        nodes = set(self.cluster.names) - excused
+        wait_until(lambda: nodes == {each.node for each in self.written_since(moment)}, "clients get on")
 
-    def everybody_leaves(self, node: str) -> None:
-        for asker in self.askers[::2]:  # The others find out, or wait.
+    def some_leave(self, node: str) -> None:
+        for asker in self.askers[::2]:  # The others wait, or find out.
             asker.leave(node)
 
     def measure(self, struck_at: float) -> None:
@@ -74,7 +74,7 @@ class Trial:
         self.excuses.begin(leader)
         struck_at = time.monotonic()
         self.cluster.signal(leader, signal.SIGSTOP)
-        self.everybody_leaves(leader)
+        self.some_leave(leader)
         self.goes_on()
         self.measure(struck_at)
         time.sleep(max(0.0, struck_at + seconds - time.monotonic()))

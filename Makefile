@@ -2,10 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install up test verify fix docs bench soak seeds spec clean
+.PHONY: help install up test verify fix docs bench bench-faults chaos soak seeds spec clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/installed ## Make a virtual environment in .venv with the package and its tools
 
@@ -38,8 +38,15 @@ docs: install ## Write those pages of docs/ that the code itself knows
 bench: install ## Measure with redis-benchmark against three nodes on this machine
 	$(BIN)/python benchmarks/run.py
 
+bench-faults: install ## Measure what a node that is dead, paused or slow costs the clients of the others (needs strace)
+	PYTHONPATH=tests $(BIN)/python benchmarks/faults.py
+
 MINUTES ?= 60
 FIRST ?= 1000
+SEED ?= 1
+
+chaos: install ## Strike real nodes on a real network for MINUTES (60), from seed SEED (1) on (needs root)
+	PYTHONPATH=tests:tests/system $(BIN)/python -m chaos --minutes $(MINUTES) --seed $(SEED) --page docs/chaos.md
 
 soak: install ## Hunt on all cores for MINUTES (60) from seed FIRST (1000) on, and explore every case
 	$(BIN)/sofadb hunt --minutes $(MINUTES) --first $(FIRST)

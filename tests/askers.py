@@ -11,6 +11,7 @@ dead, paused or cut off cannot serve its clients, any other one must.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import random
 import socket
@@ -44,7 +45,7 @@ SetbackKind = Literal["refused", "uncertain", "disconnected", "no reply", "unexp
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A request that was answered."""
+    """A request that was answered, and not by an error."""
 
     node: str
     start: float
@@ -125,6 +126,11 @@ class Asker(threading.Thread):
             with contextlib.suppress(OSError):  # The connection is gone already.
                 client.socket.shutdown(socket.SHUT_RDWR)
 
+    def answered_since(self, moment: float) -> list[Answered]:
+        """What was asked after that, and is answered."""
+        answered = reversed(list(self.answered))
+        return list(itertools.takewhile(lambda each: each.start > moment, answered))
+
     def run(self) -> None:
         try:
             while not self._stopping.wait(self._pause_s):
@@ -186,7 +192,7 @@ class Asker(threading.Thread):
         if problem is not None:
             kind: SetbackKind = "no reply" if isinstance(problem, TimeoutError) else "disconnected"
             self.setbacks.append(Setback(self.node, start, time.monotonic(), kind, str(problem)))
-        else:
+        elif not any(isinstance(reply, hiredis.ReplyError) for reply, _ in replies):
             end = replies[-1][1]
             self.answered.append(Answered(self.node, start, end, any(verb != "get" for verb, *_ in drawn)))
         if not is_known:

@@ -11,7 +11,7 @@ import ctypes
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ def ip(*words: str) -> None:
     assert result.returncode == 0, f"ip {' '.join(words)} (this needs root): {result.stderr}"
 
 
-def _enter(descriptor: int) -> None:
+def enter_namespace(descriptor: int) -> None:
+    """Move this thread into the network namespace of an open file."""
     if _libc.setns(descriptor, CLONE_NEWNET) != 0:
         raise OSError(ctypes.get_errno(), "setns")
 
@@ -76,10 +77,10 @@ class Network:
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         there = os.open(f"/run/netns/{self.prefix}-{machine}", os.O_RDONLY)
         try:
-            _enter(there)
+            enter_namespace(there)
             yield
         finally:
-            _enter(home)
+            enter_namespace(home)
             os.close(there)
             os.close(home)
 
@@ -97,10 +98,10 @@ class Network:
 
 
 class SpreadCluster(Cluster):
-    """A cluster whose nodes are on a machine each."""
+    """A cluster whose nodes are on a machine each, the first ones of the network."""
 
-    def __init__(self, directory: Path, network: Network) -> None:
-        super().__init__(directory, len(network.addresses))
+    def __init__(self, directory: Path, network: Network, count: int = 3) -> None:
+        super().__init__(directory, count)
         self.network = network
         self.members = ",".join(f"{name}={self.peer_address(name)}" for name in self.names)
 
@@ -112,10 +113,10 @@ class SpreadCluster(Cluster):
         command[command.index("--peer-listen") + 1] = self.peer_address(name)
         return command
 
-    def start(self, *names: str) -> None:
+    def start(self, *names: str, before: Sequence[str] = ()) -> None:
         for name in names or self.names:
             with self.network.on(name):
-                super().start(name)
+                super().start(name, before=before)
 
     def facts(self, name: str) -> dict[str, Any] | None:
         with self.network.on(name):

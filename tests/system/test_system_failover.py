@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from askers import REPLY_TIMEOUT_S, Answered, Asker, Excuses, final_reads, longest_wait, lost
+from askers import REPLY_TIMEOUT_S, Asker, Excuses, final_reads, longest_wait, lost
 from processes import Client, Cluster, wait_until
 from sofadb.sim.checker import check
 
@@ -34,21 +34,17 @@ class Trial:
             first = number % len(cluster.names)
             self.askers.append(Asker(connect, cluster.names[first:] + cluster.names[:first], number))
 
-    def written_since(self, moment: float) -> list[Answered]:
-        """Writes that were asked of nodes without excuse after that, and are done."""
-        return [
-            each
-            for asker in self.askers
-            for each in list(asker.answered)
-            if each.writes and each.start > moment and not self.excuses.cover(each)
-        ]
+    def written_since(self, moment: float) -> set[str]:
+        """The nodes without excuse that have served writes asked after that."""
+        answered = [each for asker in self.askers for each in asker.answered_since(moment)]
+        return {each.node for each in answered if each.writes and not self.excuses.cover(each)}
 
     def goes_on(self) -> None:
         """Wait until clients of all nodes without excuse have written something."""
         moment = time.monotonic()
         excused = {node for node, spans in self.excuses.spans.items() if spans[-1][1] > moment}
         nodes = set(self.cluster.names) - excused
-        wait_until(lambda: nodes == {each.node for each in self.written_since(moment)}, "clients get on")
+        wait_until(lambda: nodes == self.written_since(moment), "clients get on")
 
     def some_leave(self, node: str) -> None:
         for asker in self.askers[::2]:  # The others wait, or find out.

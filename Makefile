@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: help install up test verify fix docs bench bench-faults chaos soak seeds spec clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/installed ## Make a virtual environment in .venv with the package and its tools
 
@@ -39,7 +39,7 @@ bench: install ## Measure with redis-benchmark against three nodes on this machi
 	$(BIN)/python benchmarks/run.py
 
 bench-faults: install ## Measure what a node that is dead, paused or slow costs the clients of the others (needs strace)
-	PYTHONPATH=tests $(BIN)/python benchmarks/faults.py
+	PYTHONPATH=tests $(BIN)/python benchmarks/faults.py --page docs/faults.md
 
 MINUTES ?= 60
 FIRST ?= 1000

@@ -13,8 +13,12 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .prerequisites import prepare
+
+if TYPE_CHECKING:
+    from .rounds import Result, Round
 
 
 def main() -> int:
@@ -28,9 +32,11 @@ def main() -> int:
     parser.add_argument("--page", type=Path, help="write the documentation's page there after a whole pass")
     options = parser.parse_args()
     prepare()
+
+    # Only now: what these import may just have been installed.
     from . import report
     from .faults import FAULTS
-    from .rounds import Result, Round
+    from .rounds import Round
 
     kinds = [
         (fault, size, part)
@@ -41,7 +47,8 @@ def main() -> int:
     ]
     if not kinds:
         parser.error(f"there is no such fault; there are: {', '.join(fault.name for fault in FAULTS)}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     chance = random.Random(options.seed)
     end = time.monotonic() + 60 * options.minutes
     results: list[Result] = []
@@ -73,7 +80,7 @@ def main() -> int:
     return any(each.problem for each in results)
 
 
-def _line(result, each) -> str:  # type: ignore[no-untyped-def]
+def _line(result: Result, each: Round) -> str:
     head = (
         f"{'FAILED' if result.problem else 'passed'}  {result.fault}, {result.nodes} nodes: {result.strikes} strikes, "
         f"{result.operations:,} operations, longest pause {result.longest_wait_ms:.0f} ms"

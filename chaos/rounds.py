@@ -92,6 +92,8 @@ class Round:
         before = self._with_own_clocks() if fault.fakes_clocks else []
         self.machines = Machines(self.directory, self.network, nodes, before)
         self.excuses = Excuses()
+        self.absences = Excuses()
+        """The same, and until all nodes agree again: who asks a node that has just come back may wait, but not in vain."""
         self.askers: list[Asker] = []
         self.result = Result(fault.name, nodes)
 
@@ -117,6 +119,7 @@ class Round:
     def excused(self, nodes: Sequence[str]) -> Iterator[None]:
         """These owe nothing until the end of this."""
         self.excuses.begin(*nodes)
+        self.absences.begin(*nodes)
         yield
         self.excuses.end(*nodes)
 
@@ -157,6 +160,7 @@ class Round:
     def recovers(self) -> None:
         """Wait until all agree on a leader."""
         self.machines.leader()
+        self.absences.end_all()
 
     def _answered_since(self, moment: float) -> list[Answered]:
         """What was asked after that, and answered properly."""
@@ -211,7 +215,7 @@ class Round:
         result.operations = len(history)
         result.errors = Counter(each.kind for each in wrong)
         result.excused = Counter(each.kind for each in setbacks if self.excuses.cover(each))
-        result.longest_wait_ms = 1000 * longest_wait(self.askers, self.excuses)
+        result.longest_wait_ms = 1000 * longest_wait(self.askers, self.absences)
         clients = [self.machines.remote_client(name) for name in self.names]
         assert {client("GET", "lasting") for client in clients} == {b"yes"}, "a key expired two hours early"
         reads = final_reads(clients, history)

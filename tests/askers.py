@@ -78,6 +78,11 @@ class Excuses:
         for node in nodes:
             self.spans[node][-1][1] = time.monotonic()
 
+    def end_all(self) -> None:
+        for node, spans in self.spans.items():
+            if spans[-1][1] == math.inf:
+                self.end(node)
+
     def cover(self, event: Answered | Setback) -> bool:
         """Whether its node was excused at some time between request and reply."""
         return any(begin <= event.end and event.start <= end for begin, end in self.spans.get(event.node, ()))

@@ -42,6 +42,12 @@ def nodes_of(process: subprocess.Popen[str]) -> list[str]:
     return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
 
 
+def is_running(process: str) -> bool:
+    """Whether it is there, and not a zombie."""
+    path = Path(f"/proc/{process}/stat")
+    return path.exists() and path.read_text().rpartition(") ")[2][0] != "Z"
+
+
 def test_round_passes_and_leaves_nothing_behind() -> None:
     with chaos("--minutes", "0.001", "--fault", "one killed", "--nodes", "3", "--seconds", "1") as process:
         output, errors = process.communicate(timeout=60)
@@ -59,7 +65,7 @@ def test_interrupted_it_leaves_nothing_behind() -> None:
         assert "interrupted" in errors
         assert "Traceback" not in errors
         assert namespaces_of(process) == []
-        assert not any(Path(f"/proc/{node}").exists() for node in nodes)
+        wait_until(lambda: not any(map(is_running, nodes)), "the nodes have ended")
 
 
 def test_without_root_it_says_so_in_one_sentence() -> None:

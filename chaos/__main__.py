@@ -72,7 +72,7 @@ def main() -> int:
     if options.page is None:
         return any(each.problem for each in results)
     if passes:
-        options.page.write_text(report.page(results, options.seed))
+        options.page.write_text(report.page(results, options.seed, options.seconds))
     else:
         print(
             f"not every kind of round was made ({len(results)} of {len(kinds)}), so {options.page} is left as it is"

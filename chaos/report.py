@@ -43,7 +43,7 @@ def _row(fault: str, size: int, some: Sequence[Result]) -> list[str]:
     return [fault, str(size), rounds, *(f"{number:,.0f}" for number in numbers)]
 
 
-def page(results: Sequence[Result], seed: int) -> str:
+def page(results: Sequence[Result], seed: int, seconds: float) -> str:
     """The documentation's page, with the table in it."""
     faults = "".join(f"- **{fault.name}**: {fault.words}\n" for fault in FAULTS)
     operations = sum(each.operations for each in results)
@@ -57,7 +57,7 @@ What it needs it installs (Debian 12: iproute2, nftables, iptables, strace, gcc 
 
 Each node is a `sofadb serve` process in a network namespace of its own; clients sit in a further one, three to a node.
 They send single commands, pipelines and transactions, and never try again. In each round of a fresh cluster one fault
-strikes again and again, the leader first. Then the history, with what every node reads in the end, is judged by the
+strikes for {seconds:.0f} s, again and again, the leader first. Then the history, with what every node reads in the end, is judged by the
 laboratory's checker of linearizability.
 
 {table(results)}

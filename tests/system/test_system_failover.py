@@ -1,0 +1,112 @@
+"""Leaders that are killed, paused and brought back under nine clients: a pause for these, no error, and one history."""
+
+from __future__ import annotations
+
+import random
+import signal
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+
+from askers import REPLY_TIMEOUT_S, Asker, Excuses, final_reads, longest_wait, lost
+from processes import Client, Cluster, wait_until
+from sofadb.sim.checker import check
+
+PAUSE_S = 3.0
+"""A failover is a pause no longer than this, however busy the machine is."""
+
+
+class Trial:
+    """Three nodes, nine clients, and somebody who strikes."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.excuses = Excuses()
+        self.pauses_s: list[float] = []
+
+        def connect(node: str) -> Client:
+            return Client(cluster.ports[node], REPLY_TIMEOUT_S)
+
+        self.askers = []
+        for number in range(9):
+            first = number % len(cluster.names)
+            self.askers.append(Asker(connect, cluster.names[first:] + cluster.names[:first], number))
+
+    def written_since(self, moment: float) -> set[str]:
+        """The nodes without excuse that have served writes asked after that."""
+        answered = [each for asker in self.askers for each in asker.answered_since(moment)]
+        return {each.node for each in answered if each.writes and not self.excuses.cover(each)}
+
+    def goes_on(self) -> None:
+        """Wait until clients of all nodes without excuse have written something."""
+        moment = time.monotonic()
+        excused = {node for node, spans in self.excuses.spans.items() if spans[-1][1] > moment}
+        nodes = set(self.cluster.names) - excused
+        wait_until(lambda: nodes == self.written_since(moment), "clients get on")
+
+    def some_leave(self, node: str) -> None:
+        for asker in self.askers[::2]:  # The others wait, or find out.
+            asker.leave(node)
+
+    def measure(self, struck_at: float) -> None:
+        """Note the longest wait of those who asked before they were served by another leader."""
+        self.pauses_s.append(longest_wait(self.askers, self.excuses, struck_at, time.monotonic()))
+
+    def kill(self) -> None:
+        leader = self.cluster.leader()
+        self.excuses.begin(leader)
+        struck_at = time.monotonic()
+        self.cluster.kill(leader)
+        self.goes_on()
+        self.measure(struck_at)
+        self.cluster.start(leader)
+        self.excuses.end(leader)
+        wait_until(lambda: (self.cluster.facts(leader) or {}).get("leader"), "it is back")
+
+    def pause(self, seconds: float) -> None:
+        leader = self.cluster.leader()
+        self.excuses.begin(leader)
+        struck_at = time.monotonic()
+        self.cluster.signal(leader, signal.SIGSTOP)
+        self.some_leave(leader)
+        self.goes_on()
+        self.measure(struck_at)
+        time.sleep(max(0.0, struck_at + seconds - time.monotonic()))
+        self.excuses.end(leader)
+        self.cluster.signal(leader, signal.SIGCONT)
+
+
+@pytest.fixture
+def trial(three: Cluster) -> Trial:
+    trial = Trial(three)
+    for asker in trial.askers:
+        asker.start()
+    return trial
+
+
+def test_leaders_killed_paused_and_brought_back_are_a_pause_to_nine_clients_and_no_error(
+    trial: Trial, tmp_path: Path
+) -> None:
+    chance = random.Random(4)
+    trial.goes_on()
+    for _ in range(4):
+        trial.kill()
+        trial.goes_on()
+        trial.pause(chance.uniform(1, 3))
+        trial.goes_on()
+    for asker in trial.askers:
+        asker.stop()
+
+    wrong = [each for asker in trial.askers for each in asker.setbacks if not trial.excuses.cover(each)]
+    assert not wrong, wrong[:5]
+    history = [operation for asker in trial.askers for operation in asker.history]
+    reads = final_reads(map(trial.cluster.client, trial.cluster.names), history)
+    assert sum(operation.end is not None for operation in history) > 1_000
+    assert lost(history, reads) == []
+    verdict = check([*history, *reads])
+    assert verdict, str(verdict)
+    pauses = ", ".join(f"{1000 * pause:.0f}" for pause in trial.pauses_s)
+    print(f"pauses of {pauses} ms; median {1000 * statistics.median(trial.pauses_s):.0f} ms")
+    assert max(trial.pauses_s) < PAUSE_S, pauses

@@ -46,6 +46,8 @@ FIRST ?= 1000
 SEED ?= 1
 
 chaos: install ## Strike real nodes on a real network for MINUTES (60), from seed SEED (1) on (needs root)
+	$(BIN)/python -m chaos.prerequisites
+	$(BIN)/python -m pytest tests/chaos/rounds_in_small.py
 	PYTHONPATH=tests:tests/system $(BIN)/python -m chaos --minutes $(MINUTES) --seed $(SEED) --page docs/chaos.md
 
 soak: install ## Hunt on all cores for MINUTES (60) from seed FIRST (1000) on, and explore every case

@@ -4,7 +4,7 @@
  * than time it has run since that moment. It is mapped into memory, so that setting it costs the program nothing.
  *
  * Clocks that measure and whatever waits are left alone. libfaketime would do all this and more: it also replaces
- * pthread_cond_timedwait, by which CPython hands its lock from thread to thread, and a node becomes a hundred times as slow.
+ * pthread_cond_timedwait, by which CPython hands its lock from thread to thread, and a node becomes many times as slow.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -73,3 +73,7 @@ def _install_packages(packages: list[str]) -> None:
 def _not_here(why: str) -> str:
     print(f"make chaos cannot be run here: {why}", file=sys.stderr)
     raise SystemExit(EXIT_NOT_HERE)
+
+
+if __name__ == "__main__":
+    prepare()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from paxos.cluster import Cluster
 from sofadb.paxos.ballot import NO_BALLOT, Instance
-from sofadb.paxos.events import Received, Tick
+from sofadb.paxos.events import HandOver, Received, Tick
 from sofadb.paxos.following import CANVASSED_MAX, Following
 from sofadb.paxos.leading import Leading
 from sofadb.paxos.messages import Confirm, Confirmed, Support
@@ -123,6 +123,23 @@ def test_a_leader_measures_by_its_heartbeats_each_answer_once_and_no_answer_that
         cluster.step(leader, Received(other, answer))
     cluster.step(leader, Received(other, Confirmed(phase.ballot, 10**9, Instance(0), 0)))
     assert measured == [(other, 7)]
+
+
+def test_a_leader_that_was_told_of_long_round_trips_and_finds_short_ones_goes_on() -> None:
+    """Its next heartbeat was due by the long ones, its followers would be out of hearing by the short ones."""
+    cluster = Cluster(["n1", "n2", "n3"])
+    old = cluster.elect()
+    new, third = (name for name in cluster.nodes if name != old)
+    for name in cluster.nodes:
+        cluster.replica(name).pace.told(3_000)
+    cluster.step(old, HandOver(new, 1_000))
+    cluster.settle()
+    lead = cluster.replica(new).phase
+    assert isinstance(lead, Leading)
+    assert cluster.replica(new).pace.timeout_ms == 300
+    cluster.advance(1_000)
+    assert cluster.replica(new).phase is lead
+    assert cluster.replica(third).pace.timeout_ms == 300
 
 
 def late_support(cluster: Cluster) -> tuple[Following, int]:

@@ -66,6 +66,19 @@ def test_if_nobody_is_named_it_is_one_who_knows_most() -> None:
     assert cluster.leader == ahead
 
 
+@pytest.mark.parametrize("far_one", [0, 1])
+def test_of_those_who_know_as_much_it_is_whoever_is_near(far_one: int) -> None:
+    cluster = Cluster(THREE)
+    old = cluster.elect()
+    others = [name for name in THREE if name != old]
+    cluster.cut.add((others[far_one], old))  # Its answers to the latest heartbeats are still on their way.
+    cluster.advance(100)
+    cluster.cut.clear()
+    cluster.step(old, HandOver(None, 1_000))
+    cluster.settle()
+    assert cluster.leader == others[1 - far_one]
+
+
 def test_nobody_gives_way_to_one_that_lacks_something() -> None:
     """It is named, but what was chosen last has not reached it: first it learns, then it leads."""
     cluster = Cluster(THREE)

@@ -364,7 +364,8 @@ class Leading:
         able = set(replica.others()).intersection(*(each.acceptors for each in replica.window()))
         able = {node for node in able if self._is_heard(node)}
         if to is None and able:
-            to = max(sorted(able), key=lambda node: self.confirmed_upto.get(node, Instance(0)))
+            answered = self.confirming.answered  # Of those who know as much, whoever is nearest.
+            to = max(sorted(able), key=lambda node: (self.confirmed_upto.get(node, 0), answered.get(node, 0)))
         if to in able:
             self.successor, self.is_pausing = to, False
             self.hand_over_until = replica.moment.now + within_ms

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paxos.cluster import Cluster
+from paxos.cluster import Cluster, Packet
 from sofadb.paxos.ballot import NO_BALLOT, Instance
+from sofadb.paxos.effects import Send
 from sofadb.paxos.events import HandOver, Received, Tick
 from sofadb.paxos.following import CANVASSED_MAX, Following
 from sofadb.paxos.leading import Leading
@@ -140,6 +141,25 @@ def test_a_leader_that_was_told_of_long_round_trips_and_finds_short_ones_goes_on
     cluster.advance(1_000)
     assert cluster.replica(new).phase is lead
     assert cluster.replica(third).pace.timeout_ms == 300
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_who_finds_out_that_the_others_are_far_away_does_not_begin_to_wait_anew(seed: int) -> None:
+    """The near one leads and dies. The first canvass ends before its answers arrive: the timeout grows while one asks around."""
+    cluster = Cluster(["n1", "n2", "n3"], seed)
+    cluster.crash(cluster.elect())
+    began = cluster.now
+    late: list[tuple[float, Packet]] = []
+
+    def send_late(sender: str, effect: Send) -> None:
+        late.append((cluster.now + 200, Packet(sender, effect.to, effect.message)))
+
+    cluster.send = send_late  # type: ignore[method-assign]
+    while cluster.leader is None:
+        while late and late[0][0] <= cluster.now:
+            cluster.network.append(late.pop(0)[1])
+        cluster.advance(1)
+    assert cluster.now - began < 2_500
 
 
 def late_support(cluster: Cluster) -> tuple[Following, int]:

@@ -71,6 +71,17 @@ def test_who_has_not_answered_for_long_does_not_count() -> None:
     assert pace.timeout_ms > 1_800
 
 
+def test_what_was_measured_long_ago_is_not_mixed_with_what_is_measured_now() -> None:
+    pace = Pace(SETTINGS)
+    for _ in range(50):
+        pace.measured("n2", 400.0, FIVE, 0.0)
+        pace.measured("n3", 400.0, FIVE, 0.0)
+    assert pace.timeout_ms > 2_000
+    for node in ("n2", "n3"):
+        pace.measured(node, 1.0, FIVE, 3_600_000.0)
+    assert pace.timeout_ms == 300
+
+
 def test_what_a_leader_has_told_holds_until_one_measures_by_oneself() -> None:
     pace = Pace(SETTINGS)
     pace.told(2_000)

@@ -645,7 +645,7 @@ class Faults:
         unheard = [] if successor is None or strike.amount < 0.5 else [(successor, name)]
         end = self.cluster.now + strike.lasts
         while self.cluster.now < end and self.cluster.leader == name:
-            if unheard and isinstance(phase, Leading) and phase.lease.is_given_up:
+            if unheard and isinstance(phase, Leading) and phase.is_pausing and not phase.flights:
                 break
             yield 0.0005
         cut = self._cut(unheard, strike.kind)

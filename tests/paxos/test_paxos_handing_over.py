@@ -6,11 +6,11 @@ import pytest
 
 from paxos.cluster import Cluster
 from sofadb.paxos.ballot import NO_BALLOT, Ballot, Instance
-from sofadb.paxos.effects import Leads
+from sofadb.paxos.effects import Leads, Send
 from sofadb.paxos.events import HandOver, KeepLead, Received, Tick
 from sofadb.paxos.following import Following
 from sofadb.paxos.leading import Leading
-from sofadb.paxos.messages import Accept, Confirm, Confirmed, TakeOver
+from sofadb.paxos.messages import Accept, Confirm, Confirmed, Learn, TakeOver
 
 THREE = ["n1", "n2", "n3"]
 
@@ -96,6 +96,22 @@ def test_nobody_gives_way_to_one_that_lacks_something() -> None:
     assert cluster.nodes[new].applied == [b"x"]
 
 
+def test_what_is_chosen_while_the_successor_is_asked_costs_one_more_round_and_no_time() -> None:
+    cluster = Cluster(THREE)
+    old = cluster.elect()
+    new, third = (name for name in THREE if name != old)
+    cluster.step(old, HandOver(new, 1_000))
+    confirm = next(p for p in cluster.network if p.to == new and isinstance(p.message, Confirm))
+    cluster.pass_on(confirm)
+    cluster.submit(old, b"x")
+    cluster.settle_between(old, third)
+    assert not leading(cluster, old).flights
+    began = cluster.now
+    cluster.settle()
+    assert cluster.leader == new
+    assert cluster.now == began
+
+
 def test_what_is_under_way_is_chosen_first() -> None:
     cluster = Cluster(THREE)
     old = cluster.elect()
@@ -143,8 +159,31 @@ def test_a_successor_that_dies_is_not_waited_for_as_long_as_clients_wait() -> No
     token = cluster.submit(third, b"x")
     cluster.advance(299)
     assert token not in cluster.nodes[third].done
-    cluster.advance(1)
+    cluster.advance(50)
     assert cluster.leader == old
+    assert token in cluster.nodes[third].done
+
+
+def test_nor_is_one_that_is_heard_and_learns_nothing() -> None:
+    cluster = Cluster(THREE)
+    old = cluster.elect()
+    new, third = (name for name in THREE if name != old)
+    send = cluster.send
+
+    def send_small(sender: str, effect: Send) -> None:
+        if effect.to != new or not isinstance(effect.message, Accept | Learn):
+            send(sender, effect)
+
+    cluster.send = send_small  # type: ignore[method-assign]
+    cluster.submit(old, b"x")
+    cluster.settle()
+    cluster.step(old, HandOver(new, 3_600_000))
+    cluster.settle()
+    assert leading(cluster, old).is_pausing
+    token = cluster.submit(third, b"y")
+    cluster.advance(999)
+    assert token not in cluster.nodes[third].done
+    cluster.advance(1)
     assert token in cluster.nodes[third].done
 
 

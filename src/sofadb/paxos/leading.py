@@ -13,7 +13,8 @@ A leader that cannot reach a quorum, or whose own disk hangs, gives up (rule P6)
 until its successor lacks no more than may be under way anyway. Then it proposes nothing new, waits until all that is under
 way is chosen and its successor knows it, and gives way (`TakeOver`): the successor begins phase 1 without asking
 around, and what clients ask for meanwhile waits at their nodes for two round trips. If nothing comes of it in
-time, the leader goes on; once it has stopped, that is an election timeout at most, so that no client waits in vain.
+time, the leader goes on; once it has stopped, that is as soon as the successor is silent for an election timeout, and in
+any case long before clients give up.
 
 Everything kept here dies with the leadership: that is why it is kept here.
 """
@@ -383,7 +384,12 @@ class Leading:
         lacks = watermark - self.confirmed_upto[successor]
         if not self.is_pausing and lacks <= replica.settings.alpha:
             self.is_pausing = True
-            self.hand_over_until = min(self.hand_over_until, replica.moment.now + replica.pace.timeout_ms)
+            patience = max(replica.settings.patience_leaderless_ms, replica.pace.timeout_ms)
+            self.hand_over_until = min(self.hand_over_until, replica.moment.now + patience)
+            if (
+                lacks > 0
+            ):  # Perhaps it was chosen just now: whether the successor has heard is not left to a heartbeat.
+                self._start_round()
         if self.is_pausing and self.is_established and not self.flights and lacks <= 0:
             self.lease.is_given_up = True
             replica.emit(Send(successor, TakeOver(self.ballot, watermark)))
@@ -399,8 +405,10 @@ class Leading:
         """Confirm, send again what was not answered, and give up if nobody follows or our disk hangs."""
         replica = self.replica
         now = replica.moment.now
-        if self.successor is not None and now >= self.hand_over_until:
-            self.keep_lead()
+        if self.successor is not None:
+            is_silent = self.is_pausing and not self._is_heard(self.successor)
+            if is_silent or now >= self.hand_over_until:
+                self.keep_lead()
         heard = {node for node in self.heard_at if self._is_heard(node)}
         followed = all(each.is_quorum(heard) for each in replica.window())
         if not followed or self._disk_hangs() or self._nobody_accepts():

@@ -175,6 +175,19 @@ class Cluster:
         if (packet.sender, packet.to) not in self.cut:
             self.step(packet.to, Received(packet.sender, packet.message))
 
+    def settle_between(self, one: NodeId, other: NodeId, *kinds: type[Message]) -> None:
+        """Deliver and save what only concerns these two, or only such messages."""
+        ours = {one, other}
+        while True:
+            for name in ours:
+                self.save(name)
+            for packet in self.network:
+                if {packet.sender, packet.to} == ours and (not kinds or isinstance(packet.message, kinds)):
+                    self.pass_on(packet)
+                    break
+            else:
+                return
+
     # Time
 
     def settle(self, rounds: int = 10_000) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from paxos.cluster import Cluster
-from sofadb.paxos.ballot import Ballot, Instance
-from sofadb.paxos.effects import Leads
-from sofadb.paxos.events import HandOver, KeepLead, Received
+from sofadb.paxos.ballot import NO_BALLOT, Ballot, Instance
+from sofadb.paxos.effects import Leads, Send
+from sofadb.paxos.events import HandOver, KeepLead, Received, Tick
 from sofadb.paxos.following import Following
 from sofadb.paxos.leading import Leading
-from sofadb.paxos.messages import Accept, TakeOver
+from sofadb.paxos.messages import Accept, Confirm, Confirmed, Learn, TakeOver
 
 THREE = ["n1", "n2", "n3"]
 
@@ -19,6 +19,15 @@ def leading(cluster: Cluster, name: str) -> Leading:
     phase = cluster.replica(name).phase
     assert isinstance(phase, Leading)
     return phase
+
+
+def pause(cluster: Cluster, old: str, new: str, within_ms: float) -> None:
+    """The successor is ready, the leader proposes nothing any more, and no further word of it arrives."""
+    cluster.step(old, HandOver(new, within_ms))
+    cluster.settle_between(old, new, Confirm, Confirmed)
+    cluster.network.clear()
+    cluster.cut.add((old, new))
+    assert leading(cluster, old).is_pausing
 
 
 def test_whoever_is_named_leads_at_once_and_what_is_asked_for_meanwhile_is_done_once_and_in_order() -> None:
@@ -59,6 +68,19 @@ def test_if_nobody_is_named_it_is_one_who_knows_most() -> None:
     assert cluster.leader == ahead
 
 
+@pytest.mark.parametrize("far_one", [0, 1])
+def test_of_those_who_know_as_much_it_is_whoever_is_near(far_one: int) -> None:
+    cluster = Cluster(THREE)
+    old = cluster.elect()
+    others = [name for name in THREE if name != old]
+    cluster.cut.add((others[far_one], old))  # Its answers to the latest heartbeats are still on their way.
+    cluster.advance(100)
+    cluster.cut.clear()
+    cluster.step(old, HandOver(None, 1_000))
+    cluster.settle()
+    assert cluster.leader == others[1 - far_one]
+
+
 def test_nobody_gives_way_to_one_that_lacks_something() -> None:
     """It is named, but what was chosen last has not reached it: first it learns, then it leads."""
     cluster = Cluster(THREE)
@@ -74,6 +96,22 @@ def test_nobody_gives_way_to_one_that_lacks_something() -> None:
     cluster.advance(600)
     assert cluster.leader == new
     assert cluster.nodes[new].applied == [b"x"]
+
+
+def test_what_is_chosen_while_the_successor_is_asked_costs_one_more_round_and_no_time() -> None:
+    cluster = Cluster(THREE)
+    old = cluster.elect()
+    new, third = (name for name in THREE if name != old)
+    cluster.step(old, HandOver(new, 1_000))
+    confirm = next(p for p in cluster.network if p.to == new and isinstance(p.message, Confirm))
+    cluster.pass_on(confirm)
+    cluster.submit(old, b"x")
+    cluster.settle_between(old, third)
+    assert not leading(cluster, old).flights
+    began = cluster.now
+    cluster.settle()
+    assert cluster.leader == new
+    assert cluster.now == began
 
 
 def test_what_is_under_way_is_chosen_first() -> None:
@@ -101,9 +139,8 @@ def test_if_nothing_comes_of_it_in_time_the_leader_goes_on() -> None:
     cluster = Cluster(THREE)
     old = cluster.elect()
     new, third = (name for name in THREE if name != old)
-    cluster.cut |= {(old, new)}
+    pause(cluster, old, new, 120)
     token = cluster.submit(third, b"x")
-    cluster.step(old, HandOver(new, 120))
     cluster.settle()
     assert cluster.leader == old
     assert token not in cluster.nodes[third].done
@@ -115,12 +152,84 @@ def test_if_nothing_comes_of_it_in_time_the_leader_goes_on() -> None:
     assert token in cluster.nodes[third].done
 
 
+def test_a_successor_that_dies_is_not_waited_for_as_long_as_clients_wait() -> None:
+    cluster = Cluster(THREE)
+    old = cluster.elect()
+    new, third = (name for name in THREE if name != old)
+    pause(cluster, old, new, 3_600_000)
+    cluster.crash(new)
+    token = cluster.submit(third, b"x")
+    cluster.advance(299)
+    assert token not in cluster.nodes[third].done
+    cluster.advance(50)
+    assert cluster.leader == old
+    assert token in cluster.nodes[third].done
+
+
+def test_nor_is_one_that_is_heard_and_learns_nothing() -> None:
+    cluster = Cluster(THREE)
+    old = cluster.elect()
+    new, third = (name for name in THREE if name != old)
+    send = cluster.send
+
+    def send_small(sender: str, effect: Send) -> None:
+        if effect.to != new or not isinstance(effect.message, Accept | Learn):
+            send(sender, effect)
+
+    cluster.send = send_small  # type: ignore[method-assign]
+    cluster.submit(old, b"x")
+    cluster.settle()
+    cluster.step(old, HandOver(new, 3_600_000))
+    cluster.settle()
+    assert leading(cluster, old).is_pausing
+    token = cluster.submit(third, b"y")
+    cluster.advance(999)
+    assert token not in cluster.nodes[third].done
+    cluster.advance(1)
+    assert token in cluster.nodes[third].done
+
+
+def test_while_the_successor_is_far_behind_the_leader_goes_on() -> None:
+    cluster = Cluster(THREE, alpha=4)
+    old = cluster.elect()
+    new, third = (name for name in THREE if name != old)
+    cluster.cut.add((old, new))
+    for _ in range(10):
+        cluster.submit(old, b"x")
+        cluster.settle()
+    cluster.cut.clear()
+    cluster.step(old, HandOver(new, 10_000))
+    cluster.settle_between(old, new, Confirm, Confirmed)
+    token = cluster.submit(third, b"y")
+    cluster.settle_between(old, third)
+    assert token in cluster.nodes[third].done
+    assert leading(cluster, old).successor == new
+    cluster.advance(600)
+    assert cluster.leader == new
+    assert cluster.nodes[new].applied == [b"x"] * 10 + [b"y"]
+
+
+def test_a_promise_that_the_successor_gave_to_itself_long_ago_is_a_challenge_like_any_other() -> None:
+    cluster = Cluster(THREE)
+    old = cluster.elect()
+    new = next(name for name in THREE if name != old)
+    cluster.isolate(new)
+    cluster.replica(new).become_campaigning(NO_BALLOT)
+    cluster.step(new, Tick())
+    cluster.replica(new).become_following(None)
+    cluster.cut.clear()
+    assert cluster.replica(new).acceptor.promised > leading(cluster, old).ballot
+    cluster.step(old, HandOver(new, 10_000))
+    cluster.settle()
+    assert cluster.leader == old
+    assert cluster.replica(new).leader == old, "it takes part again"
+
+
 def test_time_is_not_moved_while_a_successor_is_waited_for() -> None:
     cluster = Cluster(THREE)
     old = cluster.elect()
     new = next(name for name in THREE if name != old)
-    cluster.cut.add((old, new))
-    cluster.step(old, HandOver(new, 1_000))
+    pause(cluster, old, new, 1_000)
     leading(cluster, old).move_time(1)
     assert not leading(cluster, old).flights
 
@@ -129,8 +238,7 @@ def test_it_can_be_called_off() -> None:
     cluster = Cluster(THREE)
     old = cluster.elect()
     new = next(name for name in THREE if name != old)
-    cluster.cut.add((old, new))
-    cluster.step(old, HandOver(new, 10_000))
+    pause(cluster, old, new, 10_000)
     token = cluster.submit(old, b"x")
     cluster.settle()
     assert token not in cluster.nodes[old].done

@@ -72,10 +72,21 @@ def test_who_is_bound_promises_nothing_to_others() -> None:
 
 def test_a_new_life_does_not_know_to_whom_the_old_one_was_bound() -> None:
     grant = Grant()
-    grant.bind(NO_BALLOT, 100.0)
+    grant.forgotten_until = 100.0
     assert grant.forbids(Ballot(1, "n1"), NO_BALLOT, 99.0)
     grant.bind(Ballot(1, "n1"), 50.0)
-    assert grant.until == 100.0, "never shorter"
+    assert grant.forbids(Ballot(2, "n1"), NO_BALLOT, 99.0), "it may have been another leader, a later one"
+    assert not grant.forbids(Ballot(2, "n1"), NO_BALLOT, 100.0)
+
+
+def test_what_an_earlier_leader_sent_hides_no_later_one() -> None:
+    grant, later = Grant(), Ballot(7, "n2")
+    grant.bind(later, 100.0)
+    grant.bind(Ballot(5, "n1"), 90.0)
+    assert grant.forbids(Ballot(8, "n1"), NO_BALLOT, 95.0)
+    assert grant.forbids(Ballot(8, "n3"), Ballot(5, "n1"), 95.0)
+    assert not grant.forbids(Ballot(8, "n3"), later, 95.0)
+    assert not grant.forbids(Ballot(8, "n3"), NO_BALLOT, 100.0)
 
 
 # Reads
@@ -190,7 +201,7 @@ def test_what_is_promised_already_is_answered_again() -> None:
     """The candidate has become the leader meanwhile, or asks for the rest of a report: it is promised nothing new."""
     cluster, leader, (one, _) = leased()
     replica = cluster.replica(one)
-    replica.bound.bind(NO_BALLOT, cluster.now + 1_000)
+    replica.bound.forgotten_until = cluster.now + 1_000
     cluster.step(one, Received(leader, Prepare(replica.acceptor.promised, Instance(1))))
     cluster.save(one)
     assert any(isinstance(packet.message, Promise) for packet in cluster.network)

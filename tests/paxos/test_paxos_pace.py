@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paxos.cluster import Cluster
+from paxos.cluster import Cluster, Packet
 from sofadb.paxos.ballot import NO_BALLOT, Instance
-from sofadb.paxos.events import Received, Tick
+from sofadb.paxos.effects import Send
+from sofadb.paxos.events import HandOver, Received, Tick
 from sofadb.paxos.following import CANVASSED_MAX, Following
 from sofadb.paxos.leading import Leading
 from sofadb.paxos.messages import Confirm, Confirmed, Support
@@ -70,6 +71,17 @@ def test_who_has_not_answered_for_long_does_not_count() -> None:
     assert pace.timeout_ms > 1_800
 
 
+def test_what_was_measured_long_ago_is_not_mixed_with_what_is_measured_now() -> None:
+    pace = Pace(SETTINGS)
+    for _ in range(50):
+        pace.measured("n2", 400.0, FIVE, 0.0)
+        pace.measured("n3", 400.0, FIVE, 0.0)
+    assert pace.timeout_ms > 2_000
+    for node in ("n2", "n3"):
+        pace.measured(node, 1.0, FIVE, 3_600_000.0)
+    assert pace.timeout_ms == 300
+
+
 def test_what_a_leader_has_told_holds_until_one_measures_by_oneself() -> None:
     pace = Pace(SETTINGS)
     pace.told(2_000)
@@ -123,6 +135,42 @@ def test_a_leader_measures_by_its_heartbeats_each_answer_once_and_no_answer_that
         cluster.step(leader, Received(other, answer))
     cluster.step(leader, Received(other, Confirmed(phase.ballot, 10**9, Instance(0), 0)))
     assert measured == [(other, 7)]
+
+
+def test_a_leader_that_was_told_of_long_round_trips_and_finds_short_ones_goes_on() -> None:
+    """Its next heartbeat was due by the long ones, its followers would be out of hearing by the short ones."""
+    cluster = Cluster(["n1", "n2", "n3"])
+    old = cluster.elect()
+    new, third = (name for name in cluster.nodes if name != old)
+    for name in cluster.nodes:
+        cluster.replica(name).pace.told(3_000)
+    cluster.step(old, HandOver(new, 1_000))
+    cluster.settle()
+    lead = cluster.replica(new).phase
+    assert isinstance(lead, Leading)
+    assert cluster.replica(new).pace.timeout_ms == 300
+    cluster.advance(1_000)
+    assert cluster.replica(new).phase is lead
+    assert cluster.replica(third).pace.timeout_ms == 300
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_who_finds_out_that_the_others_are_far_away_does_not_begin_to_wait_anew(seed: int) -> None:
+    """The near one leads and dies. The first canvass ends before its answers arrive: the timeout grows while one asks around."""
+    cluster = Cluster(["n1", "n2", "n3"], seed)
+    cluster.crash(cluster.elect())
+    began = cluster.now
+    late: list[tuple[float, Packet]] = []
+
+    def send_late(sender: str, effect: Send) -> None:
+        late.append((cluster.now + 200, Packet(sender, effect.to, effect.message)))
+
+    cluster.send = send_late  # type: ignore[method-assign]
+    while cluster.leader is None:
+        while late and late[0][0] <= cluster.now:
+            cluster.network.append(late.pop(0)[1])
+        cluster.advance(1)
+    assert cluster.now - began < 2_500
 
 
 def late_support(cluster: Cluster) -> tuple[Following, int]:

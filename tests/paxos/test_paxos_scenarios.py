@@ -512,6 +512,9 @@ def test_uncertain_is_said_only_of_what_was_sent_and_it_may_yet_happen_once() ->
     write = cluster.submit(follower, b"perhaps")
     cluster.advance(1_500)
     assert cluster.nodes[follower].abandoned[write] is False
+    outbox = cluster.replica(follower).outbox
+    assert outbox.sent
+    assert outbox.count == 0, "nobody waits for what it holds"
     cluster.cut.clear()
     cluster.advance(3_000)
     assert cluster.nodes[leader].applied == [b"perhaps"]

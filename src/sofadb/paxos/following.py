@@ -57,14 +57,18 @@ class Following:
         self.heard_at = self.replica.moment.now
         self.attempt = 0
 
+    def _has_lost_leader(self) -> bool:
+        """Whether it has been silent for too long. Who asks around goes on, though the answers show that all is slower here."""
+        replica = self.replica
+        return bool(self.attempt) or replica.moment.now - self.heard_at >= replica.pace.timeout_ms
+
     def on_tick(self) -> None:
         """Ask around if the leader has been silent for too long."""
         replica = self.replica
         now = replica.moment.now
         if now < self.deadline:
             return
-        silence = now - self.heard_at
-        if silence < replica.pace.timeout_ms:
+        if not self._has_lost_leader():
             self._wait()
             return
         if not any(replica.me in each.acceptors for each in replica.window()):
@@ -83,8 +87,8 @@ class Following:
 
     def on_canvass(self, sender: NodeId, canvass: Canvass) -> None:
         """Support whoever asks, unless we still hear a leader ourselves. Nothing durable changes."""
-        replica = self.replica
-        if replica.moment.now - self.heard_at >= replica.pace.timeout_ms:
+        if self._has_lost_leader():
+            replica = self.replica
             replica.emit(Send(sender, Support(canvass.attempt, max(self.seen, replica.acceptor.promised))))
 
     def on_support(self, sender: NodeId, support: Support) -> None:

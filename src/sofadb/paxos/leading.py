@@ -9,10 +9,12 @@ still on its way to our disk, and our own vote counts when it is there, like eve
 A batch is what arrived while the last ones were on their way (rule P5). Instances are proposed at most alpha beyond the
 watermark, since further on it is not known who the acceptors are (rule P4).
 
-A leader that cannot reach a quorum, or whose own disk hangs, gives up (rule P6). One that is asked to hand over proposes
-nothing new, waits until all that is under way is chosen and its successor knows it, and then gives way (`TakeOver`): the
-successor begins phase 1 without asking around, and what clients ask for meanwhile waits at their nodes for two
-round trips. If nothing comes of it in time, the leader goes on.
+A leader that cannot reach a quorum, or whose own disk hangs, gives up (rule P6). One that is asked to hand over goes on
+until its successor lacks no more than may be under way anyway. Then it proposes nothing new, waits until all that is under
+way is chosen and its successor knows it, and gives way (`TakeOver`): the successor begins phase 1 without asking
+around, and what clients ask for meanwhile waits at their nodes for two round trips. If nothing comes of it in
+time, the leader goes on; once it has stopped, that is as soon as the successor is silent for an election timeout, and in
+any case long before clients give up.
 
 Everything kept here dies with the leadership: that is why it is kept here.
 """
@@ -88,6 +90,8 @@ class Leading:
         """How far each of the others has learned."""
         self.successor: NodeId | None = None
         """To whom we are about to hand over."""
+        self.is_pausing = False
+        """Whether nothing new is proposed, since our successor is about to be ready."""
         self.hand_over_until = 0.0
 
     def start(self) -> None:
@@ -134,7 +138,7 @@ class Leading:
     def move_time(self, due: int) -> None:
         """Something falls due: unless a batch is on its way anyway, let one without entries carry the time."""
         self._pass_over_known()
-        if not self.flights and not self.queue and self.successor is None and self._now() >= due:
+        if not self.flights and not self.queue and not self.is_pausing and self._now() >= due:
             self._propose(Value(self.stamp))
 
     def pump(self) -> None:
@@ -151,7 +155,7 @@ class Leading:
             self.queue
             and len(self.flights) < settings.in_flight_max
             and self.next <= limit
-            and self.successor is None
+            and not self.is_pausing
         ):
             self._propose(Value(self._now(), self._batch()))
             self._pass_over_known()
@@ -246,7 +250,7 @@ class Leading:
             self.announced = watermark
             for node in self.replica.others():
                 self.replica.emit(Send(node, Chosen(self.ballot, watermark)))
-        if self.successor is not None and not self.flights:
+        if self.is_pausing and not self.flights:
             self._start_round()  # Has the successor heard that, too?
         else:
             self._maybe_start_round()
@@ -277,7 +281,7 @@ class Leading:
             self._time(sender, began_at, confirmed)
         self.confirming.on_confirmed(sender, confirmed.round)
         if sender == self.successor:
-            self._maybe_give_way()
+            self._maybe_give_way(sender)
         self._grant()
 
     def _time(self, sender: NodeId, began_at: float, confirmed: Confirmed) -> None:
@@ -287,6 +291,8 @@ class Leading:
             self.lease.on_granted(sender, began_at, min(confirmed.lease_ms, replica.settings.lease_ms))
         if confirmed.round in self.timed and confirmed.round > self.confirming.answered.get(sender, 0):
             replica.measured(sender, replica.moment.now - began_at)
+            # A shorter timeout needs an earlier heartbeat: those who answered just now would else be out of it before.
+            self.heartbeat_at = min(self.heartbeat_at, replica.moment.now + replica.pace.heartbeat_ms)
 
     @property
     def holds_lease(self) -> bool:
@@ -305,7 +311,8 @@ class Leading:
         round begun from now on is still confirmed by a quorum, its ballot has no quorum: we go on above it,
         so that its acceptor can take part again. (Our successor's ballot is no challenge: we asked for it.)
         """
-        if promised > self.challenger[0] and promised.node != self.successor:
+        is_asked_for = self.is_pausing and promised.node == self.successor
+        if promised > self.challenger[0] and not is_asked_for:
             self.challenger = (promised, self.confirming.number + 1)
             self._start_round()
 
@@ -358,25 +365,34 @@ class Leading:
         able = set(replica.others()).intersection(*(each.acceptors for each in replica.window()))
         able = {node for node in able if self._is_heard(node)}
         if to is None and able:
-            to = max(sorted(able), key=lambda node: self.confirmed_upto.get(node, Instance(0)))
+            answered = self.confirming.answered  # Of those who know as much, whoever is nearest.
+            to = max(sorted(able), key=lambda node: (self.confirmed_upto.get(node, 0), answered.get(node, 0)))
         if to in able:
-            self.successor = to
+            self.successor, self.is_pausing = to, False
             self.hand_over_until = replica.moment.now + within_ms
             self._start_round()
 
     def keep_lead(self) -> None:
         """Do not hand over after all. (If we have given way already, the successor may still take over.)"""
-        self.successor = None
+        self.successor, self.is_pausing = None, False
         self.pump()
 
-    def _maybe_give_way(self) -> None:
-        """Give way as soon as nothing is under way and the successor knows all that was chosen."""
-        watermark = self.replica.sequence.watermark
-        successor = self.successor
-        assert successor is not None
-        if self.is_established and not self.flights and self.confirmed_upto[successor] >= watermark:
+    def _maybe_give_way(self, successor: NodeId) -> None:
+        """Pause when the successor is near; give way when nothing is under way and it knows all that was chosen."""
+        replica = self.replica
+        watermark = replica.sequence.watermark
+        lacks = watermark - self.confirmed_upto[successor]
+        if not self.is_pausing and lacks <= replica.settings.alpha:
+            self.is_pausing = True
+            patience = max(replica.settings.patience_leaderless_ms, replica.pace.timeout_ms)
+            self.hand_over_until = min(self.hand_over_until, replica.moment.now + patience)
+            if (
+                lacks > 0
+            ):  # Perhaps it was chosen just now: whether the successor has heard is not left to a heartbeat.
+                self._start_round()
+        if self.is_pausing and self.is_established and not self.flights and lacks <= 0:
             self.lease.is_given_up = True
-            self.replica.emit(Send(successor, TakeOver(self.ballot, watermark)))
+            replica.emit(Send(successor, TakeOver(self.ballot, watermark)))
 
     def _is_heard(self, node: NodeId) -> bool:
         replica = self.replica
@@ -389,8 +405,10 @@ class Leading:
         """Confirm, send again what was not answered, and give up if nobody follows or our disk hangs."""
         replica = self.replica
         now = replica.moment.now
-        if self.successor is not None and now >= self.hand_over_until:
-            self.keep_lead()
+        if self.successor is not None:
+            is_silent = self.is_pausing and not self._is_heard(self.successor)
+            if is_silent or now >= self.hand_over_until:
+                self.keep_lead()
         heard = {node for node in self.heard_at if self._is_heard(node)}
         followed = all(each.is_quorum(heard) for each in replica.window())
         if not followed or self._disk_hangs() or self._nobody_accepts():

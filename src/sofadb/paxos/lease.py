@@ -25,23 +25,28 @@ from .values import Configuration
 class Grant:
     """The side of the acceptor: to whom it is bound, and until when."""
 
-    __slots__ = ("ballot", "until")
+    __slots__ = ("ballot", "forgotten_until", "until")
 
     def __init__(self) -> None:
         self.ballot = NO_BALLOT
-        """The leader's; `NO_BALLOT` if that is not known, since it was in an earlier life."""
+        """The leader's."""
         self.until = float("-inf")
         """Monotonic milliseconds."""
+        self.forgotten_until = float("-inf")
+        """Until then whatever an earlier life granted may still run, to whomever."""
 
     def bind(self, ballot: Ballot, until: float) -> None:
-        """From now on, and until then, nothing is promised to others than the owner of `ballot`."""
-        self.ballot, self.until = ballot, max(self.until, until)
+        """From now on, and until then, nothing is promised to others than the owner of `ballot`.
+
+        What an earlier leader sent may come only now. It hides no later one: we may have confirmed that without
+        having promised it.
+        """
+        self.ballot, self.until = max(self.ballot, ballot), max(self.until, until)
 
     def forbids(self, ballot: Ballot, released: Ballot, now: float) -> bool:
         """Whether `ballot` may not be promised yet."""
-        is_known = self.ballot != NO_BALLOT
-        is_free = is_known and (ballot.node == self.ballot.node or released == self.ballot)
-        return now < self.until and not is_free
+        is_free = ballot.node == self.ballot.node or released == self.ballot
+        return now < self.forgotten_until or (now < self.until and not is_free)
 
 
 class Lease:

@@ -54,7 +54,9 @@ class Pace:
     ) -> None:
         """It took so long until `node` answered. (Whoever was paused meanwhile is not believed far.)"""
         sample = min(round_trip_ms, 2 * self.timeout_ms)
-        smoothed, strays, _ = self._measured.get(node, (sample, sample / 2, now))
+        first = (sample, sample / 2, now)
+        known = self._measured.get(node, first)
+        smoothed, strays, _ = known if now - known[2] <= _AGE_MS_MAX else first
         strays += _DEVIATION_GAIN * (abs(sample - smoothed) - strays)
         smoothed += _GAIN * (sample - smoothed)
         self._measured[node] = (smoothed, strays, now)

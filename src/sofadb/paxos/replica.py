@@ -303,8 +303,7 @@ class Replica:
         self.settle()
 
     def _on_started(self, event: Started) -> None:
-        if self.leased_ms:
-            self.bound.bind(NO_BALLOT, self.moment.now + self.leased_ms)
+        self.bound.forgotten_until = self.moment.now + self.leased_ms
         self.phase = Following(self, None, self.acceptor.promised, heard=False)
         # While the log was read back nobody could be heard: that does not count.
         self._leaderless_since = float("inf")

@@ -25,7 +25,7 @@ from sofadb.node.frames import BadPeer, FrameReader
 from sofadb.node.node import Node
 from sofadb.node.peers import Peer, Peers
 from sofadb.paxos.acceptor import Acceptor, Answer
-from sofadb.paxos.ballot import NO_BALLOT, Ballot, Instance
+from sofadb.paxos.ballot import NO_BALLOT, Instance
 from sofadb.paxos.campaigning import Campaigning
 from sofadb.paxos.clocks import Clocks
 from sofadb.paxos.confirming import Confirming
@@ -613,13 +613,7 @@ def lease_binds_nobody(patch: Patch) -> None:
 @_sabotage
 def lease_is_forgotten_at_restart(patch: Patch) -> None:
     """A node's new life knows nothing of the leases that the old one granted."""
-    original = Grant.bind
-
-    def bind(self: Grant, ballot: Ballot, until: float) -> None:
-        if ballot != NO_BALLOT:
-            original(self, ballot, until)
-
-    patch(Grant, "bind", bind)
+    patch(Grant, "forgotten_until", property(lambda self: float("-inf"), lambda self, value: None))
 
 
 @_sabotage

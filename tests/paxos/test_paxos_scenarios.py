@@ -74,8 +74,20 @@ def test_promise_survives_a_friendly_message_of_an_older_leader() -> None:
         assert cluster.replica("n1").leader is None
 
 
+def test_a_node_that_is_back_supports_nobody_before_it_could_hear_the_leader() -> None:
+    """Its leader works; somebody else, who does not hear it, asks around at that moment."""
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    back, deaf = (name for name in THREE if name != leader)
+    cluster.crash(back)
+    cluster.start(back)
+    effects = cluster.step(back, Received(deaf, Canvass(1)))
+    assert not any(isinstance(effect, Send) for effect in effects)
+
+
 def test_canvass_touches_nothing_durable_and_binds_nobody() -> None:
     cluster = Cluster(THREE)
+    cluster.now += 300
     effects = cluster.step("n1", Received("n2", Canvass(1)))
     assert not any(isinstance(effect, Save) for effect in effects)
     assert [effect.to for effect in effects if isinstance(effect, Send)] == ["n2"]

@@ -304,7 +304,8 @@ class Replica:
 
     def _on_started(self, event: Started) -> None:
         self.bound.forgotten_until = self.moment.now + self.leased_ms
-        self.phase = Following(self, None, self.acceptor.promised, heard=False)
+        # Whoever has others to hear listens first: a node that is back deposes nobody, and helps nobody to depose.
+        self.phase = Following(self, None, self.acceptor.promised, heard=bool(self.others()))
         # While the log was read back nobody could be heard: that does not count.
         self._leaderless_since = float("inf")
         self._on_tick(Tick())

@@ -265,6 +265,10 @@ class SimulatedCluster:
         """A node's clock is so far from the right time, from now on."""
         self._cluster.set_clock(node, int(offset_s * 1000))
 
+    def set_rate(self, node: str, rate: float) -> None:
+        """A node's clocks, the one by which it waits too, run so much faster or slower, from now on."""
+        self._cluster.set_rate(node, rate)
+
     # Judging
 
     def assert_nothing_was_lost(self, within_s: float = READY_S_MAX) -> None:

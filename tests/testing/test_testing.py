@@ -78,9 +78,7 @@ def test_failover_is_a_pause_for_a_client_of_another_node(sofadb_cluster: Make) 
 
 
 @pytest.mark.parametrize("stops", ["the leader", "a follower"])
-def test_a_node_that_is_told_to_stop_answers_hands_over_and_is_gone(
-    sofadb_cluster: Make, stops: str
-) -> None:
+def test_a_node_that_is_told_to_stop_answers_hands_over_and_is_gone(sofadb_cluster: Make, stops: str) -> None:
     async def story(cluster: SimulatedCluster) -> float:
         leader = cluster.leader
         first, second = (node for node in cluster.nodes if node != leader)

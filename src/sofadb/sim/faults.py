@@ -29,6 +29,7 @@ from sofadb.paxos.events import Received
 from sofadb.paxos.following import Following
 from sofadb.paxos.leading import Leading
 from sofadb.paxos.messages import Refused
+from sofadb.server.stopping import HAND_OVER_TIMEOUT_S, STOP_TIMEOUT_S
 from sofadb.storage.journal import Journal
 from sofadb.storage.segment import PAGE_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader
 
@@ -55,8 +56,13 @@ FOR_EVER_S = 1e9
 A_DAY_MS = 86_400_000
 PATIENCE_S = 1.0
 """So long a spoiled disk waits for being used."""
+STOP_S_MAX = 2 * (HAND_OVER_TIMEOUT_S + STOP_TIMEOUT_S) + 3.0
+"""So long a node may take to stop, on a clock of half the speed, and with a disk that is stuck for a while."""
 REPLAYED_MAX = 50
 """So many old messages are kept, for each pair of nodes, to be heard again."""
+
+
+STOPS_IN_ORDER = "who_is_told_to_stop_stops_in_order"
 
 
 class Story(Protocol):
@@ -128,6 +134,8 @@ class Faults:
         """How many messages were said on each connection."""
         self._heard: dict[tuple[NodeId, NodeId], deque[bytes]] = {}
         self._rates = dict(plan.mischief)
+        self._peace = 0
+        """How many want no mischief just now."""
         self._due = [kind for kind, _ in plan.mischief]
         """Mischief that has not struck yet: it does at the first occasion."""
         self._is_over = False
@@ -794,6 +802,66 @@ class Faults:
                 machine.loop.stall(self._chance.uniform(0.01, 0.4))
             yield self._chance.uniform(0.05, 0.5)
 
+    def stopped_node(self, strike: Strike) -> Course:
+        """SIGTERM, half of the time to who leads, and now and then at a moment of peace: then another one leads at the end."""
+        in_peace = strike.amount < 0.3
+        self._peace += in_peace
+        was_well = in_peace and (yield from self._is_well_for_long())
+        name = yield from self._leader() if strike.amount < 0.6 else self._one_running()
+        machine = self.cluster.machines[name]
+        loop, host, server = machine.loop, machine.host, machine.server
+        assert host is not None
+        assert host.writer is not None
+        assert server is not None
+        was_leading = self.cluster.leader == name
+        mattered = was_leading or bool(server.clients)
+        self._held.add(name)
+        self.cluster.stop(name)
+        waited_s = 0.0
+        while machine.loop is loop and machine.is_up:
+            yield 0.005
+            was_well = was_well and self._is_well(but=name)
+            waited_s += 0.0 if machine.is_paused else 0.005
+            if waited_s > STOP_S_MAX:
+                raise Violation(STOPS_IN_ORDER, f"{name} has not stopped after {waited_s:.1f} s")
+        self._peace -= in_peace
+        if machine.loop is not loop or machine.end is None or machine.end.code != 0:
+            # Something else ended it first: once more, with what runs now.
+            self._held.discard(name)
+            yield 0.05
+            yield from self.stopped_node(strike)
+            return
+        if self.cluster.power_off(name, self._chance, keep=0.0) or host.writer.pending_bytes:
+            raise Violation(STOPS_IN_ORDER, f"{name} has stopped, and not everything is on its disk")
+        if was_well and was_leading and len(self.names) > 1 and self.cluster.leader is None:
+            raise Violation(STOPS_IN_ORDER, f"{name} led, has stopped, and nobody leads in its place")
+        self._strikes(strike, name, mattered)
+        yield strike.lasts
+        self._start_again(name)
+
+    def _is_well_for_long(self) -> Generator[float, None, bool]:
+        """Wait for half a second in which all is well; or not for ever, and then it is not."""
+        well = 0
+        for _ in range(300):
+            well = well + 1 if self.cluster.leader is not None and self._is_well() else 0
+            if well == 50:
+                return True
+            yield 0.01
+        return False
+
+    def _is_well(self, but: NodeId = "") -> bool:
+        """Whether nothing is done just now to any link, clock or disk, nor to any node but one."""
+        machines = [machine for name, machine in self.cluster.machines.items() if name != but]
+        return not (any(self._cuts.values()) or self._slow or self._muzzles or self.wrong_clock) and all(
+            machine.is_up
+            and not machine.is_paused
+            and machine.server is not None
+            and machine.host is not None
+            and machine.host.stalled_until <= self.cluster.now
+            and machine.host.disk_latency_s == self.cluster.disk_latency_s
+            for machine in machines
+        )
+
     # Disks
 
     def slow_disk(self, strike: Strike) -> Course:
@@ -1033,7 +1101,7 @@ class Faults:
                 muzzle.count += 1
                 self.matters(muzzle.kind)
                 return [] if muzzle.delay_s is None else [(self._chance.uniform(0.02, muzzle.delay_s), data)]
-        rates = self._rates
+        rates = {} if self._peace else self._rates
         if self._remembers:
             self._units[connection] = number
             self._remember(sender, receiver, data)
@@ -1119,6 +1187,7 @@ COURSES: dict[str, Callable[[Faults, Strike], Course]] = {
     "killed node": Faults.killed_node,
     "killed leader": Faults.killed_leader,
     "all killed": Faults.all_killed,
+    "stopped node": Faults.stopped_node,
     "power lost": Faults.power_lost,
     "power lost everywhere": Faults.power_lost_everywhere,
     "crash while writing": Faults.crash_while_writing,

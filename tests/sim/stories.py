@@ -92,6 +92,11 @@ class Talk(asyncio.Protocol):
             assert self._transport is not None
             self._transport.write(b"".join(hiredis.pack_command(command) for command in commands))  # type: ignore[arg-type]
 
+    def leave(self) -> None:
+        """Go away, and hear nothing any more."""
+        assert self._transport is not None
+        self._transport.close()
+
     def hear(self, within_s: float = WITHIN_S) -> Any:
         """Wait until everything is answered; return the last reply. Raises `Lost`."""
         self.stage.until(lambda: self.is_answered or self.is_lost, within_s)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 from redis import exceptions
 
-from sim.stories import LATENCY_S, Fate, Stage, Talk, is_error
+from sim.stories import LATENCY_S, Fate, Stage, Talk
 from sofadb.paxos import Message, Settings
 from sofadb.paxos.leading import Leading
 from sofadb.paxos.messages import Confirm

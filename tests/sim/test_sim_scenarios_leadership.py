@@ -16,7 +16,7 @@ from redis import exceptions
 from sim.stories import LATENCY_S, Fate, Stage, Talk
 from sofadb.paxos import Message, Settings
 from sofadb.paxos.leading import Leading
-from sofadb.paxos.messages import Confirm
+from sofadb.paxos.messages import Confirm, TakeOver
 from sofadb.testing import SimulatedCluster
 
 TIMEOUT_MS = Settings().election_timeout_ms
@@ -347,11 +347,75 @@ def test_with_a_lease_reads_cost_no_round_of_confirmation(who: str, has_leases: 
         assert rounds <= heartbeats + 1 if has_leases else rounds >= reads
 
 
+def read_on(stage: Stage, old: str, written: Talk) -> list[object]:
+    """Read on one node all the time. What is asked for once a write on another was answered sees that write.
+
+    Returns what was read.
+    """
+    reader = stage.connect(old)
+    asked_at: list[float] = []
+    end = stage.now + 1.0
+    while stage.now < end:
+        asked_at.append(stage.now)
+        reader.say(("GET", "x"))
+        stage.pass_time(0.001)
+    assert written.replies == ["OK"]
+    stage.tampering.clear()
+    stage.cluster.heal_all()
+    reader.hear()
+    afterwards = zip(asked_at, reader.replies, strict=True)
+    assert {reply for at, reply in afterwards if at > written.told_at[0]} == {"2"}
+    return reader.replies
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_followers_that_are_restarted_elect_nobody_while_the_leader_may_read_by_its_lease(seed: int) -> None:
+    """They do not know that they heard of it just now, and so do not wait until they miss it; it does not hear them."""
+    with Stage(seed=seed, settings=WITH_LEASES) as stage:
+        leader = stage.leader
+        others = stage.others(leader)
+        assert stage.ask(leader, "SET", "x", 1) == "OK"
+        stage.pass_time(1.0)
+        stage.cluster.isolate(leader)
+        for name in others:
+            stage.kill(name)
+        for name in others:
+            stage.start(name)
+        written = stage.connect(others[0])
+        written.say(("SET", "x", 2))
+        assert "1" in read_on(stage, leader, written)
+        stage.assert_one_state()
+
+
+def test_a_leader_that_has_given_way_reads_by_its_lease_no_more_though_it_does_not_hear_its_successor() -> (
+    None
+):
+    with Stage(settings=WITH_LEASES) as stage:
+        leader = stage.leader
+        successor = stage.others(leader)[0]
+        assert stage.ask(leader, "SET", "x", 1) == "OK"
+        stage.pass_time(1.0)
+        has_given_way = False
+
+        def deafen(sender: str, receiver: str, message: Message) -> Fate:
+            nonlocal has_given_way
+            has_given_way = has_given_way or isinstance(message, TakeOver)
+            return [] if has_given_way and receiver == leader else None
+
+        stage.tampering.append(deafen)
+        written = stage.connect(successor)
+        hand_over(stage, successor)
+        stage.until(lambda: stage.leader == successor)
+        written.say(("SET", "x", 2))
+        read_on(stage, leader, written)
+        stage.assert_one_state()
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_on_drifting_clocks_what_is_read_by_leases_is_linearizable_through_isolations_and_handovers(
     seed: int,
 ) -> None:
-    """Each clock runs fast or slow by as much as is allowed, and whoever leads is cut off, paused, or made to hand over."""
+    """Each clock runs as fast or slow as it may. Leaders are cut off, paused, made to hand over, their followers restarted."""
     with SimulatedCluster(settings=WITH_LEASES, seed=f"leases {seed}") as cluster:
         chance = random.Random(seed)
         end = cluster.now + 9.0
@@ -380,6 +444,9 @@ def test_on_drifting_clocks_what_is_read_by_leases_is_linearizable_through_isola
                     cluster.pause(leader, chance.uniform(0.3, 0.9))
                 else:
                     cluster.isolate(leader)
+                    for node in (node for node in cluster.nodes if turn % 4 == 0 and node != leader):
+                        cluster.crash(node)
+                        cluster.start(node)
                     await asyncio.sleep(0.8)
                     cluster.heal()
 

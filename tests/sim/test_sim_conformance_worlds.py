@@ -42,6 +42,6 @@ def test_a_run_is_accepted(seed: int) -> None:
 )
 def test_a_sabotaged_run_is_rejected(sabotage: str) -> None:
     with applied(sabotage):
-        _, verdict = judged(without_lost_disks(draw(2)))
+        _, verdict = judged(without_lost_disks(draw(5)))
     assert not verdict
     assert "rejected at step" in str(verdict)

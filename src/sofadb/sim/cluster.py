@@ -64,6 +64,7 @@ class Machine:
         self.end: End | None = None
         """How the last life ended, if it ended by itself."""
         self.told_to_stop = asyncio.Event()
+        """Of its present life: it has been sent SIGTERM."""
         self.is_paused = False
         self.clock_offset_ms = 0
         self.clock_rate = 1.0

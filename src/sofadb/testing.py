@@ -227,6 +227,10 @@ class SimulatedCluster:
         """kill -9: the process is gone, what it wrote is in its machine's cache."""
         self._cluster.kill(node)
 
+    def stop(self, node: str) -> None:
+        """SIGTERM: a leader hands over, what was asked is answered, and then the node is no longer among those that run."""
+        self._cluster.stop(node)
+
     def power_off(self, node: str) -> None:
         """The machine loses its power, and any part of what was not synced."""
         self._cluster.power_off(node, self._chance)
@@ -260,6 +264,10 @@ class SimulatedCluster:
     def set_clock(self, node: str, offset_s: float) -> None:
         """A node's clock is so far from the right time, from now on."""
         self._cluster.set_clock(node, int(offset_s * 1000))
+
+    def set_rate(self, node: str, rate: float) -> None:
+        """A node's clocks, the one by which it waits too, run so much faster or slower, from now on."""
+        self._cluster.set_rate(node, rate)
 
     # Judging
 

@@ -34,6 +34,9 @@ GREETING_UNITS = 2
 WITHIN_S = 30.0
 """So long everything that is waited for may take, unless a test says otherwise."""
 
+LATENCY_S = (0.0001, 0.001)
+"""So long a message takes, unless a test says otherwise."""
+
 Command = tuple[str | bytes | int, ...]
 Fate = list[float] | None
 """What becomes of a message: None, it takes its way; else its copies, each so many seconds late. Without any it is lost."""
@@ -50,6 +53,8 @@ class Talk(asyncio.Protocol):
         self.stage = stage
         self.replies: list[Any] = []
         """What it was told, in order: text, numbers, None, lists; errors as `hiredis.ReplyError`."""
+        self.told_at: list[float] = []
+        """When each of these came."""
         self.asked = 0
         self.is_lost = False
         self.is_told_the_end = False
@@ -66,6 +71,7 @@ class Talk(asyncio.Protocol):
         self._reader.feed(data)
         while (reply := self._reader.gets()) is not False:
             self.replies.append(reply)
+            self.told_at.append(self.stage.now)
 
     def eof_received(self) -> bool:
         self.is_told_the_end = True
@@ -85,6 +91,11 @@ class Talk(asyncio.Protocol):
         if not self.is_lost:
             assert self._transport is not None
             self._transport.write(b"".join(hiredis.pack_command(command) for command in commands))  # type: ignore[arg-type]
+
+    def leave(self) -> None:
+        """Go away, and hear nothing any more."""
+        assert self._transport is not None
+        self._transport.close()
 
     def hear(self, within_s: float = WITHIN_S) -> Any:
         """Wait until everything is answered; return the last reply. Raises `Lost`."""
@@ -110,10 +121,11 @@ class Stage:
         segment_bytes: int = SEGMENT_BYTES,
         disks: dict[str, SimulatedDisk] | None = None,
         away: tuple[str, ...] = (),
+        latency_s: tuple[float, float] = LATENCY_S,
     ) -> None:
         """`disks` are those of nodes that have lived before; who is `away` is not started."""
         names = [f"n{number}" for number in range(1, nodes + 1)]
-        self.cluster = Cluster(str(seed), names, settings, segment_bytes)
+        self.cluster = Cluster(str(seed), names, settings, segment_bytes, latency_s=latency_s)
         self.cluster.network.mischief = self._on_unit
         self.tampering: list[Callable[[str, str, Message], Fate]] = []
         """Asked, for each message between nodes, with sender and receiver; the first that decides, decides."""

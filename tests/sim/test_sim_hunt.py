@@ -85,7 +85,7 @@ def test_a_failing_world_is_made_smaller() -> None:
     assert found.name == trial.found.name
     assert len(small.strikes) <= 1
     assert small.nodes <= 3
-    assert small.requests * small.clients < plan.requests * plan.clients
+    assert small.requests * small.clients <= plan.requests * plan.clients
     again = try_plan(small, sabotage).found
     assert again == found
 

@@ -125,6 +125,33 @@ def test_a_release_calls_who_waits_on_any_node_and_one_gets_it() -> None:
         stage.assert_one_state()
 
 
+@pytest.mark.parametrize("goes", ["the client", "its node"])
+def test_a_lock_taken_for_who_is_gone_is_had_by_the_next_and_at_the_latest_when_its_time_is_over(
+    goes: str,
+) -> None:
+    """It goes away at every moment from the release on: nobody waits for ever, and nobody has the lock besides the next."""
+    waited: set[bool] = set()
+    for moment in range(24):
+        with Stage() as stage:
+            leaves, other = stage.others(stage.leader)
+            token = stage.ask(other, "SOFA.LOCK", "l", 600_000)
+            first, second, holder = stage.connect(leaves), stage.connect(other), stage.connect(other)
+            for node, talk in ((leaves, first), (other, second)):
+                talk.say(("SOFA.LOCK", "l", 1_000, "WAIT", 60_000))
+                stage.until(lambda node=node: waiting_on(stage, node) == 1)  # type: ignore[misc]
+            holder.say(("SOFA.UNLOCK", "l", token))
+            stage.pass_time(moment * 0.0003)
+            began = stage.now
+            if goes == "the client":
+                first.leave()
+            else:
+                stage.kill(leaves)
+            assert second.hear() > max(token, *first.replies, 0)
+            waited.add(stage.now - began > 0.5)
+            assert stage.now - began < 2.0
+    assert waited == {False, True}
+
+
 def test_a_write_on_one_node_is_seen_behind_its_instance_on_another() -> None:
     with Stage() as stage:
         leader = stage.leader

@@ -172,6 +172,7 @@ def test_of_all_64_ways_to_cut_the_links_of_three_those_go_on_that_leave_somebod
     """Whoever reaches all others is served. (A node that reaches only one who does not lead is not: nobody forwards for two.)"""
     for cuts in product((False, True), repeat=6):
         with Stage(settings=Settings(patience_ms=1_000)) as stage:
+            began = stage.highest_round
             pairs = list(permutations(stage.names, 2))
             for pair, is_cut in zip(pairs, cuts, strict=True):
                 if is_cut:
@@ -183,3 +184,4 @@ def test_of_all_64_ways_to_cut_the_links_of_three_those_go_on_that_leave_somebod
             assert all(reply == "OK" or is_error(reply) for reply in replies.values())
             assert ("OK" in replies.values()) == bool(partners), cuts
             assert all(replies[node] == "OK" for node in stage.names if partners.count(node) == 2), cuts
+            assert stage.highest_round - began <= BALLOTS_MAX, cuts

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import hiredis
 import pytest
 
-from sim.stories import Lost, Stage, Talk
+from sim.stories import Lost, Stage
 from sofadb.paxos import Settings
 from sofadb.server import listener
 from sofadb.server.state import ServerState
@@ -152,12 +152,6 @@ def stop(stage: Stage, node: str, within_s: float = 5.0) -> Callable[[], bool]:
     return machine.loop.create_task(listener.stop(state, within_s)).done
 
 
-def end(talk: Talk) -> None:
-    """The client closes its half."""
-    assert talk._transport is not None
-    talk._transport.close()
-
-
 @pytest.mark.parametrize("is_leader", [True, False])
 def test_a_node_that_is_told_to_stop_answers_what_it_has_and_ends_every_connection_in_good_order(
     is_leader: bool,
@@ -172,7 +166,7 @@ def test_a_node_that_is_told_to_stop_answers_what_it_has_and_ends_every_connecti
         busy.say(*[("INCR", "n")] * 3000)
         gone.say(("INCR", "m"))
         stage.pass_time(0.003)
-        end(gone)
+        gone.leave()
         is_stopped = stop(stage, node)
         # It goes on asking: what arrives behind the end is not done, and does not break what is on its way.
         while not busy.is_told_the_end:
@@ -182,9 +176,8 @@ def test_a_node_that_is_told_to_stop_answers_what_it_has_and_ends_every_connecti
         assert len(busy.replies) >= 3000
         stage.until(lambda: idle.is_told_the_end and half.is_told_the_end, A_MOMENT_S)
         assert half.replies == ["OK", "QUEUED"]
-        end(busy)
-        end(idle)
-        end(half)
+        for talk in (busy, idle, half):
+            talk.leave()
         stage.until(is_stopped, 0.2)
         with pytest.raises((OSError, Lost)):
             stage.ask(node, "PING")

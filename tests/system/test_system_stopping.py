@@ -12,7 +12,7 @@ import hiredis
 import pytest
 
 from processes import PATIENCE_S, Client, Cluster, wait_until
-from sofadb.cli.serve import STOP_TIMEOUT_S
+from sofadb.server.stopping import STOP_TIMEOUT_S
 
 CLIENTS = 4
 PIPELINE = 50

@@ -77,6 +77,35 @@ def test_failover_is_a_pause_for_a_client_of_another_node(sofadb_cluster: Make) 
     assert 0.1 < sofadb_cluster(seed=3).run(story) < 2.0
 
 
+@pytest.mark.parametrize("stops", ["the leader", "a follower"])
+def test_a_node_that_is_told_to_stop_answers_hands_over_and_is_gone(sofadb_cluster: Make, stops: str) -> None:
+    async def story(cluster: SimulatedCluster) -> float:
+        leader = cluster.leader
+        first, second = (node for node in cluster.nodes if node != leader)
+        stopped, other = (leader, first) if stops == "the leader" else (first, second)
+        theirs, ours = cluster.client(stopped), cluster.client(other)
+        await theirs.incr("n")
+        await ours.incr("n")
+        asked = [asyncio.ensure_future(client.incr("n")) for client in (theirs, ours)]
+        await asyncio.sleep(0.0015)
+        began = cluster.now
+        cluster.stop(stopped)
+        assert sorted(await asyncio.gather(*asked)) == [3, 4]
+        assert await ours.incr("n") == 5
+        pause = cluster.now - began
+        assert cluster.leader not in ("", stopped)
+        while stopped in cluster.running:
+            await asyncio.sleep(0.01)
+        with pytest.raises(exceptions.ConnectionError):
+            await theirs.incr("n")
+        cluster.start(stopped)
+        return pause
+
+    cluster = sofadb_cluster(seed=14)
+    assert cluster.run(story) < 0.1
+    cluster.assert_nothing_was_lost()
+
+
 def test_histories_under_crashes_pauses_and_cuts_are_linearizable(sofadb_cluster: Make) -> None:
     cluster = sofadb_cluster(nodes=5, seed=4)
     chance = random.Random(4)

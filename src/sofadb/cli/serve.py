@@ -10,21 +10,18 @@ from pathlib import Path
 from typing import NoReturn
 
 from sofadb.node.host import EXIT_STORAGE, LiveHost, die
-from sofadb.node.live import RunningNode, start_node
+from sofadb.node.live import start_node
 from sofadb.node.logs import start_logging
 from sofadb.node.tuning import Tuning
 from sofadb.server import listener
 from sofadb.server.state import ServerState
+from sofadb.server.stopping import stop_in_order
 from sofadb.storage.files import StorageError
 
 log = logging.getLogger("sofadb")
 
 EXIT_PORT = 69
 """A port cannot be had (sysexits.h: service unavailable)."""
-HAND_OVER_TIMEOUT_S = 1.0
-"""How long a leader that is told to stop tries to have another one in its place. (It takes a few milliseconds.)"""
-STOP_TIMEOUT_S = 5.0
-"""How long clients that wait are given when the node is told to stop."""
 
 
 async def run_node(
@@ -61,7 +58,7 @@ async def run_node(
     log.info("%s is ready: clients on %s:%d, peers on %s:%d", node_id, host, port, *peer_address)
     await told_to_stop.wait()
     log.info("stopping")
-    await _stop(state, running)
+    await stop_in_order(state, running)
     log.info("stopped")
     for handler in log.handlers:
         handler.flush()
@@ -78,9 +75,3 @@ def _listen_for_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     return told
-
-
-async def _stop(state: ServerState, running: RunningNode) -> None:
-    await running.give_way(HAND_OVER_TIMEOUT_S)
-    await listener.stop(state, STOP_TIMEOUT_S)
-    await running.stop()

@@ -1,12 +1,13 @@
 """A cluster of the laboratory: machines, each with a disk and a clock, whole nodes on them, and what may happen to them.
 
 A machine's process is the production node and server, put together as `sofadb serve` does it, on an event loop, a network, a disk
-and a clock of the simulation. A process may be killed, a machine lose its power, a process be paused, links be cut, disks fill
-or rot, clocks jump. What comes back is started as a person would: again, on what the disk has kept.
+and a clock of the simulation. A process may be killed or told to stop, a machine lose its power, a process be paused, links be
+cut, disks fill or rot, clocks jump. What comes back is started as a person would: again, on what the disk has kept.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from sofadb.paxos.settings import Settings
 from sofadb.server import listener
 from sofadb.server.state import ServerState
 from sofadb.server.state import Settings as ServerSettings
+from sofadb.server.stopping import stop_in_order
 from sofadb.storage.files import StorageError
 
 from .disk import SimulatedDisk
@@ -61,6 +63,8 @@ class Machine:
         """The server, once it takes clients."""
         self.end: End | None = None
         """How the last life ended, if it ended by itself."""
+        self.told_to_stop = asyncio.Event()
+        """Of its present life: it has been sent SIGTERM."""
         self.is_paused = False
         self.clock_offset_ms = 0
         self.clock_rate = 1.0
@@ -123,6 +127,7 @@ class Cluster:
         assert not machine.is_up, f"{name} runs"
         machine.lives += 1
         machine.end, machine.running, machine.server, machine.is_paused = None, None, None, False
+        machine.told_to_stop = asyncio.Event()
         loop = ProcessLoop(self.simulation, name, self.network)  # type: ignore[abstract]
         loop.rate = machine.clock_rate
         chance = random.Random(f"{self.seed}/{name}/{machine.lives}")
@@ -166,12 +171,20 @@ class Cluster:
         )
         await listener.start(state)
         machine.server = state
+        await machine.told_to_stop.wait()
+        await stop_in_order(state, running)
+        self.kill(machine.name)
+        machine.end = End(0, "stopped")
 
     def start_all(self) -> None:
         """Start every node that does not run."""
         for name, machine in self.machines.items():
             if not machine.is_up:
                 self.start(name)
+
+    def stop(self, name: NodeId) -> None:
+        """SIGTERM: the node hands over, answers, and ends by itself."""
+        self.machines[name].told_to_stop.set()
 
     def kill(self, name: NodeId, in_the_middle: bool = False) -> None:
         """kill -9: the process is gone; what it wrote is still in the machine's cache.

@@ -29,6 +29,7 @@ from sofadb.paxos.events import Received
 from sofadb.paxos.following import Following
 from sofadb.paxos.leading import Leading
 from sofadb.paxos.messages import Refused
+from sofadb.server.stopping import HAND_OVER_TIMEOUT_S, STOP_TIMEOUT_S
 from sofadb.storage.journal import Journal
 from sofadb.storage.segment import PAGE_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader
 
@@ -46,7 +47,7 @@ GREETING_UNITS = 2
 """The first so many units of a peer's connection are no messages."""
 KIND_OFFSET = 13
 """Where in a message's unit its kind stands: behind the frame's header and the version."""
-ACCEPT, ACCEPTED = 3, 4
+ACCEPT, ACCEPTED, TAKE_OVER = 3, 4, 16
 TELL_TIME = frozenset((2, 3, 9))
 """Kinds of messages with a clock or a stamp in them: promise, accept, confirmed."""
 HEARTBEATS = frozenset((8, 9, 10))
@@ -55,6 +56,9 @@ FOR_EVER_S = 1e9
 A_DAY_MS = 86_400_000
 PATIENCE_S = 1.0
 """So long a spoiled disk waits for being used."""
+STOP_S_MAX = 2 * (HAND_OVER_TIMEOUT_S + STOP_TIMEOUT_S) + 3.0
+"""So long a node may take to stop, on a clock of half the speed, and with a disk that is stuck for a while."""
+STOPS_IN_ORDER = "who_is_told_to_stop_stops_in_order"
 REPLAYED_MAX = 50
 """So many old messages are kept, for each pair of nodes, to be heard again."""
 
@@ -128,6 +132,10 @@ class Faults:
         """How many messages were said on each connection."""
         self._heard: dict[tuple[NodeId, NodeId], deque[bytes]] = {}
         self._rates = dict(plan.mischief)
+        self._gave_way: set[NodeId] = set()
+        """Who has asked another to take over."""
+        self._peace = 0
+        """How many want no mischief just now."""
         self._due = [kind for kind, _ in plan.mischief]
         """Mischief that has not struck yet: it does at the first occasion."""
         self._is_over = False
@@ -637,6 +645,7 @@ class Faults:
         assert machine.loop is not None
         assert machine.running is not None
         to = self._chance.choice([None, *(other for other in self.names if other != name)])
+        self._gave_way.discard(name)
         machine.loop.call_soon(machine.running.node.hand_over, to, 1_000 * strike.lasts)
         self._strikes(strike, f"{name} to {to or 'anybody'}")
         yield 0.0001
@@ -645,7 +654,7 @@ class Faults:
         unheard = [] if successor is None or strike.amount < 0.5 else [(successor, name)]
         end = self.cluster.now + strike.lasts
         while self.cluster.now < end and self.cluster.leader == name:
-            if unheard and successor is not None and self._is_candidate(successor):
+            if unheard and name in self._gave_way:
                 break
             yield 0.0002
         cut = self._cut(unheard, strike.kind)
@@ -793,6 +802,66 @@ class Faults:
             if machine.is_up and not machine.is_paused and machine.loop is not None:
                 machine.loop.stall(self._chance.uniform(0.01, 0.4))
             yield self._chance.uniform(0.05, 0.5)
+
+    def stopped_node(self, strike: Strike) -> Course:
+        """SIGTERM, mostly to who leads. If it leads at a moment of peace, another one leads in its place when it has stopped."""
+        in_peace = strike.amount < 0.3
+        self._peace += in_peace
+        was_well = in_peace and (yield from self._is_well_for_long())
+        name = yield from self._leader() if strike.amount < 0.6 else self._one_running()
+        machine = self.cluster.machines[name]
+        loop, host, server = machine.loop, machine.host, machine.server
+        assert host is not None
+        assert host.writer is not None
+        assert server is not None
+        was_leading = self.cluster.leader == name
+        mattered = was_leading or bool(server.clients)
+        self._held.add(name)
+        self.cluster.stop(name)
+        waited_s = 0.0
+        while machine.loop is loop and machine.is_up:
+            yield 0.005
+            was_well = was_well and self._is_well(but=name)
+            waited_s += 0.0 if machine.is_paused else 0.005
+            if waited_s > STOP_S_MAX:
+                raise Violation(STOPS_IN_ORDER, f"{name} has not stopped after {waited_s:.1f} s")
+        self._peace -= in_peace
+        if machine.loop is not loop or machine.end is None or machine.end.code != 0:
+            # Something else ended it first: once more, with what runs now.
+            self._held.discard(name)
+            yield 0.05
+            yield from self.stopped_node(strike)
+            return
+        if self.cluster.power_off(name, self._chance, keep=0.0) or host.writer.pending_bytes:
+            raise Violation(STOPS_IN_ORDER, f"{name} has stopped, and not everything is on its disk")
+        if was_well and was_leading and len(self.names) > 1 and self.cluster.leader is None:
+            raise Violation(STOPS_IN_ORDER, f"{name} led, has stopped, and nobody leads in its place")
+        self._strikes(strike, name, mattered)
+        yield strike.lasts
+        self._start_again(name)
+
+    def _is_well_for_long(self) -> Generator[float, None, bool]:
+        """Wait for half a second in which all is well; or not for ever, and then it is not."""
+        well = 0
+        for _ in range(300):
+            well = well + 1 if self.cluster.leader is not None and self._is_well() else 0
+            if well == 50:
+                return True
+            yield 0.01
+        return False
+
+    def _is_well(self, but: NodeId = "") -> bool:
+        """Whether nothing is done just now to any link, clock or disk, nor to any node but one."""
+        machines = [machine for name, machine in self.cluster.machines.items() if name != but]
+        return not (any(self._cuts.values()) or self._slow or self._muzzles or self.wrong_clock) and all(
+            machine.is_up
+            and not machine.is_paused
+            and machine.server is not None
+            and machine.host is not None
+            and machine.host.stalled_until <= self.cluster.now
+            and machine.host.disk_latency_s == self.cluster.disk_latency_s
+            for machine in machines
+        )
 
     # Disks
 
@@ -1024,6 +1093,8 @@ class Faults:
             self.matters(self._slow[sender, receiver])
         if sender == self.wrong_clock and data[KIND_OFFSET] in TELL_TIME:
             self.matters(self._wrong_kind)
+        if data[KIND_OFFSET] == TAKE_OVER:
+            self._gave_way.add(sender)
         for muzzle in self._muzzles:
             if (
                 data[KIND_OFFSET] == muzzle.what
@@ -1033,7 +1104,7 @@ class Faults:
                 muzzle.count += 1
                 self.matters(muzzle.kind)
                 return [] if muzzle.delay_s is None else [(self._chance.uniform(0.02, muzzle.delay_s), data)]
-        rates = self._rates
+        rates = {} if self._peace else self._rates
         if self._remembers:
             self._units[connection] = number
             self._remember(sender, receiver, data)
@@ -1119,6 +1190,7 @@ COURSES: dict[str, Callable[[Faults, Strike], Course]] = {
     "killed node": Faults.killed_node,
     "killed leader": Faults.killed_leader,
     "all killed": Faults.all_killed,
+    "stopped node": Faults.stopped_node,
     "power lost": Faults.power_lost,
     "power lost everywhere": Faults.power_lost_everywhere,
     "crash while writing": Faults.crash_while_writing,

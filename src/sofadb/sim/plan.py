@@ -37,6 +37,7 @@ KINDS: dict[str, tuple[int, int]] = {
     "killed leader": (5, 1),
     "killed candidate": (6, 3),
     "all killed": (2, 1),
+    "stopped node": (4, 1),
     "power lost": (6, 1),
     "power lost everywhere": (3, 1),
     "crash while writing": (6, 1),

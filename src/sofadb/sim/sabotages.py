@@ -22,6 +22,7 @@ from sofadb.node import frames, live
 from sofadb.node import node as node_module
 from sofadb.node.driver import Driver
 from sofadb.node.frames import BadPeer, FrameReader
+from sofadb.node.live import RunningNode
 from sofadb.node.node import Node
 from sofadb.node.peers import Peer, Peers
 from sofadb.paxos.acceptor import Acceptor, Answer
@@ -599,6 +600,16 @@ def leader_with_a_hanging_disk_stays(patch: Patch) -> None:
     """A leader whose disk hangs does not give up."""
     patch(Leading, "_disk_hangs", lambda self: False)
     patch(Leading, "_nobody_accepts", lambda self: False)
+
+
+@_sabotage
+def leader_that_is_told_to_stop_does_not_hand_over(patch: Patch) -> None:
+    """A node that is told to stop stops, whether it leads or not."""
+
+    async def give_way(self: RunningNode, within_s: float) -> None:
+        """Nothing of that kind."""
+
+    patch(RunningNode, "give_way", give_way)
 
 
 # Leases

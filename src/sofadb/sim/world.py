@@ -64,6 +64,10 @@ JUDGED_HERE = {
     "a_failed_disk_ends_the_node": (
         "Rule P1: after a failed write or sync nothing is tried again; the process ends."
     ),
+    "who_is_told_to_stop_stops_in_order": (
+        "A node that is told to stop ends by itself, soon, with everything on its disk; a leader whose cluster "
+        "is well hands over first."
+    ),
     "nothing_goes_round_in_a_circle": "No node keeps its processor busy while time stands still.",
     "clients_get_no_other_error": (
         "A client gets what it asked for, or NOREPLICAS or UNCERTAIN (rule D8); nothing else."

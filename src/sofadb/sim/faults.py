@@ -59,6 +59,8 @@ PATIENCE_S = 1.0
 STOP_S_MAX = 2 * (HAND_OVER_TIMEOUT_S + STOP_TIMEOUT_S) + 3.0
 """So long a node may take to stop, on a clock of half the speed, and with a disk that is stuck for a while."""
 STOPS_IN_ORDER = "who_is_told_to_stop_stops_in_order"
+HANGS_S_MAX = 1.5
+"""So long a leader may take, on a clock of half the speed, until it finds that its disk hangs."""
 REPLAYED_MAX = 50
 """So many old messages are kept, for each pair of nodes, to be heard again."""
 
@@ -95,6 +97,15 @@ class _Nothing:
 
     def fail(self, error: ReplyError) -> None:
         """Nobody waits for it."""
+
+
+def a_leader_whose_disk_hangs_gives_up(name: NodeId, hangs_s: float) -> None:
+    """Rule P6: its heartbeats flow, and yet it is not fit to lead."""
+    if hangs_s > HANGS_S_MAX:
+        raise Violation(
+            "a_leader_whose_disk_hangs_gives_up",
+            f"{name} has led for {hangs_s:.1f} s while nothing that it wrote got to its disk",
+        )
 
 
 def a_failed_disk_ends_the_node(machine: Machine, failures: int) -> None:
@@ -427,10 +438,10 @@ class Faults:
         self._mend(cut)
 
     def late_acceptances(self, strike: Strike) -> Course:
-        """Leaders come and go. Half of their proposals are lost, and what was accepted is told to them late, or to the next."""
+        """Leaders come and go. Most of their proposals are lost, and what was accepted is told to them late, or to the next."""
         yield from self._leader()
         muzzles = [
-            Muzzle(strike.kind, ACCEPT, share=0.5),
+            Muzzle(strike.kind, ACCEPT, share=0.7),
             Muzzle(strike.kind, ACCEPTED, delay_s=0.2 + 0.6 * strike.amount),
         ]
         self._muzzles += muzzles
@@ -442,7 +453,7 @@ class Faults:
                 self._step_down(leader)
             else:
                 self._challenge(leader)
-            yield self._chance.uniform(0.05, 0.3)
+            yield from self._write_elsewhere_and_read_at(leader, self._chance.randint(5, 30))
         for muzzle in muzzles:
             self._muzzles.remove(muzzle)
 
@@ -880,13 +891,27 @@ class Faults:
         host.disk_latency_s = self.cluster.disk_latency_s
 
     def stuck_disk(self, strike: Strike) -> Course:
-        """A disk does nothing for a while."""
-        name = yield from self._leader() if strike.amount < 0.5 else self._one_running()
-        host = self.cluster.machines[name].host
+        """A disk does nothing for a while; half of the time a leader's, and then for so long that it has to give up."""
+        is_leaders = strike.amount < 0.5
+        name = yield from self._established_leader() if is_leaders else self._one_running()
+        machine = self.cluster.machines[name]
+        host, running = machine.host, machine.running
         assert host is not None
-        host.stalled_until = self.cluster.now + strike.lasts
-        self._strikes(strike, name, mattered=self._is_busy(self.cluster.machines[name]))
-        yield strike.lasts
+        lasts = max(strike.lasts, 3 * HANGS_S_MAX) if is_leaders else strike.lasts
+        host.stalled_until = self.cluster.now + lasts
+        self._strikes(strike, name, mattered=self._is_busy(machine))
+        end = self.cluster.now + lasts
+        phase = None if running is None else running.replica.phase
+        waiting_since: float | None = None
+        while self.cluster.now < end:
+            if not isinstance(phase, Leading) or not machine.is_leading or machine.is_paused:
+                waiting_since = None
+            elif waiting_since is None and self._is_writing(machine):
+                waiting_since = self.cluster.now
+            is_same = running is machine.running and running is not None and running.replica.phase is phase
+            if waiting_since is not None and is_same and host.stalled_until == end:
+                a_leader_whose_disk_hangs_gives_up(name, self.cluster.now - waiting_since)
+            yield 0.05
 
     def _disk_fails(self, strike: Strike, spoil: Callable[[SimulatedDisk], None], text: str) -> Course:
         """Spoil a disk and wait for its node to end of it. If nothing makes it touch the disk in that way, a restart does."""

@@ -30,7 +30,7 @@ KINDS: dict[str, tuple[int, int]] = {
     "slow links": (3, 3),
     "slow answers": (5, 3),
     "unheard leaders": (5, 3),
-    "late acceptances": (5, 5),
+    "late acceptances": (10, 5),
     "old messages": (4, 3),
     "cut client": (2, 1),
     "killed node": (6, 1),
@@ -56,7 +56,7 @@ KINDS: dict[str, tuple[int, int]] = {
     "clock strobe": (2, 3),
     "clock rate": (2, 3),
     "hand over": (6, 3),
-    "usurpers": (8, 3),
+    "usurpers": (6, 3),
 }
 """Faults that strike at a time."""
 

@@ -68,6 +68,9 @@ JUDGED_HERE = {
         "A node that is told to stop ends by itself, soon, with everything on its disk; a leader whose cluster "
         "is well hands over first."
     ),
+    "a_leader_whose_disk_hangs_gives_up": (
+        "Rule P6: a leader whose votes do not get to its disk steps down, though its heartbeats flow."
+    ),
     "nothing_goes_round_in_a_circle": "No node keeps its processor busy while time stands still.",
     "clients_get_no_other_error": (
         "A client gets what it asked for, or NOREPLICAS or UNCERTAIN (rule D8); nothing else."

@@ -386,9 +386,8 @@ class Leading:
             self.is_pausing = True
             patience = max(replica.settings.patience_leaderless_ms, replica.pace.timeout_ms)
             self.hand_over_until = min(self.hand_over_until, replica.moment.now + patience)
-            if (
-                lacks > 0
-            ):  # Perhaps it was chosen just now: whether the successor has heard is not left to a heartbeat.
+            if lacks > 0:
+                # Perhaps it was chosen just now: whether the successor has heard is not left to a heartbeat.
                 self._start_round()
         if self.is_pausing and self.is_established and not self.flights and lacks <= 0:
             self.lease.is_given_up = True

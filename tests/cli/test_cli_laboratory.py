@@ -66,9 +66,9 @@ def test_a_story_is_told_message_by_message() -> None:
 
 
 def test_a_simpler_world_is_told_on_demand() -> None:
-    result = sofadb("replay", "2", "--sabotage", "own-value-over-a-reported-one", "--shrink")
+    result = sofadb("replay", "2", "--sabotage", "answers-before-its-write-is-stable", "--shrink")
     assert result.returncode == 1
-    assert "planned: " in result.stdout
+    assert "settings: as usual" in result.stdout
     assert "violated: " in result.stdout.splitlines()[-1]
     assert (
         sofadb("replay", "2", "--shrink").stdout

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: help install up test verify fix docs bench bench-faults chaos soak seeds spec compat clean
-.PHONY: test-inside test-system
+.PHONY: test-core test-inside test-system
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,16 +19,20 @@ up: install ## Run three nodes on ports 7001-7003 until Ctrl-C
 	@$(BIN)/sofadb up
 
 test: install verify ## Run the whole suite (needs redis-server, strace, iproute2 and Java)
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-inside test-core test-system
+
+# Two at once: one keeps a processor busy, the other mostly waits for processes that start and stop.
+OUTSIDE := tests/system tests/cli tests/server
+
+test-core: install
 	$(BIN)/python -m coverage run -m pytest tests/paxos tests/paper
 	@$(BIN)/python -m coverage report
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-inside test-system
 
-# Two halves at once: one keeps a processor busy, the other mostly waits for processes that start and stop.
 test-inside: install
-	$(BIN)/python -m pytest --ignore tests/paxos --ignore tests/paper --ignore tests/system
+	$(BIN)/python -m pytest --ignore tests/paxos --ignore tests/paper $(addprefix --ignore ,$(OUTSIDE))
 
 test-system: install
-	$(BIN)/python -m pytest tests/system
+	$(BIN)/python -m pytest $(OUTSIDE)
 
 verify: install ## Judge style, types and import rules; writes nothing
 	$(BIN)/ruff format --check --quiet .

@@ -31,6 +31,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
@@ -165,13 +166,13 @@ class _Waiting(Work):
 
     __slots__ = ()
 
+    @abstractmethod
     def try_again(self) -> None:
         """What it waits for may be there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def give_up(self) -> None:
         """Wait no longer."""
-        raise NotImplementedError
 
     def fail(self, error: ReplyError) -> None:
         self.connection.state.waiting.leave(self, in_vain=True)

@@ -56,6 +56,8 @@ class Following:
         """The leader (or a candidate that we promised) has just been heard: whatever canvass runs is void."""
         self.heard_at = self.replica.moment.now
         self.attempt = 0
+        if self.deadline > self.heard_at + 2 * self.replica.pace.timeout_ms:
+            self._wait()  # the timeout was longer when the deadline was set
 
     def _has_lost_leader(self) -> bool:
         """Whether it has been silent for too long. Who asks around goes on, though the answers show that all is slower here."""

@@ -6,11 +6,14 @@ wants to wait for seconds until a dead leader is missed. So each node measures: 
 looks for a leader by the answers to its canvass, late as they may be. The leader tells its followers what it has
 found, since they send nothing that is answered.
 
-What counts is the round trip to a quorum: one member far away slows nobody down. What was measured long ago does not count, and
-what the leader has told only until this node measures by itself.
+What counts is the round trip to a quorum: one member far away slows nobody down. Of several round trips to a node the shortest
+counts, for that is the way's own length: what a pause or a cut link held back comes in at once, and says nothing of it. What was
+measured long ago does not count, and what the leader has told only until this node measures by itself.
 """
 
 from __future__ import annotations
+
+from collections import deque
 
 from .ballot import NodeId
 from .settings import Settings
@@ -18,10 +21,10 @@ from .values import Configuration
 
 ROUND_TRIPS = 6
 """An election timeout has room for so many: for a canvass, for phase 1, and for a message that is lost and sent again."""
-_GAIN, _DEVIATION_GAIN = 1 / 8, 1 / 4
-"""How much of a new sample is believed: those of TCP (RFC 6298)."""
+_SAMPLES = 16
+"""Of so many round trips to a node the shortest counts."""
 _AGE_MS_MAX = 10_000
-"""After so long without a sample a node counts as not measured."""
+"""What was measured longer ago than this does not count."""
 
 
 class Pace:
@@ -31,8 +34,8 @@ class Pace:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._measured: dict[NodeId, tuple[float, float, float]] = {}
-        """For each node the smoothed round trip, how far it strays, and when it was measured last (milliseconds)."""
+        self._measured: dict[NodeId, deque[tuple[float, float]]] = {}
+        """For each node its latest round trips, and when each was measured (milliseconds)."""
         self._told_ms = 0.0
         self.timeout_ms = settings.election_timeout_ms
         """The election timeout."""
@@ -52,14 +55,11 @@ class Pace:
     def measured(
         self, node: NodeId, round_trip_ms: float, configurations: tuple[Configuration, ...], now: float
     ) -> None:
-        """It took so long until `node` answered. (Whoever was paused meanwhile is not believed far.)"""
-        sample = min(round_trip_ms, 2 * self.timeout_ms)
-        first = (sample, sample / 2, now)
-        known = self._measured.get(node, first)
-        smoothed, strays, _ = known if now - known[2] <= _AGE_MS_MAX else first
-        strays += _DEVIATION_GAIN * (abs(sample - smoothed) - strays)
-        smoothed += _GAIN * (sample - smoothed)
-        self._measured[node] = (smoothed, strays, now)
+        """It took so long until `node` answered."""
+        samples = self._measured.setdefault(node, deque(maxlen=_SAMPLES))
+        samples.append((round_trip_ms, now))
+        while now - samples[0][1] > _AGE_MS_MAX:
+            samples.popleft()
         self._told_ms = 0.0
         self._settle(max(self._to_a_quorum(each, now) for each in configurations))
 
@@ -71,11 +71,10 @@ class Pace:
 
     def _to_a_quorum(self, configuration: Configuration, now: float) -> float:
         """How long a timeout the nearest quorum needs, of those acceptors that were measured, and this node."""
-        measured = (self._measured[node] for node in configuration.acceptors if node in self._measured)
         needed = sorted(
-            ROUND_TRIPS * smoothed + 4 * strays
-            for smoothed, strays, at in measured
-            if now - at <= _AGE_MS_MAX
+            ROUND_TRIPS * min(recent)
+            for node in configuration.acceptors
+            if (recent := [ms for ms, at in self._measured.get(node, ()) if now - at <= _AGE_MS_MAX])
         )
         return [0.0, *needed][min(configuration.quorum - 1, len(needed))]
 

@@ -227,6 +227,38 @@ async def test_messages_to_a_node_that_is_away_are_dropped_and_counted_and_it_is
 
 
 @in_a_loop
+async def test_a_connection_on_which_nothing_arrives_is_given_up_and_opened_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As after a link was cut: the kernel would wait longer and longer until it repeats what was lost."""
+    ports = ports_of("n1", "n2")
+    async with Station(ports, "n1") as n1, Station(ports, "n2"):
+        await n1.connected("n2")
+        links = list(n1.peers.known["n2"].links.values())
+        assert [module.repetitions(link.transport) for link in links if link.transport] == [0, 0]
+        monkeypatch.setattr(
+            module, "repetitions", lambda transport: 2 * any(link.transport is transport for link in links)
+        )
+        await until(lambda: all(link.closed.done() for link in links))
+        await n1.connected("n2")
+        assert not set(links) & set(n1.peers.known["n2"].links.values())
+
+
+@in_a_loop
+async def test_who_hears_that_a_peer_is_back_does_not_wait_to_reach_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PAUSE_MS_MIN", 600_000.0)
+    monkeypatch.setattr(module, "PAUSE_MS_MAX", 600_000.0)
+    ports = ports_of("n1", "n2")
+    async with Station(ports, "n1") as n1:
+        first = "not reached yet"
+        await until(lambda: first not in n1.peers.known["n2"].problems.values())  # Tried in vain; now it waits.
+        async with Station(ports, "n2"):
+            await n1.connected("n2")
+
+
+@in_a_loop
 async def test_message_to_somebody_who_is_no_member_goes_nowhere() -> None:
     async with Station(ports_of("n1", "n2"), "n1") as n1:
         n1.peers.send("n9", Ask(Instance(1)))

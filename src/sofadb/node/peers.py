@@ -4,6 +4,10 @@ One of the two is for large messages, so that a leader's voice never waits behin
 used, and opened again when it breaks, with a growing pause. What cannot be sent at once because a peer is unreachable or
 does not keep up is dropped: the protocol sends again what still matters, and nothing may pile up here.
 
+The kernel repeats what nobody acknowledges after longer and longer pauses, so that after a link was cut for a second its
+connections may stay mute for another one. So a connection that the kernel has repeated something on in vain, twice, is given up
+and opened anew; and who hears that a peer has come back to it tries at once to reach it, too.
+
 Strangers are refused by name: another cluster, another node than the one that was meant, somebody who is no member. So is
 an earlier life of a node that has been met in a later one. And a node that hears that somebody has met it in a life which
 its own directory knows nothing of has an emptied directory, or an older copy: it may have lost what it promised, its word must
@@ -17,6 +21,7 @@ import logging
 import random
 import socket
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -32,15 +37,22 @@ log = logging.getLogger("sofadb.peers")
 
 WRITE_BUFFER_BYTES_MAX = 64 << 20
 """What may wait for one peer. Beyond it messages are dropped, whole."""
-PAUSE_MS_MIN, PAUSE_MS_MAX = 20.0, 1_000.0
+CONNECT_TIMEOUT_S = 0.5
+"""After so long without an answer to it the kernel would repeat the request only half a second later: a new one is faster."""
+PAUSE_MS_MIN, PAUSE_MS_MAX = 20.0, 250.0
 """Between attempts to connect; doubled each time, with chance added so that nodes do not keep step."""
 REFUSED_PAUSE_MS = 5_000.0
 """After the other end refused us: nothing will change soon."""
 USER_TIMEOUT_MS = 3_000
 """Unacknowledged for this long, the kernel gives a connection up (otherwise about a quarter of an hour)."""
+LOOK_AFTER_S = 0.1
+REPETITIONS_MAX = 2
+"""So often the kernel repeats something on a connection, in vain, until that is given up: after about 0.6 s on a short way."""
 GREETING_TIMEOUT_S = 5.0
 STRANGERS_MAX = 32
 """Connections to the peer port that have not greeted yet; the oldest makes room for a new one."""
+_RETRANSMITS = 2
+"""Where Linux's `struct tcp_info` has `tcpi_retransmits`, a byte."""
 SMALL_BYTES_MAX = 1 << 20
 """A message larger than this takes the lane for large ones."""
 
@@ -62,6 +74,8 @@ class Peer:
     """Messages that were not sent, since the peer was unreachable or slow."""
     problems: dict[str, str] = field(default_factory=lambda: dict.fromkeys(LANES, "not reached yet"))
 
+    is_back: asyncio.Event = field(default_factory=asyncio.Event)
+    """It has connected to us: whoever waits to try again need not wait."""
     cut_off_at: float | None = None
     """Since when there has been no connection to it, on the event loop's clock; None when there is."""
 
@@ -105,6 +119,18 @@ def tune(transport: asyncio.BaseTransport) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+
+
+def repetitions(transport: asyncio.BaseTransport) -> int:
+    """How often the kernel has repeated, in vain so far, what was sent on a connection; 0 where it does not say."""
+    sock: socket.socket | None = transport.get_extra_info("socket")
+    if (
+        sock is None
+        or sock.family not in (socket.AF_INET, socket.AF_INET6)
+        or not hasattr(socket, "TCP_INFO")
+    ):
+        return 0
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)[_RETRANSMITS]
 
 
 class Link(asyncio.Protocol):
@@ -166,6 +192,18 @@ class Link(asyncio.Protocol):
         if not self.peer.problem:
             self.peer.cut_off_at = None
             log.info("connected to %s", self.peer.node)
+        if self.transport is not None and self.transport.get_extra_info("socket") is not None:
+            self._look_after()
+
+    def _look_after(self) -> None:
+        """Give the connection up if what was sent on it does not arrive."""
+        if self.closed.done():
+            return
+        assert self.transport is not None
+        if repetitions(self.transport) >= REPETITIONS_MAX:
+            self.give_up("what is sent to it does not arrive")
+        else:
+            asyncio.get_running_loop().call_later(LOOK_AFTER_S, self._look_after)
 
     def expect_greeting(self) -> None:
         """It had its time to answer, and we had ours to take that in."""
@@ -269,6 +307,7 @@ class Inbound(asyncio.Protocol):
             earlier.close()
         peer.inbound[greeting.lane] = self
         peer.client_address = greeting.client_address
+        peer.is_back.set()
         self.peer = peer
         assert self.transport is not None
         self.transport.resume_reading()
@@ -445,7 +484,7 @@ class Peers:
         while True:
             link = Link(self, peer, lane)
             try:
-                async with asyncio.timeout(GREETING_TIMEOUT_S):
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
                     await loop.create_connection(lambda link=link: link, peer.host, peer.port)  # type: ignore[misc]
             except (OSError, TimeoutError, UnicodeError) as problem:  # The last: of a host name that is none.
                 link.problem = str(problem) or "it does not answer"
@@ -465,5 +504,12 @@ class Peers:
                 pause = 0.0
             if unlikely("connect late"):
                 pause += REFUSED_PAUSE_MS / 2
-            await asyncio.sleep(pause / 1000)
+            await (asyncio.sleep(pause / 1000) if link.refused else self._pause(peer, pause / 1000))
             pause_ms = min(PAUSE_MS_MAX, 2 * pause_ms)
+
+    async def _pause(self, peer: Peer, seconds: float) -> None:
+        """Wait before the next attempt, unless `peer` is seen to be there."""
+        peer.is_back.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await peer.is_back.wait()

@@ -253,7 +253,9 @@ async def test_who_hears_that_a_peer_is_back_does_not_wait_to_reach_it(
     ports = ports_of("n1", "n2")
     async with Station(ports, "n1") as n1:
         first = "not reached yet"
-        await until(lambda: first not in n1.peers.known["n2"].problems.values())  # Tried in vain; now it waits.
+        await until(
+            lambda: first not in n1.peers.known["n2"].problems.values()
+        )  # Tried in vain; now it waits.
         async with Station(ports, "n2"):
             await n1.connected("n2")
 

@@ -19,8 +19,9 @@ EXPIRED_PER_BATCH_MAX = 1_000
 class Database:
     """The state of one replica."""
 
-    def __init__(self) -> None:
-        self.shared = Shared()
+    def __init__(self, members: dict[str, str] | None = None) -> None:
+        """The state before the first instance, of a cluster that begins with these members (name to peer address)."""
+        self.shared = Shared(members)
         self.keyspaces: list[Keyspace] = []
         self.keyspaces += [Keyspace(number, self.keyspaces, self.shared) for number in range(DATABASES)]
         self.time = 0

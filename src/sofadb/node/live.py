@@ -271,7 +271,7 @@ async def _start_in(
         )
     loop = asyncio.get_running_loop()
     world = LiveWorld(host, loop, journal)
-    node = Node(loop.call_soon)
+    node = Node(loop.call_soon, identity.members)
     configuration = Configuration(tuple(sorted(identity.members)))
     replica = Replica(identity.node, identity.starts, configuration, settings, opened.bound_ms)
     driver = make_driver(replica, world, node)

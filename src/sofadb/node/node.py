@@ -46,8 +46,11 @@ class Work(Protocol):
 class Node:
     """Gathers work, and executes it when its time has come."""
 
-    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
-        self.database = Database()
+    def __init__(
+        self, call_soon: Callable[[Callable[[], None]], object], members: dict[NodeId, str] | None = None
+    ) -> None:
+        """`members` are those whom the cluster began with: their names and peer addresses."""
+        self.database = Database(members)
         self.driver: Driver
         self.applied = 0
         """The last instance applied to the database."""
@@ -132,6 +135,8 @@ class Node:
             else:
                 for work in works:
                     work.execute(database)
+        if (configuration := deliver.configuration) is not None:
+            database.shared.roster.settle(configuration.acceptors, configuration.learners)
         self.applied = deliver.instance
         for call in self.on_applied:
             call()

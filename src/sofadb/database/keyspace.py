@@ -3,11 +3,11 @@
 Expiry (rule D1). A key is gone when the time of the state machine reaches its expiry, and nobody's clock matters. What is due
 is deleted as batches are applied, a bounded number each; until then it is skipped wherever one looks.
 
-Versions (rule D3), for WATCH. Every change has a number, counted from the beginning, and the version of a key is that of its
-last change. (The instance would not do: within one there is room for a SET, a WATCH and another SET.) A key that is not there
-has the version of the last deletion in its bucket: a few thousand numbers instead of a memory of every key there ever was. So
-a change is never missed, and once in a while one is seen that concerned another key. No number stands for both a value and a
-deletion, so a key that has expired is seen to have changed even before it is deleted.
+Versions (rule D3), for WATCH. Every change has a number, counted from the beginning, and the version of a key is that of its last
+change. (The instance would not do: within one there is room for a SET, a WATCH and another SET.) A key that is not there
+has the version of the last deletion in its bucket: a few thousand numbers instead of a memory of every key there ever
+was. So a change is never missed, and once in a while one is seen that concerned another key. No number stands for both a
+value and a deletion, so a key that has expired is seen to have changed even before it is deleted.
 
 Buckets (SCAN). Keys lie in 4,096 buckets by their CRC32. A cursor is the number of a bucket, which means
 the same on every node and after any restart; a key that is there all the time is seen in its bucket.
@@ -30,7 +30,7 @@ from crc32c import crc32c
 from .expiry import Deadlines
 from .packed import KINDS
 from .replies import WRONG_TYPE, ReplyError
-from .rolling import CLEARED, DELETED, EXPIRES, PERSISTED, REPLACED, SET
+from .rolling import CLEARED, DELETED, EXPIRES, NO_BYTES, PERSISTED, REPLACED, SET
 from .shared import Shared
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ class Keyspace:
         self.shared = shared
         """What belongs to none of them."""
         self.rolling = shared.rolling
-        self.mark = b"%d" % number
-        """What is rolled first of each change."""
+        self.mark = crc32(b"database %d" % number)
+        """Its number, as it is rolled."""
         self.past: Past | None = None
         """What this was when an image was begun, as long as that is not done with."""
         self.time = 0
@@ -164,7 +164,7 @@ class Keyspace:
         self.changes = self.versions[key] = self.changes + 1
         packed = value if type(value) is bytes else KINDS[type(value)].pack(value)
         rolling = self.rolling
-        rolling.crc = crc32c(packed, crc32(key, crc32(self.mark, rolling.crc)) ^ SET)
+        rolling.crc = crc32c(packed, crc32(key or NO_BYTES, rolling.crc ^ self.mark) ^ SET)
 
     def replace(self, key: bytes, value: Any) -> None:
         """Put a value and leave the expiry as it is. An expired key must have been deleted before (`claim`)."""
@@ -177,7 +177,7 @@ class Keyspace:
         self.changes = self.versions[key] = self.changes + 1
         packed = value if type(value) is bytes else KINDS[type(value)].pack(value)
         rolling = self.rolling
-        rolling.crc = crc32c(packed, crc32(key, crc32(self.mark, rolling.crc)) ^ REPLACED)
+        rolling.crc = crc32c(packed, crc32(key or NO_BYTES, rolling.crc ^ self.mark) ^ REPLACED)
 
     def claim(self, key: bytes) -> Any:
         """The value of `key` for somebody who is about to change it; if it has expired, it is deleted first."""
@@ -265,7 +265,7 @@ class Keyspace:
         self.past.note(key, bucket_of(key))
 
     def _roll(self, key: bytes, what: int) -> None:
-        self.rolling.crc = crc32(key, crc32(self.mark, self.rolling.crc)) ^ what
+        self.rolling.crc = crc32(key or NO_BYTES, self.rolling.crc ^ self.mark) ^ what
 
     def delete_due(self, count_max: int) -> int:
         """Delete what has expired, the earliest first, `count_max` keys at most; returns how many."""

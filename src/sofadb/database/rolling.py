@@ -4,9 +4,11 @@ Two replicas that have ever done something different differ in it for ever after
 compare it now and then, instance by instance, notice each difference there ever was. It is cheap, not secret: it finds what
 went wrong, not what somebody forged.
 
-What is rolled begins with some bytes that are never empty and ends in a number that says what happened. So each change
-moves the sum, the same change twice too, and what ends where (a key, a value) cannot be shifted unnoticed. Short parts go
-through `binascii`'s CRC32, whose calls cost little; values through CRC32C, whose bytes cost little.
+A CRC is moved by every byte, so a change is rolled as the bytes that it is about (the empty key as `NO_BYTES`: nothing would
+move nothing). In front of them and between them, what happened and where is laid over the sum, as numbers of 32 bits that share
+no pattern with each other nor with what keys look like. So nothing cancels out, no two changes can trade places, and where a key
+ends and its value begins is seen. Keys go through `binascii`'s CRC32, whose calls cost little; values through CRC32C, whose bytes
+do. In all it is some 0.3 us for a SET of 256 bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ INSTANCES = 1024
 SET, REPLACED, DELETED, EXPIRES, PERSISTED, CLEARED, ABOUT = (
     crc32(word) for word in (b"set", b"replaced", b"deleted", b"expires", b"persisted", b"cleared", b"about")
 )
-"""What happened. (Numbers that share no pattern with each other, nor with what keys look like.)"""
+"""What happened."""
+NO_BYTES = bytes.fromhex("8f1d6c02b7e94a53")
 
 
 class Rolling:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sofadb.database.replies import ReplyError
+from sofadb.database.rolling import Rolling
 from sofadb.database.roster import MEMBERS_MAX, Roster, plain_name
 
 NOBODY: frozenset[str] = frozenset()
@@ -16,7 +17,7 @@ class Way:
     """A roster and the configuration that is brought to what it wants."""
 
     def __init__(self, *names: str) -> None:
-        self.roster = Roster({name: f"{name}:1" for name in names})
+        self.roster = Roster(Rolling(), {name: f"{name}:1" for name in names})
         self.voters, self.learners = frozenset(names), NOBODY
 
     def step(self, *able: str) -> None:
@@ -152,8 +153,8 @@ def test_when_the_successor_is_taken_back_the_old_one_stays() -> None:
 
 
 def test_what_cannot_be_is_refused_and_changes_nothing() -> None:
-    roster = Roster({"n1": "h:1"})
-    before = roster.contents()
+    roster = Roster(Rolling(), {"n1": "h:1"})
+    before = roster.pack()
     for ask in (
         lambda: roster.add("n1", "h:2", is_voter=True),
         lambda: roster.add("n2", "h:1", is_voter=True),
@@ -168,7 +169,7 @@ def test_what_cannot_be_is_refused_and_changes_nothing() -> None:
     ):
         with pytest.raises(ReplyError):
             ask()
-        assert roster.contents() == before
+        assert roster.pack() == before
     for number in range(2, MEMBERS_MAX + 1):
         roster.add(f"n{number}", f"h:{number}", is_voter=True)
     with pytest.raises(ReplyError, match="as many as may be"):
@@ -181,6 +182,37 @@ def test_a_node_that_moves_is_followed_without_a_change_of_who_votes() -> None:
     assert way.roster.members["n2"].peer_address == "elsewhere:1"
     way.step("n1", "n2", "n3")
     assert way.is_("n1 n2 n3")
+
+
+def test_a_roster_becomes_bytes_and_is_the_same_again() -> None:
+    roster = Roster(Rolling(), {"n1": "h:1", "n2": "h:2"})
+    roster.replace("n1", "n3", "h:3")
+    roster.arrive("n3~0000000a", "h:3", "h:33")
+    again = Roster(Rolling())
+    assert again.pack() == b""
+    again.unpack(roster.pack())
+    assert (again.members, again.voters) == (roster.members, roster.voters)
+    for data in (b"", b"1", b"[[],1]", b"[[{}],[]]", b"[[],[]] ", b'[[{"name":1}],[]]', roster.pack()[:-1]):
+        with pytest.raises(ValueError, match=r".") as problem:
+            again.unpack(data)
+        assert type(problem.value).__name__ in ("ValueError", "JSONDecodeError")
+
+
+def test_each_change_is_rolled_into_the_digest() -> None:
+    rolling = Rolling()
+    roster = Roster(rolling, {"n1": "h:1", "n2": "h:2", "n3": "h:3"})
+    seen = {rolling.crc}
+    for change in (
+        lambda: roster.add("n4", "h:4", is_voter=False),
+        lambda: roster.arrive("n4", "h:4", "h:44"),
+        lambda: roster.promote("n4"),
+        lambda: roster.replace("n1", "n5", "h:5"),
+        lambda: roster.remove("n5", force=False),
+        lambda: roster.settle(["n1", "n2", "n3", "n4"], []),
+    ):
+        change()
+        assert rolling.crc not in seen
+        seen.add(rolling.crc)
 
 
 @given(st.data())

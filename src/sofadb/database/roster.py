@@ -12,11 +12,13 @@ of its former self like any newcomer; what the former one has promised is never 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from .replies import ReplyError
+from .rolling import Rolling
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
 ACCEPTOR = re.compile(r"[A-Za-z0-9_-]{1,32}(~[0-9a-f]{8})?")
@@ -49,10 +51,11 @@ class Member:
 class Roster:
     """All members, by name."""
 
-    __slots__ = ("members", "voters")
+    __slots__ = ("members", "rolling", "voters")
 
-    def __init__(self, initial: dict[str, str] | None = None) -> None:
+    def __init__(self, rolling: Rolling, initial: dict[str, str] | None = None) -> None:
         """A new cluster of these names and peer addresses: all vote from the beginning."""
+        self.rolling = rolling
         self.members: dict[str, Member] = {
             name: Member(name, name, address) for name, address in sorted((initial or {}).items())
         }
@@ -72,6 +75,7 @@ class Roster:
             if member.peer_address == peer_address and not member.is_leaving:
                 raise ReplyError(f"ERR {peer_address} is the address of {member.name}")
         self.members[name] = Member(name, "", peer_address, is_voter=is_voter)
+        self._has_changed()
 
     def remove(self, name: str, force: bool) -> None:
         """`name` is to leave."""
@@ -93,12 +97,14 @@ class Roster:
             self.members[name] = replace(member, is_leaving=True)
         else:
             del self.members[name]
+        self._has_changed()
 
     def replace(self, old: str, name: str, peer_address: str) -> None:
         """`name` is to take the part of `old`, in one step, once it has learned everything."""
         leaving = self._find(old)
         self.add(name, peer_address, leaving.is_voter)
         self.members[old] = replace(leaving, is_leaving=True, successor=name)
+        self._has_changed()
 
     def promote(self, name: str) -> None:
         """`name`, which only learns, is to vote."""
@@ -106,6 +112,7 @@ class Roster:
         if member.is_voter:
             raise ReplyError(f"ERR {name} votes, or will as soon as it has learned everything")
         self.members[name] = replace(member, is_voter=True)
+        self._has_changed()
 
     # What nodes ask for
 
@@ -121,6 +128,7 @@ class Roster:
         self.members[name] = replace(
             member, acceptor=acceptor, peer_address=peer_address, client_address=client_address
         )
+        self._has_changed()
 
     # What the sequence decides
 
@@ -164,10 +172,30 @@ class Roster:
         for member in list(self.members.values()):
             if member.is_leaving and member.name not in present:
                 del self.members[member.name]
+        self._has_changed()
 
-    def contents(self) -> tuple[object, ...]:
-        """The state in it, for a fingerprint."""
-        return (*(repr(self.members[name]) for name in sorted(self.members)), *sorted(self.voters))
+    # As bytes
+
+    def pack(self) -> bytes:
+        """All of it, for an image; nothing if there are no members."""
+        if not self.members:
+            return b""
+        members = [asdict(self.members[name]) for name in sorted(self.members)]
+        return json.dumps([members, sorted(self.voters)], separators=(",", ":")).encode()
+
+    def unpack(self, data: bytes) -> None:
+        """Become what was packed. Raises `ValueError`."""
+        try:
+            members, voters = json.loads(data)
+            self.members = {fields["name"]: Member(**fields) for fields in members}
+            self.voters = frozenset(voters)
+        except (TypeError, KeyError, RecursionError) as problem:
+            raise ValueError(f"the members cannot be read: {problem}") from None
+        if self.pack() != data:
+            raise ValueError("the members are not as they are written")
+
+    def _has_changed(self) -> None:
+        self.rolling.roll(b"members", self.pack())
 
     def _votes(self, member: Member) -> bool:
         return any(plain_name(id_) == member.name for id_ in self.voters)

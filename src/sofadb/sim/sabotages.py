@@ -695,9 +695,9 @@ def damage_is_skipped(patch: Patch) -> None:
     """Damage in the journal is taken for its end, and what lies behind it for nothing."""
     original = Journal._recover_segment
 
-    def recover_segment(self: Journal, found: Any, later: Any, last_key: int) -> Any:
+    def recover_segment(self: Journal, found: Any, later: Any, last_key: int, on_damage: Any) -> Any:
         try:
-            return (yield from original(self, found, later, last_key))
+            return (yield from original(self, found, later, last_key, on_damage))
         except Rot:
             self._last = self.files.open(found.name)
             return last_key

@@ -408,11 +408,11 @@ def reads_join_a_round_under_way(patch: Patch) -> None:
     """A read is answered by a confirmation that was asked for before the read came."""
     original = Confirming.start
 
-    def start(self: Confirming, watermark: Instance, with_readers: bool, now: float) -> int:
+    def start(self: Confirming, watermark: Instance, window: Any, with_readers: bool, now: float) -> int:
         if self.rounds and self.next_readers:
             self.rounds[0].readers.extend(self.next_readers)
             self.next_readers = {}
-        return original(self, watermark, with_readers, now)
+        return original(self, watermark, window, with_readers, now)
 
     def on_ask_read(self: Leading, sender: str, ask: Any) -> None:
         from sofadb.paxos.confirming import Reader

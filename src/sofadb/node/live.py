@@ -21,9 +21,12 @@ from typing import Any
 
 from sofadb.paxos import (
     Configuration,
+    GiveUp,
+    Incomplete,
     Message,
     Moment,
     NodeId,
+    Offer,
     Received,
     Record,
     Recovered,
@@ -40,6 +43,7 @@ from sofadb.storage.files import StorageError
 from sofadb.storage.identity import Life, Opened
 from sofadb.storage.journal import Journal
 from sofadb.storage.segment import Record as JournalRecord
+from sofadb.storage.snapshot import Snapshots
 from sofadb.storage.writer import Writer
 from sofadb.unlikely import unlikely
 
@@ -49,6 +53,7 @@ from .facts import Facts, Member, reachable_address
 from .host import EXIT_INVARIANT, EXIT_STORAGE, Host
 from .node import Node
 from .peers import Myself, Peers
+from .snapshots import SnapshotSettings, Snapshotter
 
 log = logging.getLogger("sofadb.node")
 
@@ -70,6 +75,7 @@ class LiveWorld:
         self.writer: Writer
         self.peers: Peers
         self.driver: Driver
+        self.snapshots: Snapshotter
         self.saves: deque[float] = deque()
         """Since when each write waits that the disk was asked for and has not finished (monotonic milliseconds)."""
         self._timer: asyncio.TimerHandle | None = None
@@ -96,7 +102,9 @@ class LiveWorld:
 
     def save(self, records: tuple[Record, ...], done: Callable[[], None]) -> None:
         self.saves.append(self.host.now())
-        self.writer.save([_for_journal(record) for record in records], done)
+        encoded = [_for_journal(record) for record in records]
+        self.snapshots.logged_bytes += sum(len(buffer) for record in encoded for buffer in record.data)
+        self.writer.save(encoded, done)
 
     def wake_at(self, time: float) -> None:
         if self._timer is not None:
@@ -127,6 +135,12 @@ class LiveWorld:
             if size >= TEACH_BYTES_MAX or unlikely("one value at a time"):
                 break
         self.peers.send(teach.to, Learn(teach.first, tuple(values)))
+
+    def offer(self, offer: Offer) -> None:
+        """Not yet."""
+
+    def give_up(self, give_up: GiveUp) -> None:
+        self.writer.give_up(give_up.upto + 1)
 
     def stable(self, callbacks: list[Callable[[], None]]) -> None:
         """From the disk thread: all this is stable now. One hop to the event loop for a whole block."""
@@ -226,6 +240,7 @@ class RunningNode:
         """Stop in good order: nothing new, everything accepted on disk, connections closed."""
         if self._expiry is not None:
             self._expiry.cancel()
+        await self.world.snapshots.stop()
         await self.peers.stop()
         self.world.writer.close()
         self.opened.close()
@@ -239,6 +254,7 @@ async def start_node(
     members: dict[NodeId, str] | None,
     settings: Settings | None = None,
     make_driver: Callable[[Replica, LiveWorld, Node], Driver] = Driver,
+    snapshot_settings: SnapshotSettings | None = None,
 ) -> RunningNode:
     """Open the host's directory, read everything back, and take part.
 
@@ -249,7 +265,15 @@ async def start_node(
     settings = settings or Settings()
     opened = host.open_directory(node_id, members, ceil(settings.lease_ms))
     try:
-        return await _start_in(host, opened, peer_listen, client_address, settings, make_driver)
+        return await _start_in(
+            host,
+            opened,
+            peer_listen,
+            client_address,
+            settings,
+            make_driver,
+            snapshot_settings or SnapshotSettings(),
+        )
     except BaseException:
         opened.close()
         raise
@@ -262,13 +286,10 @@ async def _start_in(
     client_address: str,
     settings: Settings,
     make_driver: Callable[[Replica, LiveWorld, Node], Driver],
+    snapshot_settings: SnapshotSettings,
 ) -> RunningNode:
     identity = opened.identity
     journal = host.open_journal(opened)
-    if journal.is_cut:
-        raise StorageError(
-            f"{opened.directory}: the beginning of the journal is missing, and there is no snapshot of it"
-        )
     loop = asyncio.get_running_loop()
     world = LiveWorld(host, loop, journal)
     node = Node(loop.call_soon, identity.members)
@@ -278,14 +299,27 @@ async def _start_in(
     node.driver = world.driver = driver
 
     began = time.monotonic()
-    for _, data in journal.recover():
+    owner = identity.cluster_owner
+    snapshots = Snapshotter(world, node, owner, Snapshots(opened.files, owner), snapshot_settings)
+    world.snapshots = snapshots
+    snapshots.restore()
+    for key, data in journal.recover():
         try:
             record = decode_record(data)
         except Malformed as problem:
             raise StorageError(
                 f"{opened.directory}: a record of the journal cannot be understood: {problem}; was it written by another version?"
             ) from None
-        driver.handle(Recovered(record))
+        if key > replica.cut:
+            snapshots.logged_bytes += len(data)
+        try:
+            driver.handle(Recovered(record))
+        except Incomplete as problem:
+            raise StorageError(f"{opened.directory}: {problem}") from None
+    if journal.is_cut and not replica.cut:
+        raise StorageError(
+            f"{opened.directory}: the beginning of the journal is missing, and there is no snapshot of it"
+        )
     log.info(
         "read back: everything up to instance %d, in %.1f s",
         replica.sequence.watermark,
@@ -320,6 +354,7 @@ async def _start_in(
     running = RunningNode(node, world, peers, opened)
     driver.handle(Started())
     running.watch_expiry()
+    snapshots.watch()
     return running
 
 

@@ -124,6 +124,11 @@ class Node:
 
     # From the driver
 
+    def begin_from(self, instance: int, database: Database) -> None:
+        """Go on from a snapshot: this is the state after `instance`."""
+        assert instance > self.applied
+        self.database, self.applied = database, instance
+
     def deliver(self, deliver: Deliver) -> None:
         """Apply what was chosen; work that waits here for it is executed in its place, with its replies."""
         database = self.database

@@ -154,6 +154,9 @@ class SimulatedHost:
         stalled = max(0.0, self.stalled_until - self.loop.simulation.now)
         return stalled + self.chance.uniform(*self.disk_latency_s)
 
+    def new_salt(self) -> int:
+        return self.chance.getrandbits(64)
+
     def open_directory(self, node: str, members: dict[str, str] | None, bound_ms: int) -> Opened:
         opened = begin_life(
             self.disk,
@@ -167,9 +170,7 @@ class SimulatedHost:
         return opened
 
     def open_journal(self, opened: Opened) -> Journal:
-        return Journal.open(
-            self.disk, self.segment_bytes, opened.identity.owner, lambda: self.chance.getrandbits(64)
-        )
+        return Journal.open(self.disk, self.segment_bytes, opened.identity.owner, self.new_salt)
 
     def start_writer(
         self,

@@ -180,6 +180,8 @@ class RunningNode:
         """What this node knows of itself and its cluster."""
         replica, identity = self.replica, self.opened.identity
         leader = replica.leader or ""
+        snapshots = self.world.snapshots
+        newest = snapshots.newest
         members = []
         for node, address in identity.members.items():
             peer = self.peers.known.get(node)
@@ -203,6 +205,12 @@ class RunningNode:
             uptime_s=int(time.monotonic() - self.started_at),
             journal_bytes=self.world.journal.bytes,
             journal_syncs=self.world.journal.syncs,
+            journal_held=self.world.journal.bytes_held,
+            snapshot=0 if newest is None else newest.instance,
+            snapshot_bytes=0 if newest is None else newest.size,
+            snapshot_at=snapshots.finished_at,
+            snapshot_is_taken=snapshots.is_taking,
+            snapshot_problem=snapshots.problem,
             members=tuple(members),
         )
 

@@ -71,6 +71,8 @@ class Snapshotter:
         self.newest: SnapshotInfo | None = None
         self.taken_at = 0.0
         """When the newest was finished (milliseconds of `Host.now`); that of an earlier life counts from our start."""
+        self.finished_at = 0
+        """When it was finished, by the wall clock (milliseconds since 1970); 0 if not in this life."""
         self.logged_bytes = 0
         """Of the log, what lies behind the newest."""
         self.problem = ""
@@ -186,6 +188,7 @@ class Snapshotter:
         """One more is there to stay: cut the log behind the one before it."""
         before, self.newest = self.newest, info
         self.taken_at, self.problem = self.world.host.now(), ""
+        self.finished_at = self.world.host.clock()
         log.info("took a snapshot of instance %d: %d bytes", info.instance, info.size)
         if before is not None:
             self.world.driver.handle(CutOff(Instance(before.instance)))

@@ -172,6 +172,7 @@ class Cluster:
             CLIENT_PORT,
             self.server_settings,
             explain=running.explain,
+            take_snapshot=running.world.snapshots.begin,
         )
         await listener.start(state)
         machine.server = state

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install up test verify fix docs bench bench-faults chaos soak seeds spec compat clean
+.PHONY: help install up test verify fix docs bench bench-faults bench-image chaos soak seeds spec compat clean
 .PHONY: test-core test-inside test-system
 
 help: ## List the commands
@@ -52,6 +52,9 @@ bench: install ## Measure with redis-benchmark against three nodes on this machi
 
 bench-faults: install ## Measure what a node that is dead, paused or slow costs the clients of the others (needs strace)
 	PYTHONPATH=tests $(BIN)/python benchmarks/faults.py --page docs/faults.md
+
+bench-image: install ## Measure what it costs to take an image of a million keys, and to load it
+	$(BIN)/python benchmarks/image.py
 
 MINUTES ?= 60
 FIRST ?= 1000

@@ -163,6 +163,58 @@ def test_an_image_is_the_state_as_it_was_whatever_happens_while_it_is_taken(
         behaves_alike(loaded(got, at_once), then, further)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(
+            "SET a 2",
+            "SET new 2",
+            "APPEND a 2",
+            "APPEND short 2",
+            "DEL a",
+            "DEL short",
+            "RENAME a b",
+            "RENAME short a",
+        ),
+        *("EXPIRE a 7", "EXPIRE short 7", "PERSIST short", "GETEX short PERSIST", "FLUSHDB", "FLUSHALL"),
+        *(
+            "SOFA.LOCK l 5",
+            "SOFA.LOCK due 5",
+            "SOFA.UNLOCK held 1",
+            "SOFA.RENEW held 1 7",
+            "SOFA.ONCE new INCR n",
+        ),
+    ],
+)
+def test_each_change_leaves_the_image_as_it_was_wherever_that_has_come_to(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_module, "PIECE_ITEMS", 1)
+    for taken in range(20):
+        database, twin = begun(), begun()
+        for each in (database, twin):
+            ask(each, "MSET", "a", 1, *[word for key in same_bucket(3) for word in (key, 1)])
+            ask(each, "SETEX", "short", 100, "x")
+            for name, milliseconds in (("held", 1000), ("due", 10), ("other", 1000)):
+                ask(each, "SOFA.LOCK", name, milliseconds)
+            for id_ in range(3):
+                ask(each, "SOFA.ONCE", id_, "GET", "a")
+        # It is free, but was not cleared away.
+        database.shared.locks.time = twin.shared.locks.time = NOW + 10
+        pieces = database.image().pieces()
+        got = b"".join(islice(pieces, taken))
+        ask(database, *command.split())
+        ask(database, "MSET", *[word for key in same_bucket(6) for word in (key, 2)])
+        got += b"".join(pieces)
+        assert got == image_of(twin)
+        assert loaded(got).digest() == twin.digest()
+        ask(twin, *command.split())
+        ask(twin, "MSET", *[word for key in same_bucket(6) for word in (key, 2)])
+        again = loaded(image_of(database))
+        assert again.digest() == twin.digest()
+        assert again.shared.locks.expiry == database.shared.locks.expiry
+
+
 def test_what_is_changed_in_place_is_in_the_image_as_it_was() -> None:
     database = begun()
     keyspace = database.keyspaces[0]

@@ -61,6 +61,9 @@ IS_STATE, IS_KEYSPACE, IS_KEYS, IS_ONCE, IS_EXECUTIONS, IS_LOCKS, IS_HELD, IS_RO
 VERSION = 1
 """Of every kind of section so far."""
 
+_Item = tuple[bytes, bytes, bytes]
+"""One of the things of which there may be many: what is known of it, its name, what it holds."""
+
 
 class Image:
     """The state as of one instant. While it is being `kept`, the database may change between any two pieces."""
@@ -125,7 +128,7 @@ class Image:
         yield from _sections_of(IS_EXECUTIONS, executions)
         yield _section(IS_LOCKS, self._locks)
         held = (
-            (LOCK.pack(token, until, len(name)), name)
+            (LOCK.pack(token, until, len(name)), name, b"")
             for name, token, until in zip(self._names, self._tokens, self._until, strict=True)
         )
         yield from _sections_of(IS_HELD, held)
@@ -133,7 +136,7 @@ class Image:
             yield _section(IS_ROSTER, self._roster)
 
 
-def _keys(past: Past) -> Iterator[tuple[bytes, ...]]:
+def _keys(past: Past) -> Iterator[_Item]:
     pack = KEY.pack
     for key, (version, expiry, kind, packed) in past.items():
         yield pack(version, expiry, kind, len(key), len(packed)), key, packed
@@ -143,18 +146,19 @@ def _section(kind: int, body: bytes) -> bytes:
     return SECTION.pack(kind, VERSION, len(body)) + body
 
 
-def _sections_of(kind: int, items: Iterable[tuple[bytes, ...]]) -> Iterator[bytes]:
+def _sections_of(kind: int, items: Iterable[_Item]) -> Iterator[bytes]:
     """Items, as many to a section as a piece may have. Which go together depends on nothing but them."""
     parts: list[bytes] = []
     count, size = 0, SECTION.size
     for item in items:
-        length = sum(map(len, item))
+        head, name, body = item
+        length = len(head) + len(name) + len(body)
         if count == PIECE_ITEMS or (count and size + length > PIECE_BYTES):
             yield _section(kind, b"".join(parts))
             parts, count, size = [], 0, SECTION.size
         if size + length > PIECE_BYTES:
-            yield SECTION.pack(kind, VERSION, length) + b"".join(item[:-1])
-            yield item[-1]
+            yield SECTION.pack(kind, VERSION, length) + head + name
+            yield body
         else:
             parts += item
             count += 1

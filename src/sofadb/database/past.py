@@ -13,7 +13,7 @@ A keyspace that is emptied takes new dicts and leaves the old ones to its past.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from .packed import KINDS
 
@@ -21,14 +21,8 @@ if TYPE_CHECKING:
     from .keyspace import Keyspace
 
 
-class Item(NamedTuple):
-    """What there was at a key."""
-
-    version: int
-    expiry: int
-    """In ms; 0 if it does not expire."""
-    kind: int
-    packed: bytes
+Item = tuple[int, int, int, bytes]
+"""What there was at a key: version, expiry (ms; 0 if it does not expire), kind, packed value."""
 
 
 class Past:
@@ -82,4 +76,4 @@ class Past:
     def _look(self, key: bytes) -> Item:
         value = self._values[key]
         kind = KINDS[type(value)]
-        return Item(self._versions[key], self._expiry.get(key, 0), kind.number, kind.pack(value))
+        return self._versions[key], self._expiry.get(key, 0), kind.number, kind.pack(value)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from sofadb.sim.disk import Crash, SimulatedDisk
+from sofadb.sim.disk import Crash, SimulatedDisk, SimulatedFile
 from sofadb.storage.files import StorageError
 from sofadb.storage.journal import Damage, Journal
 from sofadb.storage.segment import (
@@ -277,6 +277,46 @@ def test_any_page_that_goes_bad_in_any_segment_loses_only_what_is_on_it() -> Non
             assert 200 - len(keys(found)) < 120
             append(journal, 500)
             assert keys(opened(rotten.survive(lambda n: False))[1])[-1] == 500
+
+
+class BadSectors(SimulatedDisk):
+    """A disk with a region that it cannot read."""
+
+    bad: range = range(0)
+
+    def open(self, name: str) -> SimulatedFile:
+        disk = self
+
+        class File(SimulatedFile):
+            def read(self, size: int, offset: int) -> bytes:
+                if offset < disk.bad.stop and offset + size > disk.bad.start:
+                    raise StorageError(f"cannot read {self.name}: Input/output error")
+                return super().read(size, offset)
+
+        return File(self, name, self.latest[name])
+
+
+@pytest.mark.parametrize("mark", [True, False])
+@pytest.mark.parametrize("page", range(SEGMENT // PAGE_BYTES))
+def test_what_a_disk_cannot_read_is_damage_and_no_torn_tail(page: int, mark: bool) -> None:
+    """There is no telling that nothing was there. What lies on the pages around it is read."""
+    disk = BadSectors()
+    journal, _ = opened(disk)
+    for key in range(1, 8):
+        append(journal, key)
+    if mark:
+        journal.mark()
+    disk.bad = range(page * PAGE_BYTES, (page + 1) * PAGE_BYTES)
+    if page in (0, 2):
+        with pytest.raises(Rot, match="Input/output error"):
+            list(Journal.open(disk, SEGMENT).recover())
+    journal, found = opened(disk)
+    assert bool(damages(found)) == (page in (0, 2))
+    if page in (1, 3):
+        assert keys(found) == list(range(1, 8))
+    append(journal, 8)
+    disk.bad = range(0)
+    assert keys(opened(disk)[1])[-1] == 8
 
 
 # Notes

@@ -17,6 +17,7 @@ from sofadb.storage import writer as writer_module
 from sofadb.storage.files import DiskFiles, NoSpace, StorageError
 from sofadb.storage.journal import SPARES_MAX, Journal
 from sofadb.storage.segment import Record
+from sofadb.storage.snapshot import Snapshots, SnapshotWriter
 from sofadb.storage.writer import Writer
 
 SEGMENT = 32 << 10
@@ -39,6 +40,18 @@ def used(disk: SimulatedDisk) -> int:
     return sum(len(inode.latest) for inode in disk.latest.values())
 
 
+def test_snapshots_lie_beside_the_log_and_neither_minds_the_other() -> None:
+    disk = SimulatedDisk()
+    journal, _ = opened(disk)
+    append(journal, 1)
+    for instance in (1, 2):
+        SnapshotWriter(disk, 7, instance, b"").finish()
+    journal, found = opened(disk)
+    assert found == [1]
+    assert journal.bytes_held == SEGMENT
+    assert [info.instance for info in Snapshots(disk, 7).found()] == [2, 1]
+
+
 # Cutting
 
 HELD = 40
@@ -47,7 +60,7 @@ BOUND = (4 + SPARES_MAX + 1) * SEGMENT
 """What holds them and those of a round, spares, and the reserve."""
 
 
-def rounds(journal: Journal, disk: SimulatedDisk, told: list[int], count: int = 6) -> None:
+def rounds(journal: Journal, disk: SimulatedDisk, told: list[int], count: int) -> None:
     for key in range(len(told) + 1, len(told) + 20 * count + 1):
         append(journal, key)
         told.append(key)
@@ -78,7 +91,7 @@ def test_wherever_it_stops_nothing_that_is_held_is_lost_and_nothing_stays_on_the
         disk.crash_at = crash_at
         told: list[int] = []
         try:
-            rounds(journal, disk, told)
+            rounds(journal, disk, told, 4)
         except Crash:
             pass
         else:
@@ -96,7 +109,7 @@ def test_wherever_it_stops_nothing_that_is_held_is_lost_and_nothing_stays_on_the
             assert not kept or kept == list(range(kept[0], kept[-1] + 1))
             assert not told or kept[-1] in (told[-1], told[-1] + 1)
             assert not kept or kept[0] <= max(last_cut, 1)
-            rounds(journal, next_life, list(range(1, (kept[-1] if kept else 0) + 1)))
+            rounds(journal, next_life, list(range(1, (kept[-1] if kept else 0) + 1)), 2)
     assert crash_at > 100
 
 

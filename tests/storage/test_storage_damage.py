@@ -200,6 +200,30 @@ def test_damage_is_not_given_up_before_what_may_have_been_in_it() -> None:
     assert lost.name not in disk.names()
 
 
+def test_a_header_that_can_be_read_once_more_does_not_hide_what_is_behind_it() -> None:
+    disk, before = written(200)
+    last = before.segments[-1].name
+    lose_header(disk, last)
+    journal, _ = opened(disk)
+    append(journal, 300)
+    lose_header(disk, last)
+    journal, found = opened(disk)
+    assert keys(found) == [*range(1, 201), 300]
+    assert [damage.file for damage in damages(found)] == [last], "where it ended was not known"
+
+
+def test_with_damage_at_its_end_a_log_wants_its_next_segment_at_once() -> None:
+    disk = SimulatedDisk()
+    for is_damaged in (False, True):
+        journal = Journal.open(disk, 1 << 20)
+        found: Found = [*journal.recover(on_damage=lambda damage: None)]
+        if not is_damaged:
+            append(journal, 1)
+            append(journal, 2)
+            disk.flip(names(disk)[0], begin_of(1) + 50)
+        assert journal.is_half_full == is_damaged, found
+
+
 def test_nothing_is_written_into_a_damaged_segment_any_more_and_what_was_lost_can_be_written_anew() -> None:
     disk, _ = written(9)
     name = names(disk)[0]

@@ -126,6 +126,15 @@ def test_one_that_was_aborted_leaves_nothing_behind() -> None:
     assert disk.open_files == 0
 
 
+def test_what_an_earlier_life_left_unfinished_is_removed_and_what_was_arriving_is_not() -> None:
+    disk = SimulatedDisk()
+    SnapshotWriter(disk, OWNER, 1, META).write(b"piece")
+    ReceivedSnapshot(disk, OWNER, 2, 10_000, 3).close()
+    assert len(disk.names()) == 2
+    Snapshots(disk, OWNER)
+    assert disk.names() == [f"{snapshot_name(2)}.part"]
+
+
 def test_the_latest_few_are_kept() -> None:
     disk = SimulatedDisk()
     for instance in (3, 1, 500, 20):
@@ -293,6 +302,22 @@ def test_chunks_that_changed_places_or_are_of_another_file_are_found() -> None:
     assert is_told(swapped, info.name, b"".join(pieces(5)))
     disk.latest[info.name].latest[two] = disk.latest[other.name].latest[two]
     assert is_told(disk, info.name, b"".join(pieces(5)))
+
+
+@pytest.mark.usefixtures("small")
+def test_the_end_tells_of_the_whole() -> None:
+    """Each chunk may be good and the whole wrong: two writings drew the same salt."""
+    disk = SimulatedDisk()
+    for instance, given in ((5, pieces(5)), (6, pieces(6))):
+        writer = SnapshotWriter(disk, OWNER, instance, META, new_salt=lambda: 4711)
+        for piece in given:
+            writer.write(piece)
+        writer.finish()
+    first = PAGE_BYTES + len(META) + 4
+    chunk = slice(first, first + 1012)
+    disk.latest[snapshot_name(5)].latest[chunk] = disk.latest[snapshot_name(6)].latest[chunk]
+    with pytest.raises(Rot, match="the end does not tell of what stands before it"):
+        Snapshots(disk, OWNER).verify(snapshot_name(5))
 
 
 @pytest.mark.usefixtures("small")

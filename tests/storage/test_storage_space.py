@@ -160,6 +160,7 @@ def test_the_log_is_given_up_in_the_order_of_what_was_asked() -> None:
     assert desk.journal.bytes_held < before
     desk.writer.give_up(91)
     desk.writer.give_up(92)
+    desk.writer._closing = True
     desk.writer.start()
     desk.writer.close()
     assert log[-2:] == ["cut 91", "cut 92"], "what was asked for is done before the end"
@@ -370,6 +371,9 @@ def test_a_writer_that_waits_for_room_comes_to_its_end(end: str) -> None:
         disk.fail_next["sync"] = errno.EIO
         desk.save(18)
         assert desk.has_failed.wait(PATIENCE_S)
+        assert desk.writer._preparing is not None
+        desk.writer._preparing.join(PATIENCE_S / 2)
+        assert not desk.writer._preparing.is_alive()
     desk.writer.close()
     assert desk.writer._preparing is not None
     assert not desk.writer._preparing.is_alive()

@@ -332,9 +332,6 @@ class Journal:
 
         if segment.defect:
             tell(0, segment.size, segment.defect)
-            if later is None:
-                with self._for_good():
-                    self.files.sync_directory()
             return last_key
         with closing(self.files.open(segment.name)) as file:
             everything, unread, problem = _read_around(file, 0, segment.header.end_max)

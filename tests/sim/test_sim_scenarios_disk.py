@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from itertools import count, product
 
 import pytest
@@ -12,6 +13,7 @@ from sofadb.sim.disk import SimulatedDisk
 from sofadb.sim.invariants import Violation
 from sofadb.sim.sabotages import applied
 from sofadb.storage.segment import BLOCK_HEADER_BYTES
+from sofadb.storage.writer import PREPARE_AGAIN_S
 
 SMALL_SEGMENT_BYTES = 16 << 10
 QUIET_S = 0.3
@@ -201,3 +203,33 @@ def test_a_single_node_answers_when_its_own_disk_has_it_and_not_before() -> None
         stage.lose_power("n1")
         stage.start("n1")
         assert stage.ask("n1", "GET", "a") == "2"
+
+
+def test_a_node_whose_disk_is_full_goes_on_as_long_as_it_has_segments_and_asks_for_room_again() -> None:
+    with Stage(1, segment_bytes=SMALL_SEGMENT_BYTES) as stage:
+        host = stage.machine("n1").host
+        assert host is not None
+        assert host.writer is not None
+        journal, disk = host.writer.journal, stage.disk("n1")
+        done = 0
+
+        def append_until(is_so: Callable[[], bool]) -> None:
+            nonlocal done
+            while not is_so():
+                done += 1
+                stage.ask("n1", "APPEND", "log", f"{done:03},")
+
+        append_until(lambda: len(journal.spares) == 1 and len(journal.reserve) == 1)
+        disk.is_full = True
+        append_until(lambda: not journal.reserve)
+        assert journal.is_short_of_space
+        refusals = disk.refusals
+        stage.pass_time(2 * PREPARE_AGAIN_S + 1)
+        assert 2 <= disk.refusals - refusals <= 4, "now and then, and not all the time"
+        disk.is_full = False
+        stage.pass_time(PREPARE_AGAIN_S + 1)
+        assert not journal.is_short_of_space
+        append_until(lambda: len(journal.segments) > FILES + 1)
+        stage.lose_power("n1")
+        stage.start("n1")
+        assert stage.ask("n1", "GET", "log") == "".join(f"{number:03}," for number in range(1, done + 1))

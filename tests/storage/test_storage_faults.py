@@ -216,8 +216,9 @@ def test_whichever_system_call_of_a_journal_fails_it_is_said_nothing_follows_and
                 words = str(problem)
             if not calls.failed:
                 break
-            assert "cannot " in words
-            assert str(directory) in words
+            is_got_over = calls.failed == "pread" and not words  # Page by page it could be read.
+            assert is_got_over or "cannot " in words
+            assert is_got_over or str(directory) in words
             if past.journal is not None and past.journal.failure is not None:
                 made = len(calls.made)
                 with pytest.raises(StorageError) as again:
@@ -557,12 +558,12 @@ def test_a_log_that_cannot_be_read_is_not_an_empty_one() -> None:
     journal.append([Record(1, [b"one"])])
     journal.close()
     disk.is_deaf = True
-    with pytest.raises(StorageError, match=rf"{journal.segments[0].name}: cannot read"):
-        Journal.open(disk, SEGMENT_BYTES)
+    with pytest.raises(Rot, match=rf"{journal.segments[0].name} is damaged at offset 0: cannot read"):
+        recovered(disk)
     disk.is_deaf = False
     journal = Journal.open(disk, SEGMENT_BYTES)
     disk.is_deaf = True
-    with pytest.raises(StorageError, match="cannot read"):
+    with pytest.raises(Rot, match="cannot read"):
         list(journal.recover())
     with pytest.raises(AssertionError, match="a log that was not read"):
         journal.append([Record(2, [b"two"])])

@@ -37,6 +37,16 @@ def test_nodes_agree_on_the_id_of_their_cluster(tmp_path: Path) -> None:
     assert cluster_id(MEMBERS) != cluster_id({**MEMBERS, "n4": "127.0.0.1:17004"})
 
 
+def test_as_owners_of_files_nodes_differ_and_their_cluster_is_one(tmp_path: Path) -> None:
+    """A journal is one node's, a snapshot any node's of the cluster, and nobody else's."""
+    one, two = started(tmp_path / "1", "n1", MEMBERS), started(tmp_path / "2", "n2", MEMBERS)
+    other = started(tmp_path / "3", "n1", {"n1": "127.0.0.1:17001"})
+    assert one.cluster_owner == two.cluster_owner
+    owners = [one.owner, two.owner, one.cluster_owner, other.cluster_owner]
+    assert len(set(owners)) == len(owners)
+    assert all(0 <= owner < 1 << 64 for owner in owners)
+
+
 @pytest.mark.parametrize("node", ["", "a b", "x" * 33, "n1/..", "n\n", "ü"])
 def test_a_node_id_that_is_none_is_refused(tmp_path: Path, node: str) -> None:
     with pytest.raises(StorageError, match="no node id"):

@@ -18,6 +18,7 @@ from sofadb.storage.segment import PAGE_BYTES, Rot
 from sofadb.storage.snapshot import (
     CHUNK_BYTES,
     SYNC_BYTES,
+    TRAILER_BYTES,
     ReceivedSnapshot,
     SnapshotInfo,
     Snapshots,
@@ -123,6 +124,15 @@ def test_one_that_was_aborted_leaves_nothing_behind() -> None:
     writer.abort()
     assert disk.names() == []
     assert disk.open_files == 0
+
+
+def test_what_an_earlier_life_left_unfinished_is_removed_and_what_was_arriving_is_not() -> None:
+    disk = SimulatedDisk()
+    SnapshotWriter(disk, OWNER, 1, META).write(b"piece")
+    ReceivedSnapshot(disk, OWNER, 2, 10_000, 3).close()
+    assert len(disk.names()) == 2
+    Snapshots(disk, OWNER)
+    assert disk.names() == [f"{snapshot_name(2)}.part"]
 
 
 def test_the_latest_few_are_kept() -> None:
@@ -267,6 +277,20 @@ def test_one_that_was_cut_off_or_grew_is_found_by_its_size() -> None:
 
 
 @pytest.mark.usefixtures("small")
+def test_one_that_grew_in_the_middle_or_shrinks_while_it_is_read_is_found() -> None:
+    disk = SimulatedDisk()
+    info = write(disk, 5)
+    grown = disk.copy()
+    grown.latest[info.name].latest[PAGE_BYTES:PAGE_BYTES] = b"more"
+    (found,) = Snapshots(grown, OWNER).found()
+    assert found.damage == f"it has {info.size + 4} bytes and should have {info.size}"
+    with closing(Snapshots(disk, OWNER).open(info.name)) as reader:
+        del disk.latest[info.name].latest[-100:]
+        with pytest.raises(Rot, match="it ends too early"):
+            list(reader.pieces())
+
+
+@pytest.mark.usefixtures("small")
 def test_chunks_that_changed_places_or_are_of_another_file_are_found() -> None:
     disk = SimulatedDisk()
     info, other = write(disk, 5), write(disk, 6, pieces(5))
@@ -278,6 +302,22 @@ def test_chunks_that_changed_places_or_are_of_another_file_are_found() -> None:
     assert is_told(swapped, info.name, b"".join(pieces(5)))
     disk.latest[info.name].latest[two] = disk.latest[other.name].latest[two]
     assert is_told(disk, info.name, b"".join(pieces(5)))
+
+
+@pytest.mark.usefixtures("small")
+def test_the_end_tells_of_the_whole() -> None:
+    """Each chunk may be good and the whole wrong: two writings drew the same salt."""
+    disk = SimulatedDisk()
+    for instance, given in ((5, pieces(5)), (6, pieces(6))):
+        writer = SnapshotWriter(disk, OWNER, instance, META, new_salt=lambda: 4711)
+        for piece in given:
+            writer.write(piece)
+        writer.finish()
+    first = PAGE_BYTES + len(META) + 4
+    chunk = slice(first, first + 1012)
+    disk.latest[snapshot_name(5)].latest[chunk] = disk.latest[snapshot_name(6)].latest[chunk]
+    with pytest.raises(Rot, match="the end does not tell of what stands before it"):
+        Snapshots(disk, OWNER).verify(snapshot_name(5))
 
 
 @pytest.mark.usefixtures("small")
@@ -431,6 +471,21 @@ def test_what_has_arrived_is_not_sent_again_after_a_restart() -> None:
 
 
 @pytest.mark.usefixtures("small")
+def test_what_a_life_that_died_of_a_failed_sync_has_left_in_the_cache_only_is_written_anew() -> None:
+    sender, disk = SimulatedDisk(), SimulatedDisk()
+    info = write(sender, 5)
+    received = receiving(disk, info)
+    disk.fail_next["sync"] = errno.EIO
+    with pytest.raises(StorageError, match="EIO"):
+        received.write(0, sent(sender, info, 0, info.size))
+    second = disk.killed()
+    again = receiving(second, info)
+    assert again.is_whole
+    again.finish()
+    assert whole(second.survive(lambda n: False)) == {5: b"".join(pieces(5))}
+
+
+@pytest.mark.usefixtures("small")
 def test_bytes_that_changed_on_their_way_are_found_at_once_and_sent_again() -> None:
     sender = SimulatedDisk()
     info = write(sender, 5)
@@ -473,7 +528,8 @@ def test_a_snapshot_that_lies_about_its_sizes_is_found_before_memory_is_taken_fo
     disk = SimulatedDisk()
     info = write(disk, 5)
     raw = sent(disk, info, 0, info.size)
-    for size in (50, PAGE_BYTES, PAGE_BYTES + 40, info.size - 1):
+    behind_meta = PAGE_BYTES + len(META) + 4
+    for size in (50, PAGE_BYTES, PAGE_BYTES + 40, behind_meta + 5 + TRAILER_BYTES, info.size - 1):
         received = ReceivedSnapshot(SimulatedDisk(), OWNER, 5, size, info.salt)
         with pytest.raises(Rot):
             received.write(0, raw[:size])

@@ -264,10 +264,13 @@ class Journal:
     def _find_segment(self, name: str, generation: int) -> Segment:
         with closing(self.files.open(name)) as file:
             size = file.size()
+            first, unread, problem = _read_around(file, 0, PAGE_BYTES)
+            if unread:
+                return Segment.lost(generation, size, problem)
             try:
-                header = SegmentHeader.decode(file.read(PAGE_BYTES, 0))
-            except StorageError as problem:
-                raise StorageError(f"{name}: {problem}") from None
+                header = SegmentHeader.decode(first)
+            except StorageError as other:
+                raise StorageError(f"{name}: {other}") from None
             if isinstance(header, str):
                 return Segment.lost(generation, size, header)
             if name != _name(header.generation):
@@ -281,7 +284,7 @@ class Journal:
                 words = f"it has been cut off: it had {header.size} bytes and has {size}"
                 return Segment.lost(generation, size, words)
             marks = [
-                Mark.decode(file.read(PAGE_BYTES, offset), header.generation)
+                Mark.decode(_read_around(file, offset, PAGE_BYTES)[0], header.generation)
                 for offset in (MARK_OFFSET, header.end_max)
             ]
         return Segment(name, header, max(marks))
@@ -329,12 +332,10 @@ class Journal:
 
         if segment.defect:
             tell(0, segment.size, segment.defect)
-            if later is None:
-                with self._for_good():
-                    self.files.sync_directory()
             return last_key
         with closing(self.files.open(segment.name)) as file:
-            data = memoryview(file.read(segment.header.size, 0))
+            everything, unread, problem = _read_around(file, 0, segment.header.end_max)
+            data = memoryview(everything)
             is_bounded = later is not None and not later.defect
             if later is not None and is_bounded:
                 proven, witness = later.header.previous_end, later.name
@@ -342,7 +343,7 @@ class Journal:
                 proven, witness = segment.mark.end, "its mark"
             begin = at = SEGMENT_HEADER_BYTES
             while not is_bounded or at < proven:
-                block = read_block(data[: segment.header.end_max], segment.header, at)
+                block = read_block(data, segment.header, at)
                 if block is None:
                     beyond = next(whole_blocks_beyond(data, segment.header, at), None)
                     if at < proven:
@@ -351,9 +352,11 @@ class Journal:
                     elif beyond is not None:
                         reason = f"there is no whole block, and the one at {beyond} proves that there was"
                         end = beyond
+                    elif at < unread:
+                        reason, end = "there may have been a block", unread
                     else:
                         break
-                    tell(at, end, reason)
+                    tell(at, end, f"{reason} ({problem})" if problem else reason)
                     at = end
                     continue
                 self._index.check([key for key, _, _ in block.records if key])
@@ -626,6 +629,22 @@ class Journal:
             self._readers.clear()
         if self._last is not None:
             self._last.close()
+
+
+def _read_around(file: File, begin: int, size: int) -> tuple[bytes, int, str]:
+    """Bytes of a file, with zeros for pages that the disk cannot read; where the last of these ends, or 0; what was said."""
+    try:
+        return file.read(size, begin), 0, ""
+    except StorageError as problem:
+        pages, unread, words = [], 0, str(problem)
+        for offset in range(begin, begin + size, PAGE_BYTES):
+            page_bytes = min(PAGE_BYTES, begin + size - offset)
+            try:
+                pages.append(file.read(page_bytes, offset))
+            except StorageError:
+                unread = offset + page_bytes
+                pages.append(bytes(page_bytes))
+        return b"".join(pages), unread, words
 
 
 def _name(generation: int) -> str:

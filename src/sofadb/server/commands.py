@@ -241,7 +241,7 @@ def bgsave(connection: Connection, args: list[bytes]) -> Reply:
     "save",
     1,
     CONNECTION,
-    "admin noscript no_async_loading",
+    "admin noscript no_multi no_async_loading",
     group="server",
     summary="Refused: every acknowledged write is on disk already",
 )

@@ -8,7 +8,7 @@ import sys
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 import uvloop
@@ -24,6 +24,7 @@ from sofadb.sim.checker import check as judge
 from sofadb.sim.history import Unreadable, read_history
 
 from .addresses import NODE_ID, SERVICE_NAME, parse_address, parse_cluster
+from .backup import backup, fail, recover, restore, verify
 from .client import Unreachable, ask
 from .laboratory import hunt, replay
 from .up import Trouble, bring_up
@@ -46,12 +47,6 @@ class Reads(StrEnum):
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True
 )
-
-
-def fail(text: str, code: int = 1) -> NoReturn:
-    """Say what is wrong, in one line, and stop."""
-    print(f"sofadb: {text}", file=sys.stderr, flush=True)
-    raise SystemExit(code)
 
 
 @app.callback(invoke_without_command=True)
@@ -221,6 +216,10 @@ def explore(
     raise typer.Exit(0 if verdicts == {"safe"} else 1)
 
 
+app.command()(backup)
+app.command()(verify)
+app.command()(restore)
+app.command()(recover)
 app.command()(hunt)
 app.command()(replay)
 

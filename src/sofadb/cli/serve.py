@@ -52,6 +52,9 @@ async def run_node(
         port,
         explain=running.explain,
         take_snapshot=running.world.snapshots.begin,
+        want_snapshot=running.world.snapshots.want,
+        newest_snapshot=running.world.snapshots.told,
+        snapshot_part=running.world.snapshots.part,
         service_name=service_name,
     )
     try:

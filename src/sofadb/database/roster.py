@@ -56,11 +56,18 @@ class Roster:
     def __init__(self, rolling: Rolling, initial: dict[str, str] | None = None) -> None:
         """A new cluster of these names and peer addresses: all vote from the beginning."""
         self.rolling = rolling
-        self.members: dict[str, Member] = {
-            name: Member(name, name, address) for name, address in sorted((initial or {}).items())
-        }
-        self.voters: frozenset[str] = frozenset(initial or ())
+        self.members: dict[str, Member] = {}
+        self.voters: frozenset[str] = frozenset()
         """The acceptor ids that vote, by the latest change that was chosen."""
+        self.begin(initial or {})
+
+    def begin(self, members: dict[str, str]) -> None:
+        """A cluster begins, with these names and peer addresses and nobody else, whatever state it begins from.
+
+        That is no change that replicas make: the rolling digest stays.
+        """
+        self.members = {name: Member(name, name, address) for name, address in sorted(members.items())}
+        self.voters = frozenset(members)
 
     # What people ask for. Each may raise `ReplyError`, and then has changed nothing.
 

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING
 
 from sofadb.database.database import Database
 from sofadb.database.loader import Loader, Unreadable
+from sofadb.database.replies import ReplyError
 from sofadb.paxos import CutOff, Foundation, Founded, Instance
 from sofadb.paxos.codec import Malformed, decode_foundation, encode
 from sofadb.storage.files import NoSpace, StorageError
 from sofadb.storage.segment import Rot
-from sofadb.storage.snapshot import SnapshotInfo, Snapshots, SnapshotWriter
+from sofadb.storage.snapshot import SnapshotInfo, SnapshotReader, Snapshots, SnapshotWriter, snapshot_name
 from sofadb.unlikely import unlikely
 
 from .host import EXIT_STORAGE
@@ -77,6 +78,8 @@ class Snapshotter:
         """Of the log, what lies behind the newest."""
         self.problem = ""
         """Why the last attempt failed; empty if it did not."""
+        self.wanted = 0
+        """One that reaches so far was asked for (instance)."""
         self._not_before = 0.0
         self._taking: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -90,7 +93,7 @@ class Snapshotter:
             try:
                 if info.damage:
                     raise Rot(info.name, 0, info.damage)
-                foundation, database = self._load(info)
+                foundation, database = load(self.store.open(info.name))
             except (Rot, Unreadable, Malformed) as problem:
                 aside = self.store.quarantine(info.name)
                 log.error("a snapshot is damaged and was put aside as %s: %s", aside, problem)
@@ -101,13 +104,6 @@ class Snapshotter:
             self.world.driver.handle(Founded(foundation))
             log.info("began from the snapshot of instance %d", foundation.instance)
             return
-
-    def _load(self, info: SnapshotInfo) -> tuple[Foundation, Database]:
-        loader = Loader()
-        with closing(self.store.open(info.name)) as reader:
-            for piece in reader.pieces():
-                loader.feed(piece)
-            return _fitting(decode_foundation(reader.meta), loader.finish(), info)
 
     # While the node runs
 
@@ -125,10 +121,14 @@ class Snapshotter:
         size = 0 if self.newest is None else self.newest.size
         has_grown = self.logged_bytes >= max(settings.log_bytes, size)
         is_old = host.now() - self.taken_at >= 1000 * settings.every_s
-        return has_grown or is_old or unlikely("snapshot now")
+        is_wanted = self._reaches() < self.wanted
+        return has_grown or is_old or is_wanted or unlikely("snapshot now")
 
     def _has_news(self) -> bool:
-        return self.node.applied > (0 if self.newest is None else self.newest.instance)
+        return self.node.applied > self._reaches()
+
+    def _reaches(self) -> int:
+        return 0 if self.newest is None else self.newest.instance
 
     @property
     def is_taking(self) -> bool:
@@ -142,6 +142,24 @@ class Snapshotter:
         self._taking = self.world.loop.create_task(self._take())
         self._taking.add_done_callback(self._ended)
         return True
+
+    def want(self) -> None:
+        """Have one that holds at least what is applied now: if one of less is under way, another behind it."""
+        self.wanted = self.node.applied
+        self.begin()
+
+    def told(self) -> tuple[int, int, int, bytes] | None:
+        """Instance, salt, size in bytes and digest of the newest, if there is any."""
+        newest = self.newest
+        return None if newest is None else (newest.instance, newest.salt, newest.size, newest.digest)
+
+    async def part(self, instance: int, salt: int, offset: int, size: int) -> bytes:
+        """Raw bytes of one of those that are kept, read in a thread. Raises `ReplyError`."""
+        name = snapshot_name(instance)
+        try:
+            return await asyncio.to_thread(self.store.read_part, name, offset, size, salt)
+        except StorageError as problem:
+            raise ReplyError(f"ERR that snapshot cannot be had any more: {problem}") from None
 
     async def _take(self) -> None:
         replica = self.world.driver.replica
@@ -229,6 +247,15 @@ class Snapshotter:
         if (taking := self._taking) is not None:
             taking.cancel()
             await asyncio.gather(taking, return_exceptions=True)
+
+
+def load(reader: SnapshotReader) -> tuple[Foundation, Database]:
+    """The state that a snapshot holds; it is closed. Raises `Rot`, `Unreadable` and `Malformed`."""
+    loader = Loader()
+    with closing(reader):
+        for piece in reader.pieces():
+            loader.feed(piece)
+        return _fitting(decode_foundation(reader.meta), loader.finish(), reader.info)
 
 
 def _fitting(foundation: Foundation, database: Database, info: SnapshotInfo) -> tuple[Foundation, Database]:

@@ -7,6 +7,7 @@ following is put in Redis's words, so that its clients understand: the leader is
 from __future__ import annotations
 
 import json
+import re
 import resource
 import sys
 import time
@@ -262,6 +263,54 @@ def save(connection: Connection, args: list[bytes]) -> Reply:
 )
 def lastsave(connection: Connection, args: list[bytes]) -> Reply:
     return connection.state.facts().snapshot_at // 1000
+
+
+def _check_fresh(args: list[bytes]) -> None:
+    if len(args) > 2 or (len(args) == 2 and args[1].upper() != b"FRESH"):
+        raise ReplyError("ERR syntax error")
+
+
+@command(
+    "sofa.snapshot",
+    -1,
+    CONNECTION,
+    "admin noscript no_multi",
+    group="sofa",
+    summary="The newest snapshot's instance, salt, size and digest; FRESH: have one taken, and say what it will reach",
+    inspect=_check_fresh,
+)
+def snapshot(connection: Connection, args: list[bytes]) -> Reply:
+    newest = connection.state.newest_snapshot()
+    if newest is None:
+        return None
+    instance, salt, size, digest = newest
+    return [instance, b"%016x" % salt, size, digest.hex().encode()]
+
+
+PART_BYTES_MAX = 1 << 20
+_SALT = re.compile(rb"[0-9a-f]{16}")
+
+
+def _check_part(args: list[bytes]) -> None:
+    instance, offset, size = (parse_integer(args[index]) for index in (1, 3, 4))
+    if instance < 0 or offset < 0 or not 0 < size <= PART_BYTES_MAX or not _SALT.fullmatch(args[2]):
+        raise ReplyError(
+            f"ERR say an instance and a salt as SOFA.SNAPSHOT tells them, an offset, and a size up to {PART_BYTES_MAX}"
+        )
+
+
+@command(
+    "sofa.snapshotpart",
+    5,
+    CONNECTION,
+    "admin noscript no_multi",
+    group="sofa",
+    summary="Raw bytes of a snapshot: its instance, its salt, from where on, and how many",
+    complexity="O(N) with the bytes",
+    inspect=_check_part,
+)
+def snapshot_part(connection: Connection, args: list[bytes]) -> Reply:
+    raise AssertionError("SOFA.SNAPSHOTPART is done by the connection")
 
 
 # Transactions (what they do is in `connection`)

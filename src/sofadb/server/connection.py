@@ -33,7 +33,8 @@ import logging
 import time
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from sofadb.database.arguments import parse_integer
@@ -65,6 +66,8 @@ ALONE = SUBSCRIBING | {
     "readonly",
     "readwrite",
     "sofa.after",
+    "sofa.snapshot",
+    "sofa.snapshotpart",
 }
 """Commands that are begun when everything before them is done, and that end a run."""
 RUN_COMMANDS_MAX = 512
@@ -316,6 +319,27 @@ class _After(Run):
         self.instance = instance
 
 
+class _Elsewhere(Run):
+    """One command that is done in another thread."""
+
+    __slots__ = ("answer", "reply")
+
+    def __init__(self, database: int, call: Call, answer: Callable[[], Awaitable[Reply]]) -> None:
+        super().__init__(database, [call], b"")
+        self.answer = answer
+        self.reply: Reply = None
+
+    async def wait(self) -> None:
+        """Have the reply."""
+        try:
+            self.reply = await self.answer()
+        except ReplyError as problem:
+            self.reply = problem
+
+    def execute(self, database: Database) -> list[Reply]:
+        return [self.reply]
+
+
 class _Exec(Transaction):
     """A transaction on the node of its client: a SELECT in it holds from then on, if it is done at all."""
 
@@ -379,6 +403,8 @@ class Connection(asyncio.Protocol):
         self._flight: deque[Work] = deque()
         self._is_alone = False
         """Whether what is under way must be done before anything else is looked at."""
+        self._elsewhere: asyncio.Task[None] | None = None
+        """What is done in another thread, alone under way."""
         self._pieces: Iterator[Buffer] | None = None
         """What is left of a large reply."""
         self._run_bytes = 0
@@ -631,7 +657,11 @@ class Connection(asyncio.Protocol):
             self.work_done()
             return
         work.enter()
-        if isinstance(run, _After):
+        if isinstance(run, _Elsewhere):
+            flight.append(work)
+            self._elsewhere = asyncio.get_running_loop().create_task(run.wait())
+            self._elsewhere.add_done_callback(lambda task: work.execute(self.state.node.database))
+        elif isinstance(run, _After):
             flight.append(work)
             self._begin_after(cast(_WaitingForInstance, work), run.instance)
         elif work.needs_log:
@@ -676,7 +706,7 @@ class Connection(asyncio.Protocol):
         if self.multi is not None and name not in ("exec", "discard"):
             if name == "select":
                 return self._select_in_multi(command, args)
-            if name in ("watch", "sofa.after"):
+            if name in ("watch", "sofa.after", "sofa.snapshot", "sofa.snapshotpart"):
                 return self._say(ReplyError(f"ERR {name.upper()} inside MULTI is not allowed"))
             if name in ("unwatch", "hello", "readonly", "readwrite") or name in SUBSCRIBING:
                 calls: list[Call] = []
@@ -706,6 +736,17 @@ class Connection(asyncio.Protocol):
             return _Watch(self.database, [(watch, args)], b"")
         if name == "exec":
             return self._exec(args)
+        if name == "sofa.snapshot" and len(args) > 1:
+
+            def fresh(keyspace: Any, args: list[bytes]) -> Reply:
+                self.state.want_snapshot()
+                return keyspace.instance
+
+            return Run(self.database, [(fresh, args)], b"")
+        if name == "sofa.snapshotpart":
+            instance, offset, size = (parse_integer(args[index]) for index in (1, 3, 4))
+            part = partial(self.state.snapshot_part, instance, int(args[2], 16), offset, size)
+            return _Elsewhere(self.database, (_OnConnection(self, command.function), args), part)
         if name == "sofa.after":
             inner = args[2:]
             return _After(self.database, (check(inner).function, inner), parse_integer(args[1]))

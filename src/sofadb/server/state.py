@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sofadb.database.replies import ReplyError
 from sofadb.node.facts import Facts
 
 from .sentinel import SERVICE_NAME, leader_changed
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from sofadb.node.node import Work
 
     from .connection import Connection
+
+
+async def _no_part(instance: int, salt: int, offset: int, size: int) -> bytes:
+    raise ReplyError("ERR there are no snapshots here")
 
 
 class NodeView(Protocol):
@@ -87,6 +92,12 @@ class ServerState:
     """What is waited for, in sentences."""
     take_snapshot: Callable[[], bool] = lambda: False
     """Begin to take a snapshot; False if one is under way, or if nothing was written since the last."""
+    want_snapshot: Callable[[], None] = lambda: None
+    """Have a snapshot of everything that is applied now, as soon as may be."""
+    newest_snapshot: Callable[[], tuple[int, int, int, bytes] | None] = lambda: None
+    """Instance, salt, size in bytes and digest of the newest snapshot, if there is any."""
+    snapshot_part: Callable[[int, int, int, int], Awaitable[bytes]] = _no_part
+    """Of the snapshot of an instance and a salt, from an offset on, so many bytes. Raises `ReplyError`."""
     service_name: str = SERVICE_NAME
     """What clients that look for the leader call this cluster (`sentinel`)."""
     leader_address: str = ""

@@ -173,6 +173,9 @@ class Cluster:
             self.server_settings,
             explain=running.explain,
             take_snapshot=running.world.snapshots.begin,
+            want_snapshot=running.world.snapshots.want,
+            newest_snapshot=running.world.snapshots.told,
+            snapshot_part=running.world.snapshots.part,
         )
         await listener.start(state)
         machine.server = state

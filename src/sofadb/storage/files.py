@@ -168,8 +168,9 @@ class DiskFile:
 class DiskFiles:
     """`Files` of a real directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, may_write: bool = True) -> None:
         self.directory = directory
+        self._flags = os.O_RDWR if may_write else os.O_RDONLY
 
     def names(self) -> list[str]:
         try:
@@ -181,7 +182,7 @@ class DiskFiles:
         return DiskFile(self.directory / name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
 
     def open(self, name: str) -> File:
-        return DiskFile(self.directory / name, os.O_RDWR)
+        return DiskFile(self.directory / name, self._flags)
 
     def rename(self, old: str, new: str) -> None:
         try:
@@ -204,6 +205,46 @@ class DiskFiles:
                 os.close(descriptor)
         except OSError as problem:
             raise _explain(problem, "sync", self.directory) from problem
+
+
+class _Untouched:
+    """A file of which only what reads does anything."""
+
+    def __init__(self, file: File) -> None:
+        self.name = file.name
+        self.read, self.size, self.close = file.read, file.size, file.close
+
+    def write(self, buffers: Sequence[Buffer], offset: int) -> None:
+        """Nothing is written."""
+
+    def sync(self) -> None:
+        """There is nothing to sync."""
+
+
+class UntouchedFiles:
+    """A directory that is only looked at: what would change something in it does nothing.
+
+    So whoever reads a log to its end, and then says on disk that it did, can read one that must stay as it is.
+    """
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self.names = files.names
+
+    def create(self, name: str) -> File:
+        raise StorageError(f"{name} is not made: this directory is only looked at")
+
+    def open(self, name: str) -> File:
+        return _Untouched(self._files.open(name))
+
+    def rename(self, old: str, new: str) -> None:
+        """It keeps its name."""
+
+    def remove(self, name: str) -> None:
+        """It stays."""
+
+    def sync_directory(self) -> None:
+        """There is nothing to sync."""
 
 
 def _explain(problem: OSError, doing: str, path: Path) -> StorageError:

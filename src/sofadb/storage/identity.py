@@ -88,7 +88,7 @@ class Identity:
     @property
     def cluster_owner(self) -> int:
         """The cluster as a number of 64 bits: for files that its nodes hand to each other."""
-        return _number(self.cluster)
+        return cluster_owner_of(self.cluster)
 
 
 @dataclass(slots=True)
@@ -129,14 +129,19 @@ def open_directory(
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except (OSError, ValueError) as problem:
         raise StorageError(f"the directory {path} cannot be made: {problem}") from problem
-    lock = _lock(path)
+    lock = lock_directory(path)
     try:
-        opened = begin_life(DiskFiles(path), path, node, members, cluster, bound_ms, make_way=_sync_way)
+        opened = begin_life(DiskFiles(path), path, node, members, cluster, bound_ms, make_way=sync_way)
     except BaseException:
         os.close(lock)
         raise
     opened.lock = lock
     return opened
+
+
+def cluster_owner_of(cluster: str) -> int:
+    """A cluster of that id as a number of 64 bits."""
+    return _number(cluster)
 
 
 def _number(text: str) -> int:
@@ -169,9 +174,10 @@ def begin_life(
         identity = _read_identity(files, path / _IDENTITY)
         if identity.node != node:
             raise StorageError(f"{path} is the directory of node {identity.node}, not of {node}")
-    elif any(name.endswith(".seg") for name in names):
+    elif any(name.endswith(".seg") or name.startswith("snapshot-") for name in names):
         raise StorageError(
-            f"{path} holds a journal but no identity: it is not clear whose promises these are"
+            f"{path} holds a journal or a snapshot but no identity: it is not clear whose promises these are, or a restore"
+            " was not finished"
         )
     elif members is None:
         raise StorageError(f"{path} is new: say who the members are, with --cluster")
@@ -195,7 +201,7 @@ def _check_ids(node: str, members: dict[str, str] | None) -> None:
             raise StorageError(f"{each!r} is no node id: 1 to 32 letters, digits, hyphens and underscores")
 
 
-def _sync_way(path: Path) -> None:
+def sync_way(path: Path) -> None:
     """Make the names that lead to a new directory durable: without them all that is in it is lost with the power.
 
     Which of them are new is not known (an earlier attempt may have been killed), but those in a directory that we may not
@@ -213,7 +219,7 @@ def _sync_way(path: Path) -> None:
         raise StorageError(f"the way to {path} cannot be looked at: {problem}") from problem
 
 
-def _lock(path: Path) -> int:
+def lock_directory(path: Path) -> int:
     """Lock the directory itself, which nobody can remove and make anew meanwhile, and leave our process id in a file."""
     owner = path / _LOCK
     try:
@@ -233,6 +239,22 @@ def _lock(path: Path) -> int:
         os.close(descriptor)
         raise StorageError(f"{path} cannot be locked: {problem.strerror}") from problem
     return descriptor
+
+
+def read_identity(files: Files, path: Path) -> Identity:
+    """Whose directory this is; begins no life. Raises `StorageError`."""
+    if _IDENTITY not in files.names():
+        raise StorageError(f"{path} is no data directory of a node: it has no identity")
+    return _read_identity(files, path / _IDENTITY)
+
+
+def write_identity(files: Files, cluster: str, node: str, members: dict[str, str]) -> Identity:
+    """Make a directory that of a node of a cluster that did not begin empty; it has had no life yet. Raises `StorageError`."""
+    _check_ids(node, members)
+    assert node in members
+    identity = Identity(FORMAT_VERSION, cluster, node, 0, "", dict(sorted(members.items())))
+    _replace(files, _IDENTITY, asdict(identity))
+    return identity
 
 
 def _read_identity(files: Files, path: Path) -> Identity:

@@ -35,7 +35,7 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
-from .files import Buffer, File, Files, StorageError
+from .files import Buffer, File, Files, NoSpace, StorageError
 from .segment import PAGE_BYTES, Rot
 
 FORMAT_VERSION = 1
@@ -106,8 +106,11 @@ class _Header(NamedTuple):
         return body + _CHECKSUM.pack(crc32c(body))
 
     @classmethod
-    def decode(cls, data: Buffer, owner: int, name: str) -> _Header | str:
-        """Return the header, or in words why it is none of ours. Raises `StorageError` for one of another format."""
+    def decode(cls, data: Buffer, owner: int | None, name: str) -> _Header | str:
+        """Return the header, or in words why it is none of ours. Raises `StorageError` for one of another format.
+
+        Without an owner, whoever's it is, and whatever it is called.
+        """
         if len(data) < PAGE_BYTES:
             return "the file is too short for a header"
         magic, version, *fields = _HEADER.unpack_from(data)
@@ -120,11 +123,11 @@ class _Header(NamedTuple):
                 "start the node with a program that knows it"
             )
         header = cls(*fields)
-        if header.owner != owner:
+        if owner not in (None, header.owner):
             return "it is of another cluster"
         if header.meta_bytes > META_BYTES_MAX:
             return f"it claims to have {header.meta_bytes} bytes of meta"
-        if name != snapshot_name(header.instance):
+        if owner is not None and name != snapshot_name(header.instance):
             return f"it is of instance {header.instance}, not what its name says"
         return header
 
@@ -167,7 +170,7 @@ class _Output:
 class SnapshotWriter:
     """Writes one snapshot. All calls are made one after the other, in whatever thread.
 
-    Raises `StorageError`; after one, `abort` may be called and nothing else.
+    Raises `StorageError`; after one, `abort` may be called and nothing else. (`NoSpace` at the beginning leaves nothing behind.)
     """
 
     def __init__(
@@ -187,7 +190,11 @@ class SnapshotWriter:
         self._chunks = self._bytes = 0
         self._digest = hashlib.sha256()
         self._output = _Output(_create(files, self.name + _NEW))
-        self._output.write([self._header.encode(), meta, _CHECKSUM.pack(self._header.checksum(meta))])
+        try:
+            self._output.write([self._header.encode(), meta, _CHECKSUM.pack(self._header.checksum(meta))])
+        except NoSpace:
+            self.abort()
+            raise
 
     def write(self, piece: Buffer) -> None:
         """Add a piece, of any size. Its bytes must not change before `finish`."""
@@ -241,7 +248,7 @@ def _create(files: Files, name: str) -> File:
 class _Walk:
     """Goes through a snapshot's file from its beginning; what it has passed is whole."""
 
-    def __init__(self, file: File, name: str, owner: int, size: int, salt: int) -> None:
+    def __init__(self, file: File, name: str, owner: int | None, size: int, salt: int) -> None:
         """`name` is what it is or shall be called; `size`, which it has or shall have, in bytes."""
         self.file = file
         self.name = name
@@ -346,7 +353,7 @@ def _decode_trailer(data: bytes, header: _Header) -> tuple[int, int, bytes] | No
 class SnapshotReader:
     """One snapshot, open. Everything raises `Rot` for what is not as it was written."""
 
-    def __init__(self, file: File, info: SnapshotInfo, owner: int) -> None:
+    def __init__(self, file: File, info: SnapshotInfo, owner: int | None) -> None:
         self.info = info
         self._file = file
         self._walk = _Walk(file, info.name, owner, info.size, info.salt)
@@ -394,15 +401,7 @@ class Snapshots:
 
     def open(self, name: str) -> SnapshotReader:
         """Open one to read it. Raises `Rot`."""
-        file = self.files.open(name)
-        try:
-            info = _look(file, name, self.owner)
-            if info.damage:
-                raise RottenSnapshot(name, 0, info.damage)
-            return SnapshotReader(file, info, self.owner)
-        except BaseException:
-            file.close()
-            raise
+        return open_snapshot(self.files, name, self.owner)
 
     def verify(self, name: str) -> SnapshotInfo:
         """Read all of one. Raises `Rot`."""
@@ -411,9 +410,14 @@ class Snapshots:
                 pass
             return reader.info
 
-    def read_part(self, name: str, offset: int, size: int) -> bytes:
-        """Raw bytes, for `ReceivedSnapshot`, which verifies them; fewer where the file ends. Raises `StorageError`."""
+    def read_part(self, name: str, offset: int, size: int, salt: int | None = None) -> bytes:
+        """Raw bytes, for `ReceivedSnapshot`, which verifies them; fewer where the file ends.
+
+        Raises `StorageError`, also if the file is not the one of that salt, if one is given.
+        """
         with closing(self.files.open(name)) as file:
+            if salt is not None and _look(file, name, self.owner).salt != salt:
+                raise StorageError(f"{name} is another one by now")
             return file.read(size, offset)
 
     def quarantine(self, name: str) -> str:
@@ -433,11 +437,24 @@ class Snapshots:
         self.files.sync_directory()
 
 
-def _look(file: File, name: str, owner: int) -> SnapshotInfo:
+def open_snapshot(files: Files, name: str, owner: int | None = None) -> SnapshotReader:
+    """Open one to read it; without an owner, whoever's it is, and whatever it is called. Raises `Rot` and `StorageError`."""
+    file = files.open(name)
+    try:
+        info = _look(file, name, owner)
+        if info.damage:
+            raise RottenSnapshot(name, 0, info.damage)
+        return SnapshotReader(file, info, owner)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _look(file: File, name: str, owner: int | None) -> SnapshotInfo:
     """What a file says of itself."""
     parts = _NAME.fullmatch(name)
-    assert parts is not None
-    instance = int(parts[1], 16)
+    assert parts is not None or owner is None
+    instance = 0 if parts is None else int(parts[1], 16)
     try:
         size = file.size()
         first = file.read(PAGE_BYTES, 0)
@@ -450,7 +467,7 @@ def _look(file: File, name: str, owner: int) -> SnapshotInfo:
     trailer = _decode_trailer(last, header)
     if trailer is None:
         return SnapshotInfo(name, instance, damage="its end is damaged or missing")
-    info = SnapshotInfo(name, instance, header.salt, header.meta_bytes, *trailer)
+    info = SnapshotInfo(name, header.instance, header.salt, header.meta_bytes, *trailer)
     if info.size != size:
         return SnapshotInfo(name, instance, damage=f"it has {size} bytes and should have {info.size}")
     return info
@@ -463,8 +480,11 @@ class ReceivedSnapshot:
     again. Raises `StorageError`; after `NoSpace` the same part may be tried again.
     """
 
-    def __init__(self, files: Files, owner: int, instance: int, size: int, salt: int) -> None:
-        """`size` and `salt` are those that the other node's `SnapshotInfo` has. Any other that was begun is given up."""
+    def __init__(self, files: Files, owner: int | None, instance: int, size: int, salt: int) -> None:
+        """`size` and `salt` are those that the other node's `SnapshotInfo` has. Any other that was begun is given up.
+
+        The owner is not known to who only keeps it.
+        """
         self.name = snapshot_name(instance)
         self._files = files
         self._part = self.name + _PART

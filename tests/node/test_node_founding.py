@@ -59,7 +59,9 @@ def test_a_restored_state_is_the_old_one_but_for_who_is_a_member() -> None:
     assert foundation.sessions == ()
     old = state_after(5)
     assert database.shared.roster.voters == {"m1", "m2"}
-    assert {each.name: each.peer_address for each in database.shared.roster.members.values()} == identity.members
+    assert {
+        each.name: each.peer_address for each in database.shared.roster.members.values()
+    } == identity.members
     assert (database.time, database.rolling) == (old.time, old.rolling)
     assert database.shared.locks.last_token == 41
     assert database.keyspaces[0].values == old.keyspaces[0].values
@@ -174,7 +176,10 @@ def test_a_change_of_members_that_is_known_counts() -> None:
 
 @pytest.mark.parametrize(("node", "cluster"), [("n1", CLUSTER), ("n2", "1" * 16)])
 def test_directories_that_do_not_belong_together_are_refused(node: str, cluster: str) -> None:
-    backs = [read_back(directory("n1", log_of(3)), PATH), read_back(directory(node, log_of(3), cluster), PATH)]
+    backs = [
+        read_back(directory("n1", log_of(3)), PATH),
+        read_back(directory(node, log_of(3), cluster), PATH),
+    ]
     with pytest.raises(StorageError, match="not the directories of different nodes of one cluster"):
         survey(backs)
 

@@ -15,7 +15,8 @@ import uvloop
 from processes import PATIENCE_S, free_ports
 from sofadb.node import peers as module
 from sofadb.node.frames import FRAME_BYTES_MAX, LANES, PREAMBLE, FrameReader, Greeting, frame
-from sofadb.node.peers import Myself, Peers
+from sofadb.node.parcels import Parcel
+from sofadb.node.peers import Lost, Myself, Peers
 from sofadb.paxos import Entry, Instance, Message, NodeId
 from sofadb.paxos.codec import decode_message, encode
 from sofadb.paxos.messages import Ask, Forward
@@ -54,21 +55,43 @@ class Station:
     """One node's `Peers`, and what has arrived there."""
 
     def __init__(
-        self, ports: dict[NodeId, int], node: NodeId, starts: int = 1, met: dict[NodeId, Life] | None = None
+        self,
+        ports: dict[NodeId, int],
+        node: NodeId,
+        starts: int = 1,
+        met: dict[NodeId, Life] | None = None,
+        has_history: bool = True,
+        members: tuple[NodeId, ...] = (),
     ) -> None:
         self.port = ports[node]
+        self.has_history = has_history
+        self.clearings = 0
         self.mail: asyncio.Queue[tuple[NodeId, Message]] = asyncio.Queue()
         self.kept: list[dict[NodeId, Life]] = []
-        self.lost: list[str] = []
+        self.lost: list[Lost] = []
+        self.parcels: asyncio.Queue[tuple[NodeId, Parcel]] = asyncio.Queue()
         lives = {life(node, number).id for number in range(1, starts + 1)}
         self.peers = Peers(
-            Myself("c", node, life(node, starts), f"{node}:6379", lives.__contains__),
-            {name: f"127.0.0.1:{port}" for name, port in ports.items()},
+            Myself(
+                "c",
+                node,
+                life(node, starts),
+                f"127.0.0.1:{self.port}",
+                f"{node}:6379",
+                lives.__contains__,
+                lambda: self.has_history,
+            ),
+            {name: f"127.0.0.1:{port}" for name, port in ports.items() if name in (members or ports)},
             lambda sender, message: self.mail.put_nowait((sender, message)),
             met or {},
             self.kept.append,
             self.lost.append,
+            on_parcel=lambda sender, parcel: self.parcels.put_nowait((sender, parcel)),
+            cleared=self.note_clearing,
         )
+
+    def note_clearing(self) -> None:
+        self.clearings += 1
 
     async def __aenter__(self) -> Station:
         await self.peers.start("127.0.0.1", self.port)
@@ -146,13 +169,13 @@ async def impostor(port: int, answer: bytes) -> AsyncIterator[asyncio.Queue[Conn
 
 
 def life(node: NodeId, starts: int) -> Life:
-    return Life(starts, f"{node}-{starts}")
+    return Life(starts, f"{node.replace('~', '-')}-{starts}")
 
 
 def greeting_from(
     node: NodeId, starts: int = 1, to: str = "n1", lane: str = "small", met: str = ""
 ) -> Greeting:
-    return Greeting("c", node, *life(node, starts), met, to, lane, f"{node}:6379")
+    return Greeting("c", node, *life(node, starts), met, to, lane, "127.0.0.1:1", f"{node}:6379", True)
 
 
 def hello(greeting: Greeting) -> bytes:
@@ -235,7 +258,7 @@ async def test_a_connection_on_which_nothing_arrives_is_given_up_and_opened_anew
     async with Station(ports, "n1") as n1, Station(ports, "n2"):
         await n1.connected("n2")
         links = list(n1.peers.known["n2"].links.values())
-        assert [module.repetitions(link.transport) for link in links if link.transport] == [0, 0]
+        assert [module.repetitions(link.transport) for link in links if link.transport] == [0] * len(LANES)
         monkeypatch.setattr(
             module, "repetitions", lambda transport: 2 * any(link.transport is transport for link in links)
         )
@@ -253,7 +276,9 @@ async def test_who_hears_that_a_peer_is_back_does_not_wait_to_reach_it(
     ports = ports_of("n1", "n2")
     async with Station(ports, "n1") as n1:
         first = "not reached yet"
-        await until(lambda: first not in n1.peers.known["n2"].problems.values())  # Tried in vain; now it waits.
+        await until(
+            lambda: first not in n1.peers.known["n2"].problems.values()
+        )  # Tried in vain; now it waits.
         async with Station(ports, "n2"):
             await n1.connected("n2")
 
@@ -352,7 +377,7 @@ async def test_a_node_that_was_met_in_a_life_it_knows_nothing_of_is_told_by_whoe
             await until(
                 lambda n1=n1, n2=n2: n2.lost and n1.peers.known["n2"].problem and n2.peers.known["n1"].problem
             )
-            assert n2.lost[0].startswith(
+            assert n2.lost[0].problem.startswith(
                 "node n1 has met this node, n2, in a life of which its data directory"
             )
             assert not n1.peers.known["n2"].links
@@ -476,7 +501,8 @@ async def test_whoever_answers_wrongly_at_a_peers_address_is_left_and_the_reason
     async with impostor(ports["n2"], answer) as arrived, Station(ports, "n1") as n1:
         caller = await arrived.get()
         greeting, *_ = await caller.receive()
-        assert replace(Greeting.decode(greeting), lane="small") == greeting_from("n1", to="n2")
+        asked = replace(Greeting.decode(greeting), lane="small", peer_address="127.0.0.1:1")
+        assert asked == greeting_from("n1", to="n2")
         while await caller.receive():
             pass
         await until(lambda: n1.peers.known["n2"].problem.startswith(problem))

@@ -255,7 +255,7 @@ def facts_of(role: str, leader: str = "n1") -> Facts:
         journal_bytes=4096,
         journal_syncs=17,
         members=tuple(
-            Member(node, f"{node}:7000", address, node != "n3", "" if node != "n3" else "no route")
+            Member(node, f"{node}:7000", address, node != "n3", "" if node != "n3" else "no route", node)
             for node, address in addresses.items()
         ),
     )

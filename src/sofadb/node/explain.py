@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from sofadb.paxos.campaigning import Campaigning
 from sofadb.paxos.following import Following
 from sofadb.paxos.leading import Leading
+from sofadb.storage.identity import plain_name
 
 if TYPE_CHECKING:
     from sofadb.paxos import Replica
@@ -188,11 +189,11 @@ def observe(replica: Replica, peers: Peers, saves: tuple[int, float], now: float
     reading, outbox = replica.reading, replica.outbox
     reads_since, writes_since = reading.oldest, outbox.oldest
     return Observations(
-        node=replica.me,
+        node=plain_name(replica.me),
         role=role,
-        leader=replica.leader or "",
+        leader=plain_name(replica.leader or ""),
         unled_ms=now - unled_since,
-        backers=tuple(sorted(backers)),
+        backers=tuple(sorted(map(plain_name, backers))),
         quorum=max(each.quorum for each in replica.window()),
         others=tuple(_other(node, replica, peers, now) for node in sorted(replica.others())),
         proposal=proposal,
@@ -206,7 +207,9 @@ def _oldest_proposal(phase: Leading, now: float) -> Proposal:
     instance = min(phase.flights)
     acceptors = phase.replica.membership.at(instance).acceptors
     lacking = (node for node in acceptors if not phase.learner.has_accepted(node, phase.ballot, instance))
-    return Proposal(instance, now - phase.flights[instance].started_at, tuple(sorted(lacking)))
+    return Proposal(
+        instance, now - phase.flights[instance].started_at, tuple(sorted(map(plain_name, lacking)))
+    )
 
 
 def _other(node: str, replica: Replica, peers: Peers, now: float) -> Other:
@@ -216,5 +219,5 @@ def _other(node: str, replica: Replica, peers: Peers, now: float) -> Other:
         heard_at = replica.phase.heard_at.get(node)
         silent_ms = None if heard_at is None else now - heard_at
     if peer is None or not peer.problem:
-        return Other(node, silent_ms=silent_ms)
-    return Other(node, peer.problem, peers.cut_off_ms(peer), silent_ms)
+        return Other(plain_name(node), silent_ms=silent_ms)
+    return Other(plain_name(node), peer.problem, peers.cut_off_ms(peer), silent_ms)

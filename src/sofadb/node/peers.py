@@ -328,6 +328,9 @@ class Inbound(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport = cast(asyncio.Transport, transport)  # uvloop's are not derived from it.
+        if self.peers.is_stopping:
+            transport.abort()  # The kernel had it ready when the port was closed.
+            return
         tune(transport)
         self.peers.make_room()
         self.peers.inbound[self] = None
@@ -463,7 +466,7 @@ class Peers:
     _server: asyncio.Server | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _is_stopping: bool = False
+    is_stopping: bool = False
     _is_lost: bool = False
     _framed: tuple[Message | None, list[Buffer], str] = (None, [], "")
 
@@ -501,7 +504,7 @@ class Peers:
                 self.known[node] = peer
                 peer.told_address = address
                 peer.go_to(address)
-                if self._server is not None and not self._is_stopping:
+                if self._server is not None and not self.is_stopping:
                     self._disconnect(peer)
                     self._connect(peer)
         if self._server is not None:
@@ -518,7 +521,7 @@ class Peers:
 
     async def stop(self) -> None:
         """Close everything. What is on its way to the disk gets there first: nothing is written once this is done."""
-        self._is_stopping = True
+        self.is_stopping = True
         async with self._keeping:
             tasks = list(self._tasks)
             for task in tasks:
@@ -683,7 +686,7 @@ class Peers:
         async with self._keeping:
             if peer.problem_with(life):
                 return  # A later life has come meanwhile: nobody answers this one.
-            if self._is_stopping:
+            if self.is_stopping:
                 return
             if peer.life != life:
                 self.met = {**self.met, peer.node: life}

@@ -732,6 +732,6 @@ class Peers:
     async def _pause(self, peer: Peer, seconds: float) -> None:
         """Wait before the next attempt, unless `peer` is seen to be there."""
         peer.is_back.clear()
-        with suppress(TimeoutError):
+        with suppress(TimeoutError):  # It is not seen: the pause is over.
             async with asyncio.timeout(seconds):
                 await peer.is_back.wait()

@@ -206,6 +206,7 @@ def test_a_node_that_comes_for_the_first_time_while_another_is_away_is_not_heard
         stage.pass_time(10.0)
         assert is_error(stage.ask("n1", "SET", "x", 2), "NOREPLICAS")
         assert is_error(stage.ask("n3", "SET", "x", 2), "NOREPLICAS")
+        assert running(stage, "n3").peers.unheard == ("n2",)
         stage.start("n2")
         assert stage.insist("n3", "SET", "x", 3) == "OK"
         stage.assert_one_state()

@@ -72,6 +72,8 @@ class Observations:
     """Who supports us when we are canvassing, or has promised when we are campaigning, ourselves included."""
     quorum: int = 1
     others: tuple[Other, ...] = ()
+    unheard: tuple[str, ...] = ()
+    """If our directory has no history and may not take part yet: who has not said that it never met it."""
     proposal: Proposal | None = None
     """The oldest on its way, if we lead."""
     unsaved: Waiting = Waiting()
@@ -112,6 +114,11 @@ def _about_leading(seen: Observations) -> Iterator[str]:
         )
     elif not seen.leader:
         yield f"nobody leads, as far as {seen.node} knows"
+    if seen.unheard:
+        yield (
+            f"{seen.node} has a new data directory and takes no part until it has heard {_names(seen.unheard)}: "
+            "it might stand in the place of one that was lost"
+        )
     if seen.role != "leading" and seen.unled_ms >= WORTH_TELLING_MS:
         yield f"{seen.node} has heard no leader for {_age(seen.unled_ms)}"
 
@@ -196,6 +203,7 @@ def observe(replica: Replica, peers: Peers, saves: tuple[int, float], now: float
         backers=tuple(sorted(map(plain_name, backers))),
         quorum=max(each.quorum for each in replica.window()),
         others=tuple(_other(node, replica, peers, now) for node in sorted(replica.others())),
+        unheard=() if peers.is_cleared else peers.unheard,
         proposal=proposal,
         unsaved=Waiting(saves[0], now - saves[1] if saves[0] else 0.0),
         reads=Waiting(reading.count, 0.0 if reads_since is None else now - reads_since),

@@ -58,8 +58,9 @@ log = logging.getLogger("sofadb.peers")
 
 WRITE_BUFFER_BYTES_MAX = 64 << 20
 """What may wait for one peer. Beyond it messages are dropped, whole."""
-CONNECT_TIMEOUT_S = 0.5
-"""After so long without an answer to it the kernel would repeat the request only half a second later: a new one is faster."""
+CONNECT_TIMEOUT_S, CONNECT_TIMEOUT_S_MAX = 0.5, 2.0
+"""After so long without an answer to it the kernel would repeat the request only half a second later: a new one is faster.
+But where the way is long a new one is no faster: the time is doubled after each in vain."""
 PAUSE_MS_MIN, PAUSE_MS_MAX = 20.0, 250.0
 """Between attempts to connect; doubled each time, with chance added so that nodes do not keep step."""
 REFUSED_PAUSE_MS = 5_000.0
@@ -617,6 +618,11 @@ class Peers:
         peer.has_history = greeting.has_history
         self._maybe_clear()
 
+    @property
+    def unheard(self) -> tuple[str, ...]:
+        """Of whom we do not know whether they ever met us, for people."""
+        return tuple(sorted(peer.name for peer in self.known.values() if peer.has_history is None))
+
     def is_fresh_safe(self) -> bool:
         """Whether a directory of ours without history may speak (`freshness`)."""
         histories = {
@@ -697,15 +703,17 @@ class Peers:
     async def _keep_connected(self, peer: Peer, lane: str) -> None:
         """Connect to `peer`, for ever. Only cancelling ends it."""
         loop = asyncio.get_running_loop()
-        pause_ms = PAUSE_MS_MIN
+        pause_ms, connect_s = PAUSE_MS_MIN, CONNECT_TIMEOUT_S
         while True:
             link = Link(self, peer, lane)
             try:
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                async with asyncio.timeout(connect_s):
                     await loop.create_connection(lambda link=link: link, peer.host, peer.port)  # type: ignore[misc]
             except (OSError, TimeoutError, UnicodeError) as problem:  # The last: of a host name that is none.
                 link.problem = str(problem) or "it does not answer"
+                connect_s = min(CONNECT_TIMEOUT_S_MAX, 2 * connect_s)
             else:
+                connect_s = CONNECT_TIMEOUT_S
                 timer = loop.call_later(GREETING_TIMEOUT_S, link.expect_greeting)
                 try:
                     await link.closed

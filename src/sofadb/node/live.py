@@ -20,6 +20,8 @@ from math import ceil
 from typing import Any
 
 from sofadb.paxos import (
+    NO_BALLOT,
+    Ballot,
     Configuration,
     GiveUp,
     Incomplete,
@@ -40,7 +42,7 @@ from sofadb.paxos.leading import Leading
 from sofadb.paxos.messages import Accept, Forward, Learn
 from sofadb.paxos.records import Acceptance, Learned
 from sofadb.storage.files import StorageError
-from sofadb.storage.identity import Life, Opened
+from sofadb.storage.identity import Life, Opened, plain_name
 from sofadb.storage.journal import Journal
 from sofadb.storage.segment import Record as JournalRecord
 from sofadb.storage.snapshot import Snapshots
@@ -52,7 +54,7 @@ from .explain import explain, observe
 from .facts import Facts, Member, reachable_address
 from .host import EXIT_INVARIANT, EXIT_STORAGE, Host
 from .node import Node
-from .peers import Myself, Peers
+from .peers import Lost, Myself, Peers
 from .snapshots import SnapshotSettings, Snapshotter
 
 log = logging.getLogger("sofadb.node")
@@ -183,21 +185,25 @@ class RunningNode:
         snapshots = self.world.snapshots
         newest = snapshots.newest
         members = []
-        for node, address in identity.members.items():
-            peer = self.peers.known.get(node)
+        for acceptor, address in self.peers.members.items():
+            peer = self.peers.known.get(acceptor)
             client_address = self.peers.myself.client_address if peer is None else peer.client_address
             client_address = reachable_address(client_address, address)
             problem = "" if peer is None else peer.problem
-            members.append(Member(node, address, client_address, not problem, problem))
+            members.append(
+                Member(plain_name(acceptor), address, client_address, not problem, problem, acceptor)
+            )
         return Facts(
             node=identity.node,
             cluster=identity.cluster,
             starts=identity.starts,
             role=replica.phase.name,
-            leader=leader,
-            leader_client_address=next((each.client_address for each in members if each.node == leader), ""),
-            successor=(replica.phase.successor or "") if isinstance(replica.phase, Leading) else "",
-            ballot=str(replica.ballot),
+            leader=plain_name(leader),
+            leader_client_address=next(
+                (each.client_address for each in members if each.acceptor == leader), ""
+            ),
+            successor=plain_name(replica.phase.successor or "") if isinstance(replica.phase, Leading) else "",
+            ballot=str(Ballot(replica.ballot.round, plain_name(replica.ballot.node))),
             chosen=replica.sequence.watermark,
             applied=self.node.applied,
             directory=str(self.opened.directory),
@@ -302,7 +308,7 @@ async def _start_in(
     world = LiveWorld(host, loop, journal)
     node = Node(loop.call_soon, identity.members)
     configuration = Configuration(tuple(sorted(identity.members)))
-    replica = Replica(identity.node, identity.starts, configuration, settings, opened.bound_ms)
+    replica = Replica(identity.acceptor, identity.starts, configuration, settings, opened.bound_ms)
     driver = make_driver(replica, world, node)
     node.driver = world.driver = driver
 
@@ -339,7 +345,19 @@ async def _start_in(
     writer = world.writer = host.start_writer(
         journal, world.stable, lambda error: host.die(EXIT_STORAGE, str(error))
     )
-    myself = Myself(identity.cluster, identity.node, identity.life, client_address, identity.remembers)
+
+    def has_history() -> bool:
+        return replica.acceptor.promised > NO_BALLOT or replica.sequence.watermark > 0
+
+    myself = Myself(
+        identity.cluster,
+        identity.acceptor,
+        identity.life,
+        identity.members[identity.acceptor],
+        client_address,
+        identity.remembers,
+        has_history,
+    )
 
     def received(sender: NodeId, message: Message) -> None:
         is_full = writer.pending_bytes > UNSAVED_BYTES_MAX or unlikely("too much unsaved")
@@ -352,8 +370,8 @@ async def _start_in(
         except StorageError as problem:
             host.die(EXIT_STORAGE, str(problem))
 
-    def lost(problem: str) -> None:
-        host.die(EXIT_STORAGE, f"{opened.directory}: {problem}")
+    def lost(lost: Lost) -> None:
+        host.die(EXIT_STORAGE, f"{opened.directory}: {lost.problem}")
 
     peers = world.peers = Peers(
         myself, dict(identity.members), received, opened.met, keep, lost, host.chance.random

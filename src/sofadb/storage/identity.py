@@ -4,6 +4,10 @@ A data directory belongs to one node of one cluster, for good. A small file says
 often the node was started: the number is raised, durably, before the node says its first word, so that no two lives of it
 can be taken for one another. Before the first life, the way to the directory is made durable too. A lock keeps a second
 process out. What does not fit is refused with a sentence; nothing is guessed and nothing repaired here.
+
+To the others a directory is an acceptor. A node's first directory has the node's own id for that, `n3`. A directory that takes
+the place of one that was lost has another, `n3~` and eight hexadecimal digits, so that what the lost one promised is never
+mixed up with what this one does. People call both n3 (`plain_name`).
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from .files import DiskFiles, Files, StorageError
 
 FORMAT_VERSION = 1
 NODE_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+ACCEPTOR_ID = re.compile(r"[A-Za-z0-9_-]{1,32}(~[0-9a-f]{8})?")
 _IDENTITY = "identity"
 _MET = "met"
 _NEW = ".new"
@@ -33,6 +38,11 @@ _BYTES_MAX = 1 << 20
 _LIFE_DIGITS = 16
 LIVES_MAX = 20_000
 """So many lives are remembered: more than a node may be started while one of the others is away."""
+
+
+def plain_name(acceptor: str) -> str:
+    """What people call an acceptor: its node."""
+    return acceptor.partition("~")[0]
 
 
 class Life(NamedTuple):
@@ -56,12 +66,17 @@ class Identity:
     lives: str
     """The ids of its lives, one behind the other, the latest last."""
     members: dict[str, str]
-    """The initial cluster: each node's id and peer address (HOST:PORT)."""
+    """The initial cluster: each acceptor's id and peer address (HOST:PORT)."""
     bound_ms: int = 0
     """So long after its end (milliseconds) any of its lives may still be bound to what it told others in passing.
 
     (Any of them, not the latest: that may have ended as soon as it began.)
     """
+    acceptor: str = ""
+    """What it is to the others; empty, as in directories from before there were others, stands for the node's own id."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "acceptor", self.acceptor or self.node)
 
     @property
     def life(self) -> Life:
@@ -82,8 +97,8 @@ class Identity:
 
     @property
     def owner(self) -> int:
-        """This node of this cluster as a number of 64 bits."""
-        return _number(f"{self.cluster}/{self.node}")
+        """This acceptor of this cluster as a number of 64 bits."""
+        return _number(f"{self.cluster}/{self.acceptor}")
 
     @property
     def cluster_owner(self) -> int:
@@ -121,7 +136,12 @@ def cluster_id(members: dict[str, str]) -> str:
 
 
 def open_directory(
-    path: Path, node: str, members: dict[str, str] | None, cluster: str | None = None, bound_ms: int = 0
+    path: Path,
+    node: str,
+    members: dict[str, str] | None,
+    cluster: str | None = None,
+    bound_ms: int = 0,
+    acceptor: str | None = None,
 ) -> Opened:
     """Open or create the data directory of `node`, lock it, and begin a new life in it, as `begin_life` says."""
     _check_ids(node, members)
@@ -131,7 +151,9 @@ def open_directory(
         raise StorageError(f"the directory {path} cannot be made: {problem}") from problem
     lock = _lock(path)
     try:
-        opened = begin_life(DiskFiles(path), path, node, members, cluster, bound_ms, make_way=_sync_way)
+        opened = begin_life(
+            DiskFiles(path), path, node, members, cluster, bound_ms, acceptor, make_way=_sync_way
+        )
     except BaseException:
         os.close(lock)
         raise
@@ -154,14 +176,16 @@ def begin_life(
     members: dict[str, str] | None,
     cluster: str | None = None,
     bound_ms: int = 0,
+    acceptor: str | None = None,
     new_life: Callable[[], str] = _random_life,
     make_way: Callable[[Path], None] = lambda path: None,
 ) -> Opened:
     """Begin a new life of `node` in the directory of `files`, which is at `path`.
 
     `members` (id to peer address) matters at the first start only; None then is an error. `cluster`, if it is given, must
-    be the id of the cluster that the directory belongs to. `bound_ms` is how long this life may bind the next. Raises
-    `StorageError`; what was refused has changed nothing.
+    be the id of the cluster that the directory belongs to. `bound_ms` is how long this life may bind the next. `acceptor`,
+    at the first start only, is what a directory is that takes the place of a lost one, in the cluster of the id `cluster`;
+    `members` are then the present ones, and this acceptor. Raises `StorageError`; what was refused has changed nothing.
     """
     _check_ids(node, members)
     names = files.names()
@@ -175,6 +199,15 @@ def begin_life(
         )
     elif members is None:
         raise StorageError(f"{path} is new: say who the members are, with --cluster")
+    elif acceptor is not None:
+        assert cluster is not None
+        assert ACCEPTOR_ID.fullmatch(acceptor)
+        assert plain_name(acceptor) == node
+        assert acceptor in members
+        identity = Identity(
+            FORMAT_VERSION, cluster, node, 0, "", dict(sorted(members.items())), acceptor=acceptor
+        )
+        make_way(path)
     elif node not in members:
         raise StorageError(f"node {node} is not among the members: {', '.join(sorted(members))}")
     else:
@@ -190,8 +223,8 @@ def begin_life(
 
 
 def _check_ids(node: str, members: dict[str, str] | None) -> None:
-    for each in (node, *(members or ())):
-        if not NODE_ID.fullmatch(each):
+    for each, pattern in ((node, NODE_ID), *((member, ACCEPTOR_ID) for member in members or ())):
+        if not pattern.fullmatch(each):
             raise StorageError(f"{each!r} is no node id: 1 to 32 letters, digits, hyphens and underscores")
 
 
@@ -244,11 +277,13 @@ def _read_identity(files: Files, path: Path) -> Identity:
                 f"{path} has format version {version}, and this program knows version {FORMAT_VERSION}"
             )
         identity = Identity(**fields)
-        texts = [identity.cluster, identity.node, identity.lives]
+        texts = [identity.cluster, identity.node, identity.lives, identity.acceptor]
         texts += [*identity.members, *identity.members.values()]
         numbers = (identity.starts, identity.bound_ms)
         if not all(isinstance(text, str) for text in texts) or {type(number) for number in numbers} != {int}:
             raise TypeError("a field is of the wrong type")
+        if not ACCEPTOR_ID.fullmatch(identity.acceptor) or plain_name(identity.acceptor) != identity.node:
+            raise TypeError("its acceptor is another node's")
     except (TypeError, KeyError, AttributeError) as problem:
         raise StorageError(f"{path} cannot be understood: {problem}") from None
     return identity

@@ -117,23 +117,24 @@ class Greeting:
         return greeting
 
 
-def encode_members(members: dict[str, str]) -> bytes:
-    """The peer address of each acceptor, for who wants to join."""
-    return json.dumps(members).encode()
+def encode_members(present: dict[str, str], initial: dict[str, str]) -> bytes:
+    """The peer address of each acceptor, now and at the cluster's beginning, for who wants to join."""
+    return json.dumps([present, initial]).encode()
 
 
-def decode_members(data: Buffer) -> dict[str, str]:
-    """Raises `BadPeer`."""
+def decode_members(data: Buffer) -> tuple[dict[str, str], dict[str, str]]:
+    """Those of now and those of the beginning. Raises `BadPeer`."""
     try:
-        members = json.loads(bytes(data))
-    except (ValueError, RecursionError) as problem:
+        present, initial = json.loads(bytes(data))
+    except (ValueError, TypeError, RecursionError) as problem:
         raise BadPeer(f"its list of members cannot be read: {problem}") from None
-    if not isinstance(members, dict) or not all(
-        ACCEPTOR_ID.fullmatch(acceptor) and isinstance(address, str) and _ADDRESS.fullmatch(address)
-        for acceptor, address in members.items()
-    ):
-        raise BadPeer("its list of members has names or addresses that cannot be")
-    return members
+    for members in (present, initial):
+        if not isinstance(members, dict) or not all(
+            ACCEPTOR_ID.fullmatch(acceptor) and isinstance(address, str) and _ADDRESS.fullmatch(address)
+            for acceptor, address in members.items()
+        ):
+            raise BadPeer("its list of members has names or addresses that cannot be")
+    return present, initial
 
 
 def frame(buffers: list[Buffer]) -> list[Buffer]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn, Protocol
 
 from sofadb.storage.files import StorageError
-from sofadb.storage.identity import Opened, open_directory
+from sofadb.storage.identity import Newcomer, Opened, open_directory
 from sofadb.storage.journal import Journal
 from sofadb.storage.writer import Callback, Writer
 
@@ -44,7 +44,13 @@ class Host(Protocol):
         """Something that no client can know (64 bits)."""
         ...
 
-    def open_directory(self, node: str, members: dict[str, str] | None, bound_ms: int) -> Opened:
+    def is_new(self) -> bool:
+        """Whether the data directory is still to be made, or holds nothing of a node. Raises `StorageError`."""
+        ...
+
+    def open_directory(
+        self, node: str, members: dict[str, str] | None, bound_ms: int, newcomer: Newcomer | None = None
+    ) -> Opened:
         """Begin a new life of `node` in its data directory; it may bind the next for `bound_ms`. Raises `StorageError`."""
         ...
 
@@ -92,8 +98,13 @@ class LiveHost:
     def new_salt(self) -> int:
         return int.from_bytes(os.urandom(8), "big")
 
-    def open_directory(self, node: str, members: dict[str, str] | None, bound_ms: int) -> Opened:
-        return open_directory(self.directory, node, members, bound_ms=bound_ms)
+    def is_new(self) -> bool:
+        return not (self.directory / "identity").exists()
+
+    def open_directory(
+        self, node: str, members: dict[str, str] | None, bound_ms: int, newcomer: Newcomer | None = None
+    ) -> Opened:
+        return open_directory(self.directory, node, members, bound_ms=bound_ms, newcomer=newcomer)
 
     def open_journal(self, opened: Opened) -> Journal:
         return Journal.open(opened.files, owner=opened.identity.owner)

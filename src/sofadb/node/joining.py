@@ -30,6 +30,8 @@ class Found:
     cluster: str
     members: dict[NodeId, str]
     """Each acceptor's peer address as HOST:PORT."""
+    initial: dict[NodeId, str]
+    """Those with whom the cluster began."""
 
 
 class _Question(asyncio.Protocol):
@@ -51,7 +53,7 @@ class _Question(asyncio.Protocol):
                 if self.answer is None:
                     self._on_greeting(Greeting.decode(contents))
                 else:
-                    self._end(Found(self.answer.cluster, decode_members(contents)))
+                    self._end(Found(self.answer.cluster, *decode_members(contents)))
         except BadPeer as problem:
             self._end(NotFound(str(problem)))
 

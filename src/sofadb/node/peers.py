@@ -380,7 +380,8 @@ class Inbound(asyncio.Protocol):
         if problem:
             raise BadPeer(problem)
         if greeting.joining:
-            self.transport.writelines(frame([encode_members(peers.members)]))
+            self.transport.writelines(frame([encode_members(peers.members, peers.initial)]))
+            peers.on_arrival(greeting)
             self.close()
         elif peer is not None:
             peers.heard(peer, greeting)
@@ -457,6 +458,10 @@ class Peers:
     """Called, once, when we are found to have lost what we knew. Nothing passes any more."""
     chance: Callable[[], float] = random.random
     on_parcel: Callable[[NodeId, Parcel], None] = lambda sender, parcel: None
+    on_arrival: Callable[[Greeting], None] = lambda greeting: None
+    """Somebody who joins has greeted us."""
+    initial: dict[NodeId, str] = field(default_factory=dict)
+    """With whom the cluster began, for whoever joins."""
     cleared: Callable[[], None] = lambda: None
     """Called, once, when a directory that had no history at the start may take part."""
     is_cleared: bool = field(init=False)
@@ -734,7 +739,7 @@ class Peers:
                 pause = 0.0
             if unlikely("connect late"):
                 pause += REFUSED_PAUSE_MS / 2
-            await (asyncio.sleep(pause / 1000) if link.refused else self._pause(peer, pause / 1000))
+            await self._pause(peer, pause / 1000)
             pause_ms = min(PAUSE_MS_MAX, 2 * pause_ms)
 
     async def _pause(self, peer: Peer, seconds: float) -> None:

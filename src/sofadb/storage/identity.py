@@ -19,7 +19,7 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +66,7 @@ class Identity:
     lives: str
     """The ids of its lives, one behind the other, the latest last."""
     members: dict[str, str]
-    """The initial cluster: each acceptor's id and peer address (HOST:PORT)."""
+    """The initial cluster: each acceptor's id and peer address (HOST:PORT). The same on all nodes, for ever."""
     bound_ms: int = 0
     """So long after its end (milliseconds) any of its lives may still be bound to what it told others in passing.
 
@@ -74,6 +74,9 @@ class Identity:
     """
     acceptor: str = ""
     """What it is to the others; empty, as in directories from before there were others, stands for the node's own id."""
+
+    contacts: dict[str, str] = field(default_factory=dict)
+    """Of a directory that has joined: whom it found, and itself, as acceptor ids and peer addresses."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "acceptor", self.acceptor or self.node)
@@ -104,6 +107,38 @@ class Identity:
     def cluster_owner(self) -> int:
         """The cluster as a number of 64 bits: for files that its nodes hand to each other."""
         return _number(self.cluster)
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """What a new directory is told of the cluster that it joins."""
+
+    cluster: str
+    acceptor: str
+    """What it will be to the others."""
+    initial: dict[str, str]
+    contacts: dict[str, str]
+    """The present members and itself."""
+
+
+def new_acceptor(node: str, chance: int) -> str:
+    """An acceptor id for a directory that is not its node's first; `chance` is a random number."""
+    return f"{node}~{chance & 0xFFFFFFFF:08x}"
+
+
+LOST = ".lost"
+
+
+def set_aside(files: Files) -> None:
+    """Keep what is in a directory that cannot be used any more, under names that nobody reads. The last such rest goes."""
+    names = files.names()
+    for name in names:
+        if name.endswith(LOST):
+            files.remove(name)
+    for name in names:
+        if name != _LOCK and not name.endswith(LOST):
+            files.rename(name, name + LOST)
+    files.sync_directory()
 
 
 @dataclass(slots=True)
@@ -141,7 +176,7 @@ def open_directory(
     members: dict[str, str] | None,
     cluster: str | None = None,
     bound_ms: int = 0,
-    acceptor: str | None = None,
+    newcomer: Newcomer | None = None,
 ) -> Opened:
     """Open or create the data directory of `node`, lock it, and begin a new life in it, as `begin_life` says."""
     _check_ids(node, members)
@@ -152,7 +187,7 @@ def open_directory(
     lock = _lock(path)
     try:
         opened = begin_life(
-            DiskFiles(path), path, node, members, cluster, bound_ms, acceptor, make_way=_sync_way
+            DiskFiles(path), path, node, members, cluster, bound_ms, newcomer, make_way=_sync_way
         )
     except BaseException:
         os.close(lock)
@@ -176,16 +211,16 @@ def begin_life(
     members: dict[str, str] | None,
     cluster: str | None = None,
     bound_ms: int = 0,
-    acceptor: str | None = None,
+    newcomer: Newcomer | None = None,
     new_life: Callable[[], str] = _random_life,
     make_way: Callable[[Path], None] = lambda path: None,
 ) -> Opened:
     """Begin a new life of `node` in the directory of `files`, which is at `path`.
 
     `members` (id to peer address) matters at the first start only; None then is an error. `cluster`, if it is given, must
-    be the id of the cluster that the directory belongs to. `bound_ms` is how long this life may bind the next. `acceptor`,
-    at the first start only, is what a directory is that takes the place of a lost one, in the cluster of the id `cluster`;
-    `members` are then the present ones, and this acceptor. Raises `StorageError`; what was refused has changed nothing.
+    be the id of the cluster that the directory belongs to. `bound_ms` is how long this life may bind the next. `newcomer`
+    matters at the first start only: then the directory joins a cluster that is there already. Raises `StorageError`; what
+    was refused has changed nothing.
     """
     _check_ids(node, members)
     names = files.names()
@@ -197,17 +232,17 @@ def begin_life(
         raise StorageError(
             f"{path} holds a journal but no identity: it is not clear whose promises these are"
         )
-    elif members is None:
-        raise StorageError(f"{path} is new: say who the members are, with --cluster")
-    elif acceptor is not None:
-        assert cluster is not None
+    elif newcomer is not None:
+        acceptor, contacts = newcomer.acceptor, newcomer.contacts
         assert ACCEPTOR_ID.fullmatch(acceptor)
         assert plain_name(acceptor) == node
-        assert acceptor in members
+        assert acceptor in contacts
         identity = Identity(
-            FORMAT_VERSION, cluster, node, 0, "", dict(sorted(members.items())), acceptor=acceptor
+            FORMAT_VERSION, newcomer.cluster, node, 0, "", newcomer.initial, 0, acceptor, contacts
         )
         make_way(path)
+    elif members is None:
+        raise StorageError(f"{path} is new: say who the members are, with --cluster, or whom to join, with --join")
     elif node not in members:
         raise StorageError(f"node {node} is not among the members: {', '.join(sorted(members))}")
     else:
@@ -278,7 +313,8 @@ def _read_identity(files: Files, path: Path) -> Identity:
             )
         identity = Identity(**fields)
         texts = [identity.cluster, identity.node, identity.lives, identity.acceptor]
-        texts += [*identity.members, *identity.members.values()]
+        for addresses in (identity.members, identity.contacts):
+            texts += [*addresses, *addresses.values()]
         numbers = (identity.starts, identity.bound_ms)
         if not all(isinstance(text, str) for text in texts) or {type(number) for number in numbers} != {int}:
             raise TypeError("a field is of the wrong type")

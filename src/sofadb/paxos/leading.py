@@ -370,6 +370,8 @@ class Leading:
         replica = self.replica
         for node in past.members:
             if node != replica.me and not replica.membership.is_member(node):
+                self.confirmed_upto.pop(node, None)
+                self.heard_at.pop(node, None)
                 replica.emit(Send(node, Chosen(self.ballot, replica.sequence.watermark)))
 
     def _maybe_leave(self) -> None:

@@ -469,7 +469,7 @@ def test_an_acceptor_that_lacks_what_came_before_votes_on_nothing_until_it_has_l
 
 @alphas
 def test_a_late_acceptance_of_a_lost_directory_is_none_of_the_one_in_its_place(alpha: int) -> None:
-    """n3 is lost and comes back as n3~1. What n3 once sent arrives after the change, under the same ballot, for the right instance."""
+    """n3 is lost and comes back as n3~1. What n3 once sent arrives late, under the right ballot."""
     cluster = led_by_n1(alpha)
     cluster.lose("n3")
     cluster.add("n3~1")
@@ -704,7 +704,7 @@ def outsider_and_member() -> Cluster:
 
 @pytest.mark.parametrize("lead", [0, 1])
 def test_who_has_no_say_is_believed_only_if_it_knows_more(lead: int) -> None:
-    """n9 claims to lead, or wants to. Has it learned less than n2, or as much, n2 knows that it has no say; else n9 knows better."""
+    """n9 claims to lead, or wants to. If it has learned no more than n2, n2 knows that it has no say; else n9 knows better."""
     for number, kind in enumerate((Prepare, Accept, Confirm, Chosen)):
         cluster = outsider_and_member()
         replica = cluster.replica("n2")

@@ -364,9 +364,7 @@ class Leading:
         return is_settled and self.replica.me not in membership.latest.acceptors
 
     def _part_with(self, past: Configuration) -> None:
-        """Something was chosen without those who have no place any more: tell them once, so that they may know. If it is lost, they
-        ask around for a leader, and nobody heeds them.
-        """
+        """Something was chosen without those who have no place any more: tell them once. If that is lost, nobody heeds them."""
         replica = self.replica
         for node in past.members:
             if node != replica.me and not replica.membership.is_member(node):

@@ -85,5 +85,5 @@ class Membership:
         return self.between(Instance(chosen + 1), Instance(chosen + self.alpha))
 
     def members(self) -> tuple[NodeId, ...]:
-        """Everybody who has a part in what comes, or had one in the last instance that was chosen: they shall hear that it was."""
+        """Everybody who has a part in what comes, or had one in the last instance that was chosen: they shall hear of it."""
         return tuple(sorted({node for _, each in self.table for node in each.members}))

@@ -5,7 +5,22 @@ from __future__ import annotations
 import pytest
 
 from paxos.cluster import Cluster, Packet
-from sofadb.paxos import NO_OP, Ballot, Configuration, Instance, Received, Reconfigure, Send, Value
+from sofadb.paxos import (
+    NO_OP,
+    Ballot,
+    Configuration,
+    Foundation,
+    Founded,
+    Instance,
+    Moment,
+    Received,
+    Reconfigure,
+    Replica,
+    Send,
+    Settings,
+    Started,
+    Value,
+)
 from sofadb.paxos.events import HandOver, Tick
 from sofadb.paxos.following import Following
 from sofadb.paxos.leading import Leading
@@ -392,6 +407,19 @@ def test_a_new_acceptor_that_promised_more_is_outbid() -> None:
     cluster.crash("n2")
     finishes(cluster, "n1", "n4")
     assert leading(cluster, "n1").ballot > Ballot(7, "n9")
+
+
+def test_a_snapshot_taken_while_a_change_is_under_way_knows_who_votes_until_then_and_who_afterwards() -> None:
+    """The change is contained, and holds from 11 on. Whoever begins from the snapshot, of 8, needs both."""
+    old, new = configuration("n1 n2 n3"), configuration("n1 n4 n5")
+    foundation = Foundation(Instance(8), 5, ((Instance(1), old), (Instance(11), new)), ())
+    for is_running in (False, True):
+        replica = Replica("n1", 1, old, Settings(alpha=5))
+        for event in (Started(), Founded(foundation)) if is_running else (Founded(foundation), Started()):
+            replica.step(event, Moment(0, 0, 0))
+        assert replica.foundation() == foundation
+        assert replica.window() == (old, new)
+        assert replica.others() == ["n2", "n3", "n4", "n5"]
 
 
 # Learners

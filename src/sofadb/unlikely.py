@@ -41,6 +41,8 @@ POINTS: dict[str, str] = {
     "one value at a time": "a replica that is behind is taught one value a message",
     "too much unsaved": "a message that adds to the disk's queue is refused as if the queue were full",
     "stable one by one": "each save of a block is told in a turn of its own",
+    "snapshot now": "a snapshot is taken, though the log has hardly grown",
+    "snapshot piece by piece": "each piece of a snapshot is written by itself",
     "expiry now": "time is moved for what expires before it is due to be looked at",
     "expiry later": "what expires is looked at later than it should be",
     # server

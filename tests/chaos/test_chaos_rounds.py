@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+
+from chaos_command import chaos
 
 from askers import Answered, Excuses, Setback, lost
 from sofadb.sim.history import Operation
 
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}:{ROOT / 'tests' / 'system'}"}
 SETPRIV = shutil.which("setpriv")
-
-
-@contextlib.contextmanager
-def chaos(*words: str, before: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
-    command = [*before, sys.executable, "-m", "chaos", *words]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
 
 
 def test_without_root_it_says_so_in_one_sentence() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sofadb.database.database import Database
 from sofadb.database.keyspace import Keyspace
+from sofadb.database.packed import KINDS, Kind
 from sofadb.database.replies import Reply, ReplyError
 from sofadb.database.runs import Call, Group, Run
 from sofadb.database.table import Route, check
@@ -69,7 +70,10 @@ def begun(time: int = NOW) -> Database:
 
 
 class Listlike(list[bytes]):
-    """A value of a type that string commands do not know."""
+    """A value of a type that string commands do not know, and that may be changed in place."""
+
+
+KINDS[Listlike] = Kind(254, b",".join, lambda packed: Listlike(packed.split(b",")))
 
 
 # Random commands

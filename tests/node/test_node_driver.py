@@ -59,7 +59,8 @@ class Performed:
     def __init__(self) -> None:
         self.all: list[object] = []
         self.saving: list[Callable[[], None]] = []
-        self.deliver = self.serve = self.abandon = self.leads = self.teach = self.all.append
+        self.deliver = self.serve = self.abandon = self.leads = self.all.append
+        self.teach = self.offer = self.give_up = self.all.append
         self.now = 0.0
 
     def moment(self) -> Moment:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sofadb.paxos import codec
 from sofadb.paxos.ballot import Ballot
+from sofadb.paxos.foundation import Foundation
 from sofadb.paxos.messages import Forward, Learn, Message, Promise
 from sofadb.paxos.records import Record
 from sofadb.paxos.values import Configuration, Entry, Value
@@ -61,11 +62,39 @@ def test_every_record_comes_back_as_it_was(record: Record) -> None:
     assert codec.decode_record(b"".join(codec.encode(record))) == record
 
 
+@given(st.data())
+def test_every_foundation_comes_back_as_it_was(data: st.DataObject) -> None:
+    instance = data.draw(st.integers(0, 2**64 - 2))
+    first = data.draw(st.integers(0, instance + 1))
+    later = data.draw(st.sets(st.integers(first + 1, 2**64 - 1), max_size=2))
+    table = tuple((each, data.draw(configurations)) for each in (first, *sorted(later)))
+    sessions = data.draw(st.dictionaries(names, st.tuples(numbers, numbers), max_size=4))
+    foundation = Foundation(
+        instance, data.draw(clocks), table, tuple((node, *last) for node, last in sorted(sessions.items()))
+    )
+    encoded = b"".join(codec.encode(foundation))
+    assert codec.decode_foundation(encoded) == foundation
+    cut = data.draw(st.integers(0, len(encoded) - 1))
+    with pytest.raises(codec.Malformed):
+        codec.decode_foundation(encoded[:cut])
+
+
+def test_a_foundation_that_contradicts_itself_is_malformed() -> None:
+    """Nobody votes on what comes next; or a node has two sessions."""
+    table = ((1, Configuration(("n1",))),)
+    good = b"".join(codec.encode(Foundation(5, 0, table, (("n1", 1, 1), ("n2", 1, 1)))))
+    with pytest.raises(codec.Malformed, match="sessions are sorted"):
+        codec.decode_foundation(good.replace(b"n2", b"n1"))
+    late = b"".join(codec.encode(Foundation(5, 0, ((6, table[0][1]),), ())))
+    with pytest.raises(codec.Malformed, match="who votes on what comes next"):
+        codec.decode_foundation(late.replace(b"\0\0\6", b"\0\0\7"))
+
+
 @given(st.binary(max_size=200))
 @settings(max_examples=300)
 def test_arbitrary_bytes_are_malformed_and_nothing_worse(data: bytes) -> None:
-    for kind in (b"", b"\x01\x02", b"\x01\x03", b"\x01\x0c", b"\x01\x0d", b"\x01\x42"):
-        for decode in (codec.decode_message, codec.decode_record):
+    for kind in (b"", b"\x01\x02", b"\x01\x03", b"\x01\x0c", b"\x01\x0d", b"\x01\x42", b"\x01\x61"):
+        for decode in (codec.decode_message, codec.decode_record, codec.decode_foundation):
             with contextlib.suppress(codec.Malformed):
                 decode(kind + data)
 

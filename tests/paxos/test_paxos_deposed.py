@@ -127,8 +127,9 @@ def test_what_is_known_to_be_chosen_beyond_a_gap_is_not_proposed_again() -> None
 
 def test_a_leader_asks_new_acceptors_for_their_promises_before_it_proposes_to_them() -> None:
     """A change takes effect under a leader (rule P4). What an earlier leader got chosen by the new acceptors must stand."""
-    before, after = ("n1", "n2", "n3"), ("n4", "n5", "n6")
-    cluster = Cluster([*before, *after], alpha=1, in_flight_max=1)
+    before, new = ("n1", "n2", "n3"), ("n4", "n5", "n6")
+    after = ("n1", "n2", *new)
+    cluster = Cluster([*before, *new], alpha=1, in_flight_max=1)
     for name in cluster.nodes:
         cluster.crash(name)
     cluster.configuration = Configuration(before)
@@ -152,7 +153,7 @@ def test_a_leader_asks_new_acceptors_for_their_promises_before_it_proposes_to_th
     for packet in [each for each in cluster.network if isinstance(each.message, Accepted)]:
         cluster.pass_on(packet)
     cluster.cut |= {("n1", "n2"), ("n2", "n1")}
-    # In instance 3 the new ones choose a command, and its client hears of it; they themselves do not.
+    # In instance 3 n1 and the new ones choose a command, and its client hears of it; they themselves do not.
     send = cluster.send
 
     def lossy(sender: str, effect: Send) -> None:
@@ -169,7 +170,7 @@ def test_a_leader_asks_new_acceptors_for_their_promises_before_it_proposes_to_th
     # n1 dies. n2 and n3 elect n2, which gets the change chosen again, and goes on.
     cluster.crash("n1")
     cluster.network, cluster.cut, cluster.send = [], set(), send  # type: ignore[method-assign]
-    for name in ("n3", *after):
+    for name in ("n3", *new):
         cluster.nodes[name].wake_at = float("inf")
     cluster.now += 1_000
     cluster.nodes["n2"].wake_at = cluster.now

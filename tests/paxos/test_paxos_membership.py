@@ -118,13 +118,17 @@ def test_the_instances_up_to_alpha_after_a_change_still_belong_to_the_old_config
     assert membership.at(Instance(12)) == BEFORE, "it still holds for one instance"
     membership.forget(Instance(12))
     assert membership.window(Instance(12)) == (AFTER,)
+    assert membership.has_a_say("n1"), "it voted on the last instance that was chosen"
+    membership.forget(Instance(13))
+    assert not membership.has_a_say("n1")
+    assert membership.is_member("n1"), "it learns"
 
 
 def test_who_voted_on_what_is_settled_is_not_made_up() -> None:
-    """Everything up to 12 is settled and the old configuration forgotten. Asked for it, nobody gets today's instead."""
+    """Everything up to 13 is settled and the old configuration forgotten. Asked for it, nobody gets today's instead."""
     membership = Membership(BEFORE, alpha=3)
     membership.change(Instance(10), AFTER)
-    membership.forget(Instance(12))
+    membership.forget(Instance(13))
     with pytest.raises(AssertionError, match="behind the cut"):
         membership.at(Instance(12))
 

@@ -788,12 +788,13 @@ def test_a_leader_without_a_vote_has_on_disk_what_was_chosen() -> None:
     cluster.settle()
     others = tuple(n for n in THREE if n != leader)
     replica = cluster.replica(leader)
-    replica.membership.table.append(
-        (Instance(replica.sequence.watermark + 1), Configuration(others, (leader,)))
-    )
-    for other in others:
-        table = cluster.replica(other).membership.table
-        table.append((Instance(replica.sequence.watermark + 1), Configuration(others, (leader,))))
+    watermark = replica.sequence.watermark
+    for name in THREE:  # It has none now, and will have one later.
+        cluster.replica(name).membership.table += [
+            (Instance(watermark + 1), Configuration(others, (leader,))),
+            (Instance(watermark + 9), Configuration(tuple(THREE))),
+        ]
+    cluster.advance(100)
     for number in range(3):
         cluster.submit(leader, b"%d" % number)
         cluster.settle()

@@ -254,6 +254,12 @@ def facts_of(role: str, leader: str = "n1") -> Facts:
         uptime_s=200_000,
         journal_bytes=4096,
         journal_syncs=17,
+        journal_held=0,
+        snapshot=0,
+        snapshot_bytes=0,
+        snapshot_at=0,
+        snapshot_is_taken=False,
+        snapshot_problem="",
         members=tuple(
             Member(node, f"{node}:7000", address, node != "n3", "" if node != "n3" else "no route", node)
             for node, address in addresses.items()

@@ -487,7 +487,7 @@ def test_a_header_that_claims_a_size_that_no_segment_has_is_rot(size: int) -> No
     segment = journal.segments[0]
     put(disk, segment.name, 0, segment.header._replace(size=size).encode())
     with pytest.raises(Rot, match=f"{segment.name} is damaged .* it claims a size of {size} bytes"):
-        Journal.open(disk, SEGMENT_BYTES)
+        recovered(disk)
     assert disk.open_files == 1, "only the one of the life before"
 
 
@@ -499,7 +499,7 @@ def test_a_segment_under_the_name_of_another_is_not_taken_for_it() -> None:
     generation = int(second.removeprefix("journal-").removesuffix(".seg"), 16)
     words = f"{first} is damaged .* it is of generation {generation}, not what its name says"
     with pytest.raises(Rot, match=words):
-        Journal.open(disk, SEGMENT_BYTES)
+        recovered(disk)
 
 
 def test_a_record_whose_rotten_size_swallows_the_header_of_the_next_ends_no_block() -> None:
@@ -615,7 +615,7 @@ def test_a_reader_that_was_forgotten_is_opened_anew_and_its_descriptor_given_bac
 # The disk thread
 
 
-NO_ROOM = "create spare-0000000000000003.seg failed: ENOSPC"
+NO_SPARE = "create spare-0000000000000003.seg failed: EIO"
 """What is said when the first segment is in use and the next one cannot be prepared."""
 
 
@@ -647,7 +647,7 @@ class Desk:
 
     def turn(self) -> bool:
         """What the thread would do once."""
-        return self.writer.work(*self.writer._take(0.0))
+        return self.writer.work(self.writer._take(0.0))
 
 
 def test_nothing_is_told_of_a_block_that_is_stable_when_the_next_segment_could_not_be_prepared_meanwhile() -> (
@@ -659,7 +659,7 @@ def test_nothing_is_told_of_a_block_that_is_stable_when_the_next_segment_could_n
 
     def append_while_the_other_thread_fails(records: list[Record]) -> None:
         append(records)
-        desk.disk.is_full = True
+        desk.disk.fail_next["create"] = errno.EIO
         desk.writer.prepare()
 
     desk.journal.append = append_while_the_other_thread_fails  # type: ignore[method-assign, assignment]
@@ -667,8 +667,8 @@ def test_nothing_is_told_of_a_block_that_is_stable_when_the_next_segment_could_n
     desk.save(2)
     assert not desk.turn(), "the thread ends"
     desk.save(3)
-    assert desk.told == [NO_ROOM]
-    assert desk.writer._take(0.0)[2] == []
+    assert desk.told == [NO_SPARE]
+    assert desk.writer._take(0.0).callbacks == []
 
 
 def test_a_barrier_is_not_told_either() -> None:
@@ -676,10 +676,10 @@ def test_a_barrier_is_not_told_either() -> None:
     desk = Desk(prepared=False)
     desk.save(1, size=0)
     taken = desk.writer._take(0.0)
-    desk.disk.is_full = True
+    desk.disk.fail_next["create"] = errno.EIO
     desk.writer.prepare()
-    assert not desk.writer.work(*taken)
-    assert desk.told == [NO_ROOM]
+    assert not desk.writer.work(taken)
+    assert desk.told == [NO_SPARE]
 
 
 def test_a_failure_that_both_threads_meet_is_told_once() -> None:
@@ -687,14 +687,14 @@ def test_a_failure_that_both_threads_meet_is_told_once() -> None:
     for has_saved in (True, False):
         desk = Desk(prepared=False)
         desk.writer._unproven = True
-        desk.disk.is_full = True
+        desk.disk.fail_next["create"] = errno.EIO
         if has_saved:
             desk.save(1)
         taken = desk.writer._take(0.0)
         desk.writer.prepare()
         with desk.writer._any_failure_ends_all():
-            desk.writer.work(*taken)
-        assert desk.told == [NO_ROOM]
+            desk.writer.work(taken)
+        assert desk.told == [NO_SPARE]
 
 
 @pytest.mark.parametrize("what", ["write", "sync"])

@@ -151,8 +151,12 @@ def test_every_operation_that_fails_fails_for_good(problem: int) -> None:
         journal, _ = opened(disk)
         disk.fail_at[fail_at] = problem
         returned: list[tuple[int, bytes]] = []
-        with pytest.raises(StorageError, match=errno.errorcode[problem]):
+        try:
             script(journal, returned)
+            assert problem == errno.ENOSPC, "but what is to be used later may find no room"
+            assert disk.refusals == 1
+        except StorageError as failure:
+            assert errno.errorcode[problem] in str(failure)  # noqa: PT017 (It need not come.)
         # The next sync would succeed; nobody asks for it.
         operations = disk.operations
         if journal.failure is not None:
@@ -673,8 +677,8 @@ def test_a_failure_while_preparing_poisons_the_journal() -> None:
     disk = SimulatedDisk()
     journal, _ = opened(disk)
     journal.append([record(1)])
-    disk.fail_at = {disk.operations + 2: errno.ENOSPC}
-    with pytest.raises(StorageError, match="ENOSPC"):
+    disk.fail_at = {disk.operations + 2: errno.EIO}
+    with pytest.raises(StorageError, match="EIO"):
         journal.prepare()
     operations = disk.operations
     for call in (
@@ -683,7 +687,7 @@ def test_a_failure_while_preparing_poisons_the_journal() -> None:
         journal.prepare,
         lambda: journal.cut(1),
     ):
-        with pytest.raises(StorageError, match="ENOSPC"):
+        with pytest.raises(StorageError, match="EIO"):
             call()
     assert disk.operations == operations
 

@@ -46,7 +46,13 @@ async def run_node(
     except OSError as problem:
         _no_port(peer_address, "peers", problem)
     state = ServerState(
-        running.node, running.facts, host, port, explain=running.explain, service_name=service_name
+        running.node,
+        running.facts,
+        host,
+        port,
+        explain=running.explain,
+        take_snapshot=running.world.snapshots.begin,
+        service_name=service_name,
     )
     try:
         await listener.start(state)

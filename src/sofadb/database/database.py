@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
+from .image import Image
 from .keyspace import Keyspace
 from .shared import Shared
 
@@ -19,8 +20,9 @@ EXPIRED_PER_BATCH_MAX = 1_000
 class Database:
     """The state of one replica."""
 
-    def __init__(self) -> None:
-        self.shared = Shared()
+    def __init__(self, members: dict[str, str] | None = None) -> None:
+        """The state before the first instance, of a cluster that begins with these members (name to peer address)."""
+        self.shared = Shared(members)
         self.keyspaces: list[Keyspace] = []
         self.keyspaces += [Keyspace(number, self.keyspaces, self.shared) for number in range(DATABASES)]
         self.time = 0
@@ -29,12 +31,17 @@ class Database:
         """The last instance begun."""
         self.expired = 0
         """How many keys were cleared away because their time had come."""
+        self._image: Image | None = None
+        """The one that is being taken."""
 
     def begin(self, instance: int, time: int) -> None:
         """A batch: the time is `time` (ms) from here on; it never runs backwards."""
         assert instance > self.instance, "instances are applied in order"
+        rolling = self.shared.rolling
+        rolling.end(self.instance)
         self.instance = instance
         self.time = max(self.time, time)
+        rolling.roll(b"instance %d at %d" % (instance, self.time))
         self.shared.begin(self.time)
         room = EXPIRED_PER_BATCH_MAX - self.shared.locks.clear_due(EXPIRED_PER_BATCH_MAX)
         room_for_keys = room
@@ -62,19 +69,32 @@ class Database:
         dues.append(self.shared.locks.next_expiry())
         return min((due for due in dues if due is not None), default=None)
 
+    @property
+    def rolling(self) -> int:
+        """The digest of all changes there ever were (rule D2): 32 bits, equal where the same was applied."""
+        return self.shared.rolling.crc
+
+    def rolling_at(self, instance: int) -> int | None:
+        """What `rolling` was after an instance, of the last 1,024 that were begun here; None of any other.
+
+        Of the last one, what it is now: to be asked between batches.
+        """
+        return self.rolling if instance == self.instance else self.shared.rolling.at(instance)
+
+    def image(self) -> Image:
+        """The state as it is now, to be had in bytes while it goes on changing. One at a time; to be asked between batches."""
+        assert self._image is None, "there is one image at a time"
+        self._image = Image(self, kept=True)
+        return self._image
+
+    def image_is_closed(self, image: Image) -> None:
+        """Another one may be taken."""
+        if self._image is image:
+            self._image = None
+
     def digest(self) -> bytes:
-        """A fingerprint of the whole state; equal on replicas that have applied the same."""
-        state = hashlib.sha256()
-        for keyspace in self.keyspaces:
-            for key in sorted(keyspace.values):
-                item = (
-                    keyspace.number,
-                    key,
-                    keyspace.values[key],
-                    keyspace.expiry.get(key),
-                    keyspace.versions[key],
-                )
-                state.update(repr(item).encode())
-            state.update(repr((keyspace.changes, sorted(keyspace.deleted.items()))).encode())
-        state.update(repr((self.time, self.instance, self.shared.contents())).encode())
-        return state.digest()
+        """A fingerprint of the whole state, equal on replicas that have applied the same: the SHA-256 of its image."""
+        digest = hashlib.sha256()
+        for piece in Image(self, kept=False).pieces():
+            digest.update(piece)
+        return digest.digest()

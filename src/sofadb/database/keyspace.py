@@ -11,6 +11,11 @@ value and a deletion, so a key that has expired is seen to have changed even bef
 
 Buckets (SCAN). Keys lie in 4,096 buckets by their CRC32. A cursor is the number of a bucket, which means
 the same on every node and after any restart; a key that is there all the time is seen in its bucket.
+
+Changing. Whatever changes a key does three things besides: while an image is being taken, it first lets the past note what
+there was (`_touch`); it gives the change its number; and it rolls it into the digest (rule D2). A command that changes a
+value in place gets it from `claim`, which has the past note it as it still is, and must say afterwards what it did, by a
+method here that does the rest.
 """
 
 from __future__ import annotations
@@ -18,11 +23,18 @@ from __future__ import annotations
 from binascii import crc32
 from collections.abc import Iterable
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from crc32c import crc32c
 
 from .expiry import Deadlines
+from .packed import KINDS
 from .replies import WRONG_TYPE, ReplyError
+from .rolling import CLEARED, DELETED, EXPIRES, NO_BYTES, PERSISTED, REPLACED, SET
 from .shared import Shared
+
+if TYPE_CHECKING:
+    from .past import Past
 
 BUCKETS = 4096
 _BUCKET_SHIFT = 32 - 12
@@ -42,8 +54,11 @@ class Keyspace:
         "deleted",
         "expiry",
         "instance",
+        "mark",
         "number",
+        "past",
         "picks",
+        "rolling",
         "shared",
         "time",
         "values",
@@ -56,6 +71,11 @@ class Keyspace:
         """Every database, this one included."""
         self.shared = shared
         """What belongs to none of them."""
+        self.rolling = shared.rolling
+        self.mark = crc32(b"database %d" % number)
+        """Its number, as it is rolled."""
+        self.past: Past | None = None
+        """What this was when an image was begun, as long as that is not done with."""
         self.time = 0
         """The state machine's time in milliseconds: decides what is visible."""
         self.clock = 0
@@ -93,7 +113,7 @@ class Keyspace:
     def version(self, key: bytes) -> int:
         """The number of the last change of `key`; that it went away is one, whatever the cause."""
         if self.find(key) is None:
-            return self.deleted.get(_bucket(key), 0)
+            return self.deleted.get(bucket_of(key), 0)
         return self.versions[key]
 
     def visible(self) -> Iterable[bytes]:
@@ -133,6 +153,8 @@ class Keyspace:
 
     def set(self, key: bytes, value: Any) -> None:
         """Put a value, as new: its expiry is gone."""
+        if self.past is not None:
+            self._touch(key)
         if self.expiry:
             self.expiry.pop(key, None)
         values = self.values
@@ -140,14 +162,22 @@ class Keyspace:
             self.buckets.setdefault(crc32(key) >> _BUCKET_SHIFT, {})[key] = None
         values[key] = value
         self.changes = self.versions[key] = self.changes + 1
+        packed = value if type(value) is bytes else KINDS[type(value)].pack(value)
+        rolling = self.rolling
+        rolling.crc = crc32c(packed, crc32(key or NO_BYTES, rolling.crc ^ self.mark) ^ SET)
 
     def replace(self, key: bytes, value: Any) -> None:
         """Put a value and leave the expiry as it is. An expired key must have been deleted before (`claim`)."""
+        if self.past is not None:
+            self._touch(key)
         values = self.values
         if key not in values:
             self.buckets.setdefault(crc32(key) >> _BUCKET_SHIFT, {})[key] = None
         values[key] = value
         self.changes = self.versions[key] = self.changes + 1
+        packed = value if type(value) is bytes else KINDS[type(value)].pack(value)
+        rolling = self.rolling
+        rolling.crc = crc32c(packed, crc32(key or NO_BYTES, rolling.crc ^ self.mark) ^ REPLACED)
 
     def claim(self, key: bytes) -> Any:
         """The value of `key` for somebody who is about to change it; if it has expired, it is deleted first."""
@@ -155,7 +185,10 @@ class Keyspace:
         if expiry and expiry.get(key, self.time + 1) <= self.time:
             self.delete(key)
             return None
-        return self.values.get(key)
+        value = self.values.get(key)
+        if self.past is not None and type(value) is not bytes:
+            self._touch(key)
+        return value
 
     def claim_string(self, key: bytes) -> bytes | None:
         """As `claim`, for a string. Raises WRONGTYPE."""
@@ -168,38 +201,71 @@ class Keyspace:
         """Remove `key`; whether anything was there that had not expired."""
         if key not in self.values:
             return False
+        if self.past is not None:
+            self._touch(key)
         was_visible = self.find(key) is not None
         del self.values[key]
         del self.versions[key]
         self.expiry.pop(key, None)
-        number = _bucket(key)
+        number = bucket_of(key)
         bucket = self.buckets[number]
         del bucket[key]
         if not bucket:
             del self.buckets[number]
         self.changes = self.deleted[number] = self.changes + 1
+        self._roll(key, DELETED)
         return was_visible
 
     def expire_at(self, key: bytes, time: int) -> None:
         """Let `key`, which is there, expire at `time` (ms)."""
+        if self.past is not None:
+            self._touch(key)
         self.expiry[key] = time
         self.deadlines.add(key, time)
         self.changes = self.versions[key] = self.changes + 1
+        self._roll(key, EXPIRES)
+        self.rolling.roll(b"%d" % time)
 
     def persist(self, key: bytes) -> bool:
         """Take the expiry of `key` away; whether it had one."""
-        if self.expiry.pop(key, None) is None:
+        if key not in self.expiry:
             return False
+        if self.past is not None:
+            self._touch(key)
+        del self.expiry[key]
         self.changes = self.versions[key] = self.changes + 1
+        self._roll(key, PERSISTED)
         return True
 
     def clear(self) -> None:
-        """Remove everything. What it costs is that memory is given back: about 0.2 s for a million keys."""
+        """Remove everything. What it costs is that memory is given back: about 0.2 s for a million keys.
+
+        (What an image is still being made of is given back when that is done.)
+        """
+        self.past = None
         self.changes += 1
+        self._roll(b"", CLEARED)
         for bucket in self.buckets:
             self.deleted[bucket] = self.changes
         self.values, self.expiry, self.versions, self.buckets = {}, {}, {}, {}
         self.deadlines = Deadlines(self.expiry)
+
+    def restore(self, key: bytes, value: Any, version: int, expiry: int | None) -> None:
+        """Put a key where it was when an image was taken, into a keyspace that does not hold it."""
+        self.values[key] = value
+        self.versions[key] = version
+        self.buckets.setdefault(bucket_of(key), {})[key] = None
+        if expiry is not None:
+            self.expiry[key] = expiry
+            self.deadlines.add(key, expiry)
+
+    def _touch(self, key: bytes) -> None:
+        """`key` is about to change while an image is being taken. To be called before anything is changed."""
+        assert self.past is not None
+        self.past.note(key, bucket_of(key))
+
+    def _roll(self, key: bytes, what: int) -> None:
+        self.rolling.crc = crc32(key or NO_BYTES, self.rolling.crc ^ self.mark) ^ what
 
     def delete_due(self, count_max: int) -> int:
         """Delete what has expired, the earliest first, `count_max` keys at most; returns how many."""
@@ -216,5 +282,6 @@ class Keyspace:
         return None if first is None else first[0]
 
 
-def _bucket(key: bytes) -> int:
+def bucket_of(key: bytes) -> int:
+    """The number of the bucket in which `key` lies."""
     return crc32(key) >> _BUCKET_SHIFT

@@ -5,13 +5,15 @@ so that whoever is shown two of them knows which holder came later (a fencing to
 which the lock was taken or, where that was given out already, the next number: it grows however often leaders change.
 
 A lock is held until its holder gives it back or the time of the state machine reaches its end (rule D1), by nobody's clock.
-Locks lie beside the keys and apart from them. Whenever one becomes free a signal is given, for those who wait.
+Locks lie beside the keys and apart from them, in the order of their tokens. Whenever one becomes free a signal is given, for
+those who wait.
 """
 
 from __future__ import annotations
 
 from .expiry import Deadlines
 from .replies import ReplyError, Signal
+from .rolling import Rolling
 
 LOCKS_MAX = 100_000
 
@@ -19,17 +21,18 @@ LOCKS_MAX = 100_000
 class Locks:
     """All locks that are held. `time` is set before each batch."""
 
-    __slots__ = ("deadlines", "expiry", "last_token", "signals", "time", "tokens")
+    __slots__ = ("deadlines", "expiry", "last_token", "rolling", "signals", "time", "tokens")
 
-    def __init__(self, signals: list[Signal]) -> None:
+    def __init__(self, signals: list[Signal], rolling: Rolling) -> None:
         """What becomes free is added to `signals`."""
         self.signals = signals
+        self.rolling = rolling
         self.time = 0
         self.last_token = 0
         """The highest there was."""
         self.tokens: dict[bytes, int] = {}
         self.expiry: dict[bytes, int] = {}
-        """Of each lock, when it is free again (ms)."""
+        """Of each lock, when it is free again (ms); in the same order."""
         self.deadlines = Deadlines(self.expiry)
 
     def holder(self, name: bytes) -> int | None:
@@ -50,6 +53,9 @@ class Locks:
             return None
         if name not in self.tokens and len(self.tokens) >= LOCKS_MAX:
             raise ReplyError(f"ERR {LOCKS_MAX} locks are held, and that is as many as may be")
+        # What is due and not cleared away yet would keep its place.
+        self.tokens.pop(name, None)
+        self.expiry.pop(name, None)
         self.last_token = self.tokens[name] = max(instance, self.last_token + 1)
         self._keep_until(name, until)
         return self.last_token
@@ -68,6 +74,12 @@ class Locks:
         self._clear(name)
         return True
 
+    def restore(self, name: bytes, token: int, until: int) -> None:
+        """Put a lock where it was when an image was taken, after those with lower tokens."""
+        self.tokens[name] = token
+        self.expiry[name] = until
+        self.deadlines.add(name, until)
+
     def clear_due(self, count_max: int) -> int:
         """Clear away what has ended, the earliest first, `count_max` locks at most; returns how many."""
         for count in range(count_max):
@@ -85,9 +97,11 @@ class Locks:
     def _keep_until(self, name: bytes, until: int) -> None:
         self.expiry[name] = until
         self.deadlines.add(name, until)
+        self.rolling.roll(b"held by %d until %d" % (self.tokens[name], until), name)
 
     def _clear(self, name: bytes) -> None:
         del self.tokens[name], self.expiry[name]
+        self.rolling.roll(b"free", name)
         self.signals.append(lock_signal(name))
 
 

@@ -13,10 +13,12 @@ that is not there was not executed after that one.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from dataclasses import dataclass
 
+from .packed import pack_reply
 from .replies import Reply, ReplyError, Status, Verbatim
+from .rolling import Rolling
 
 IDS_MAX = 100_000
 BYTES_MAX = 64 << 20
@@ -30,6 +32,7 @@ PART_BYTES = 64
 class Execution:
     """That an id was executed."""
 
+    id_: bytes
     instance: int
     reply: Reply
     """None if it was not kept."""
@@ -39,12 +42,16 @@ class Execution:
 
 
 class Once:
-    """The executions that are remembered, the oldest first."""
+    """The executions that are remembered."""
 
-    __slots__ = ("executions", "forgotten", "size")
+    __slots__ = ("executions", "forgotten", "order", "rolling", "size")
 
-    def __init__(self) -> None:
-        self.executions: OrderedDict[bytes, Execution] = OrderedDict()
+    def __init__(self, rolling: Rolling) -> None:
+        self.rolling = rolling
+        self.executions: dict[bytes, Execution] = {}
+        """By id."""
+        self.order: deque[Execution] = deque()
+        """The oldest first. (A dict's first item is slow to find where many were removed; and a deque is copied at once.)"""
         self.size = 0
         self.forgotten = 0
         """The instance of the last execution that was forgotten, 0 if none ever was."""
@@ -57,13 +64,21 @@ class Once:
         if is_kept:
             reply = _copy(reply)
         size = len(id_) + PART_BYTES + (size if is_kept else 0)
-        self.executions[id_] = Execution(instance, reply if is_kept else None, is_kept, size)
-        self.size += size
-        while len(self.executions) > IDS_MAX or self.size > BYTES_MAX:
-            _, oldest = self.executions.popitem(last=False)
+        kept = reply if is_kept else None
+        self.add(Execution(id_, instance, kept, is_kept, size))
+        self.rolling.roll(b"once %d %d %b" % (instance, size, id_), pack_reply(kept))
+        while len(self.order) > IDS_MAX or self.size > BYTES_MAX:
+            oldest = self.order.popleft()
+            del self.executions[oldest.id_]
             self.size -= oldest.size
             self.forgotten = oldest.instance
         return reply
+
+    def add(self, execution: Execution) -> None:
+        """Add one as the youngest."""
+        self.executions[execution.id_] = execution
+        self.order.append(execution)
+        self.size += execution.size
 
 
 def _size(reply: Reply) -> int:

@@ -14,10 +14,12 @@ from sofadb.paxos import (
     Abandon,
     Deliver,
     Event,
+    GiveUp,
     Leads,
     Message,
     Moment,
     NodeId,
+    Offer,
     Received,
     Record,
     Replica,
@@ -54,6 +56,12 @@ class World(Protocol):
     def teach(self, teach: Teach) -> None:
         """Read chosen values back from stable storage and send them."""
 
+    def offer(self, offer: Offer) -> None:
+        """Tell another node of our snapshot, which it needs."""
+
+    def give_up(self, give_up: GiveUp) -> None:
+        """Stable storage need not hold any more what lies up to there."""
+
 
 class Machine(Protocol):
     """The state machine and those who wait for it."""
@@ -84,6 +92,8 @@ class Driver:
             Serve: machine.serve,
             Abandon: machine.abandon,
             Teach: world.teach,
+            Offer: world.offer,
+            GiveUp: world.give_up,
             WakeAt: self._wake_at,
             Leads: machine.leads,
         }

@@ -43,6 +43,17 @@ class Facts:
     uptime_s: int
     journal_bytes: int
     journal_syncs: int
+    journal_held: int
+    """Bytes of the log on disk."""
+    snapshot: int
+    """Up to which instance the newest snapshot goes; 0 if there is none."""
+    snapshot_bytes: int
+    snapshot_at: int
+    """When it was taken, in milliseconds since 1970 by this node's clock; 0 if that was in an earlier life."""
+    snapshot_is_taken: bool
+    """Whether one is under way."""
+    snapshot_problem: str
+    """Why the last attempt failed; empty if it did not."""
     members: tuple[Member, ...]
 
     def run_id(self, node: str) -> str:

@@ -40,6 +40,10 @@ class Host(Protocol):
         """Milliseconds since 1970; may be wrong, and may jump."""
         ...
 
+    def new_salt(self) -> int:
+        """Something that no client can know (64 bits)."""
+        ...
+
     def open_directory(self, node: str, members: dict[str, str] | None, bound_ms: int) -> Opened:
         """Begin a new life of `node` in its data directory; it may bind the next for `bound_ms`. Raises `StorageError`."""
         ...
@@ -84,6 +88,9 @@ class LiveHost:
 
     def clock(self) -> int:
         return int(time.time() * 1000)
+
+    def new_salt(self) -> int:
+        return int.from_bytes(os.urandom(8), "big")
 
     def open_directory(self, node: str, members: dict[str, str] | None, bound_ms: int) -> Opened:
         return open_directory(self.directory, node, members, bound_ms=bound_ms)

@@ -23,9 +23,12 @@ from sofadb.paxos import (
     NO_BALLOT,
     Ballot,
     Configuration,
+    GiveUp,
+    Incomplete,
     Message,
     Moment,
     NodeId,
+    Offer,
     Received,
     Record,
     Recovered,
@@ -42,6 +45,7 @@ from sofadb.storage.files import StorageError
 from sofadb.storage.identity import Life, Opened, plain_name
 from sofadb.storage.journal import Journal
 from sofadb.storage.segment import Record as JournalRecord
+from sofadb.storage.snapshot import Snapshots
 from sofadb.storage.writer import Writer
 from sofadb.unlikely import unlikely
 
@@ -51,6 +55,7 @@ from .facts import Facts, Member, reachable_address
 from .host import EXIT_INVARIANT, EXIT_STORAGE, Host
 from .node import Node
 from .peers import Lost, Myself, Peers
+from .snapshots import SnapshotSettings, Snapshotter
 
 log = logging.getLogger("sofadb.node")
 
@@ -72,6 +77,7 @@ class LiveWorld:
         self.writer: Writer
         self.peers: Peers
         self.driver: Driver
+        self.snapshots: Snapshotter
         self.saves: deque[float] = deque()
         """Since when each write waits that the disk was asked for and has not finished (monotonic milliseconds)."""
         self._timer: asyncio.TimerHandle | None = None
@@ -98,7 +104,9 @@ class LiveWorld:
 
     def save(self, records: tuple[Record, ...], done: Callable[[], None]) -> None:
         self.saves.append(self.host.now())
-        self.writer.save([_for_journal(record) for record in records], done)
+        encoded = [_for_journal(record) for record in records]
+        self.snapshots.logged_bytes += sum(len(buffer) for record in encoded for buffer in record.data)
+        self.writer.save(encoded, done)
 
     def wake_at(self, time: float) -> None:
         if self._timer is not None:
@@ -129,6 +137,12 @@ class LiveWorld:
             if size >= TEACH_BYTES_MAX or unlikely("one value at a time"):
                 break
         self.peers.send(teach.to, Learn(teach.first, tuple(values)))
+
+    def offer(self, offer: Offer) -> None:
+        """Not yet."""
+
+    def give_up(self, give_up: GiveUp) -> None:
+        self.writer.give_up(give_up.upto + 1)
 
     def stable(self, callbacks: list[Callable[[], None]]) -> None:
         """From the disk thread: all this is stable now. One hop to the event loop for a whole block."""
@@ -168,6 +182,8 @@ class RunningNode:
         """What this node knows of itself and its cluster."""
         replica, identity = self.replica, self.opened.identity
         leader = replica.leader or ""
+        snapshots = self.world.snapshots
+        newest = snapshots.newest
         members = []
         for acceptor, address in self.peers.members.items():
             peer = self.peers.known.get(acceptor)
@@ -195,6 +211,12 @@ class RunningNode:
             uptime_s=int(time.monotonic() - self.started_at),
             journal_bytes=self.world.journal.bytes,
             journal_syncs=self.world.journal.syncs,
+            journal_held=self.world.journal.bytes_held,
+            snapshot=0 if newest is None else newest.instance,
+            snapshot_bytes=0 if newest is None else newest.size,
+            snapshot_at=snapshots.finished_at,
+            snapshot_is_taken=snapshots.is_taking,
+            snapshot_problem=snapshots.problem,
             members=tuple(members),
         )
 
@@ -232,6 +254,7 @@ class RunningNode:
         """Stop in good order: nothing new, everything accepted on disk, connections closed."""
         if self._expiry is not None:
             self._expiry.cancel()
+        await self.world.snapshots.stop()
         await self.peers.stop()
         self.world.writer.close()
         self.opened.close()
@@ -245,6 +268,7 @@ async def start_node(
     members: dict[NodeId, str] | None,
     settings: Settings | None = None,
     make_driver: Callable[[Replica, LiveWorld, Node], Driver] = Driver,
+    snapshot_settings: SnapshotSettings | None = None,
 ) -> RunningNode:
     """Open the host's directory, read everything back, and take part.
 
@@ -255,7 +279,15 @@ async def start_node(
     settings = settings or Settings()
     opened = host.open_directory(node_id, members, ceil(settings.lease_ms))
     try:
-        return await _start_in(host, opened, peer_listen, client_address, settings, make_driver)
+        return await _start_in(
+            host,
+            opened,
+            peer_listen,
+            client_address,
+            settings,
+            make_driver,
+            snapshot_settings or SnapshotSettings(),
+        )
     except BaseException:
         opened.close()
         raise
@@ -268,30 +300,40 @@ async def _start_in(
     client_address: str,
     settings: Settings,
     make_driver: Callable[[Replica, LiveWorld, Node], Driver],
+    snapshot_settings: SnapshotSettings,
 ) -> RunningNode:
     identity = opened.identity
     journal = host.open_journal(opened)
-    if journal.is_cut:
-        raise StorageError(
-            f"{opened.directory}: the beginning of the journal is missing, and there is no snapshot of it"
-        )
     loop = asyncio.get_running_loop()
     world = LiveWorld(host, loop, journal)
-    node = Node(loop.call_soon)
+    node = Node(loop.call_soon, identity.members)
     configuration = Configuration(tuple(sorted(identity.members)))
     replica = Replica(identity.acceptor, identity.starts, configuration, settings, opened.bound_ms)
     driver = make_driver(replica, world, node)
     node.driver = world.driver = driver
 
     began = time.monotonic()
-    for _, data in journal.recover():
+    owner = identity.cluster_owner
+    snapshots = Snapshotter(world, node, owner, Snapshots(opened.files, owner), snapshot_settings)
+    world.snapshots = snapshots
+    snapshots.restore()
+    for key, data in journal.recover():
         try:
             record = decode_record(data)
         except Malformed as problem:
             raise StorageError(
                 f"{opened.directory}: a record of the journal cannot be understood: {problem}; was it written by another version?"
             ) from None
-        driver.handle(Recovered(record))
+        if key > replica.cut:
+            snapshots.logged_bytes += len(data)
+        try:
+            driver.handle(Recovered(record))
+        except Incomplete as problem:
+            raise StorageError(f"{opened.directory}: {problem}") from None
+    if journal.is_cut and not replica.cut:
+        raise StorageError(
+            f"{opened.directory}: the beginning of the journal is missing, and there is no snapshot of it"
+        )
     log.info(
         "read back: everything up to instance %d, in %.1f s",
         replica.sequence.watermark,
@@ -338,6 +380,7 @@ async def _start_in(
     running = RunningNode(node, world, peers, opened)
     driver.handle(Started())
     running.watch_expiry()
+    snapshots.watch()
     return running
 
 

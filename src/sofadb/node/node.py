@@ -46,8 +46,11 @@ class Work(Protocol):
 class Node:
     """Gathers work, and executes it when its time has come."""
 
-    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
-        self.database = Database()
+    def __init__(
+        self, call_soon: Callable[[Callable[[], None]], object], members: dict[NodeId, str] | None = None
+    ) -> None:
+        """`members` are those whom the cluster began with: their names and peer addresses."""
+        self.database = Database(members)
         self.driver: Driver
         self.applied = 0
         """The last instance applied to the database."""
@@ -121,6 +124,11 @@ class Node:
 
     # From the driver
 
+    def begin_from(self, instance: int, database: Database) -> None:
+        """Go on from a snapshot: this is the state after `instance`."""
+        assert instance > self.applied
+        self.database, self.applied = database, instance
+
     def deliver(self, deliver: Deliver) -> None:
         """Apply what was chosen; work that waits here for it is executed in its place, with its replies."""
         database = self.database
@@ -132,6 +140,8 @@ class Node:
             else:
                 for work in works:
                     work.execute(database)
+        if (configuration := deliver.configuration) is not None:
+            database.shared.roster.settle(configuration.acceptors, configuration.learners)
         self.applied = deliver.instance
         for call in self.on_applied:
             call()

@@ -12,6 +12,7 @@ Section 3, which chooses a sequence of values, is a replica that plays all the r
 - `replica`: `step(event, moment) -> effects`. Routes what happens, and does what every replica does.
 - `following`, `campaigning`, `leading`: the phases of the paper's distinguished proposer.
 - `sequence`, `membership`, `sessions`: what is chosen, who chooses it, and that each command counts once.
+- `foundation`: all of that, as a snapshot holds it.
 - `confirming`, `reading`, `lease`: reads that see everything acknowledged before them, without writing.
 - `outbox`, `clocks`, `pace`, `teaching`, `settings`, `codec`: proposals not yet chosen, time stamps, how long to wait, what
   is on its way to whom, numbers, bytes.
@@ -30,20 +31,24 @@ standard library. To use it, a program feeds a `Replica` with events and perform
 
 from .acceptor import Acceptor, Answer
 from .ballot import NO_BALLOT, NO_INSTANCE, Ballot, Instance, NodeId
-from .effects import Abandon, Deliver, Effect, Leads, Save, Send, Serve, Teach, WakeAt
+from .effects import Abandon, Deliver, Effect, GiveUp, Leads, Offer, Save, Send, Serve, Teach, WakeAt
 from .events import (
+    CutOff,
     Event,
+    Founded,
     HandOver,
     KeepLead,
     Moment,
     MoveTime,
     Read,
     Received,
+    Reconfigure,
     Recovered,
     Started,
     Submit,
     Tick,
 )
+from .foundation import Foundation, Incomplete
 from .learner import Learner
 from .membership import Membership
 from .messages import Message
@@ -62,11 +67,16 @@ __all__ = [
     "Answer",
     "Ballot",
     "Configuration",
+    "CutOff",
     "Deliver",
     "Effect",
     "Entry",
     "Event",
+    "Foundation",
+    "Founded",
+    "GiveUp",
     "HandOver",
+    "Incomplete",
     "Instance",
     "KeepLead",
     "Leads",
@@ -76,9 +86,11 @@ __all__ = [
     "Moment",
     "MoveTime",
     "NodeId",
+    "Offer",
     "Proposer",
     "Read",
     "Received",
+    "Reconfigure",
     "Record",
     "Recovered",
     "Replica",

@@ -93,8 +93,11 @@ class Acceptor:
 
     def forget(self, chosen: Instance) -> None:
         """Everything up to `chosen` is chosen: drop the acceptances there."""
-        for instance in range(self.chosen + 1, chosen + 1):
-            self.accepted.pop(Instance(instance), None)
+        if chosen - self.chosen > len(self.accepted):  # From a snapshot on, perhaps: that is a long way.
+            self.accepted = {number: kept for number, kept in self.accepted.items() if number > chosen}
+        else:
+            for instance in range(self.chosen + 1, chosen + 1):
+                self.accepted.pop(Instance(instance), None)
         self.chosen = max(self.chosen, chosen)
 
     def restore(self, record: Promised | Acceptance) -> None:

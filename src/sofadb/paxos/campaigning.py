@@ -50,24 +50,20 @@ class Campaigning:
 
     def on_promise(self, sender: NodeId, promise: Promise) -> None:
         """Phase 1b arrives: perhaps there is more to ask, perhaps it is enough."""
-        if promise.ballot != self.ballot or not self._is_sound(promise):
-            return
         replica = self.replica
+        if not self.proposer.may_be_told(promise, replica.settings.alpha):
+            return
         replica.clocks.heard(sender, promise.clock)
         self.proposer.on_promise(sender, promise)
         self._ask_on(sender)
         self.maybe_lead()
 
-    def _is_sound(self, promise: Promise) -> bool:
-        """Whether an acceptor of ours can have said it: it accepts nothing beyond alpha, and a cut report ends in itself."""
-        instances = [instance for instance, _, _ in promise.reported]
-        if instances and instances[-1] > promise.chosen + self.replica.settings.alpha:
-            return False
-        return instances == sorted(set(instances)) and promise.last in (None, *instances[-1:])
-
     def maybe_lead(self) -> None:
-        """Lead if nothing is missing any more."""
+        """Lead if nothing is missing any more. What we have learned meanwhile may say that we have no say."""
         replica = self.replica
+        if not replica.membership.has_a_say(replica.me):
+            replica.become_following(None)
+            return
         if not self.proposer.is_prepared(replica.window()):
             return
         if self.proposer.chosen > replica.sequence.watermark:

@@ -7,6 +7,10 @@ when a quorum says no, nobody else had anything newly chosen at the time of the 
 until then lies at or below the watermark, provided that this leader has first got something of its own ballot chosen:
 only then does its watermark cover all that earlier leaders chose.
 
+Which acceptors? A quorum of every configuration in which something could come to be chosen at the time of the *note*: that
+of the instance behind the watermark, and those that follow it in the window. While the answers are on their way the membership
+may change, and the old acceptors be out of it; still it is they who know whether somebody else got the next value chosen.
+
 The rounds are numbered, and never with the same number twice within a ballot. An answer counts for its round and for
 those before it. Reads join the next round to *start*, never one that is under way.
 """
@@ -34,6 +38,7 @@ class Reader(NamedTuple):
 class _Round(NamedTuple):
     number: int
     watermark: Instance
+    window: tuple[Configuration, ...]
     readers: list[Reader]
 
 
@@ -53,12 +58,14 @@ class Confirming:
         self._began_at: deque[float] = deque(maxlen=ROUNDS_TIMED)
         """When the latest rounds began (monotonic milliseconds), the last one last."""
 
-    def start(self, watermark: Instance, with_readers: bool, now: float) -> int:
+    def start(
+        self, watermark: Instance, window: tuple[Configuration, ...], with_readers: bool, now: float
+    ) -> int:
         """Begin a round, with the readers that wait (`with_readers`: the watermark covers earlier leaders' work)."""
         self.number += 1
         self._began_at.append(now)
         if with_readers and self.next_readers:
-            self.rounds.append(_Round(self.number, watermark, list(self.next_readers)))
+            self.rounds.append(_Round(self.number, watermark, window, list(self.next_readers)))
             self.next_readers = {}
         return self.number
 
@@ -79,8 +86,9 @@ class Confirming:
             for each in configurations
         )
 
-    def take(self, confirmed: int) -> list[tuple[Instance, list[Reader]]]:
-        """The readers of all rounds up to `confirmed`, with their watermarks."""
-        ready = [(each.watermark, each.readers) for each in self.rounds if each.number <= confirmed]
-        self.rounds = self.rounds[len(ready) :]
-        return ready
+    def take(self) -> list[tuple[Instance, list[Reader]]]:
+        """The readers of all rounds that are confirmed, with their watermarks."""
+        ready = [each for each in self.rounds if each.number <= self.confirmed(each.window)]
+        if ready:
+            self.rounds = [each for each in self.rounds if each not in ready]
+        return [(each.watermark, each.readers) for each in ready]

@@ -32,6 +32,27 @@ class Teach:
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """`to` asked for values from `first` on, and our log does not reach back that far: offer it our snapshot.
+
+    It asks again as long as it lacks something, so it may be told several times.
+    """
+
+    to: NodeId
+    first: Instance
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The world may forget what it has on disk up to `upto`: all records before the first one of an instance beyond.
+
+    (Those after it are needed, whatever their instance: among them is what was saved for this.)
+    """
+
+    upto: Instance
+
+
+@dataclass(frozen=True, slots=True)
 class Save:
     """Make `records` stable, after all records before them; once they are, and not earlier, perform `then`.
 
@@ -40,7 +61,7 @@ class Save:
     """
 
     records: tuple[Record, ...]
-    then: tuple[Send | Teach, ...]
+    then: tuple[Send | Teach | GiveUp, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,4 +111,4 @@ class Leads:
     ballot: Ballot
 
 
-Effect = Send | Save | Deliver | Serve | Abandon | Teach | WakeAt | Leads
+Effect = Send | Save | Deliver | Serve | Abandon | Teach | Offer | GiveUp | WakeAt | Leads

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .ballot import NodeId
+from .ballot import Instance, NodeId
+from .foundation import Foundation
 from .messages import Message
 from .records import Record
+from .values import Configuration
 
 
 class Moment(NamedTuple):
@@ -22,8 +24,23 @@ class Moment(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Founded:
+    """A durable snapshot is here whose state reaches further than ours: begin from it (rule P9).
+
+    At the start it comes before any `Recovered`. Later it comes when a peer's snapshot was fetched, has been made durable, and
+    is what the state machine has become: the next `Deliver` is that of `foundation.instance` + 1. If we know as much
+    already, nothing happens.
+    """
+
+    foundation: Foundation
+
+
+@dataclass(frozen=True, slots=True)
 class Recovered:
-    """A record of an earlier life, read from stable storage. All of them come first, in the order of writing."""
+    """A record of an earlier life, read from stable storage. All of them come first, in the order of writing.
+
+    Raises `Incomplete` if values are missing that no snapshot made up for.
+    """
 
     record: Record
 
@@ -70,6 +87,27 @@ class MoveTime:
 
 
 @dataclass(frozen=True, slots=True)
+class CutOff:
+    """A durable snapshot holds everything up to `upto`, of what has been delivered: the log may be cut there (rule P9).
+
+    It is to be the older one of two: a log is cut behind what is still there if the newest turns out to be unreadable.
+    """
+
+    upto: Instance
+
+
+@dataclass(frozen=True, slots=True)
+class Reconfigure:
+    """If we lead and may, let the acceptors and learners be these, from alpha instances on (rule P4).
+
+    Whether anything came of it is seen from `Membership.latest` and `Membership.is_settled`; whether it may be asked for,
+    from `Leading.can_change`. A leader may fail before it is chosen: look again.
+    """
+
+    configuration: Configuration
+
+
+@dataclass(frozen=True, slots=True)
 class HandOver:
     """If we lead, let somebody else lead instead, in good order; nothing that is asked for meanwhile is lost or refused.
 
@@ -87,4 +125,17 @@ class KeepLead:
     """Give up handing over."""
 
 
-Event = Recovered | Started | Received | Tick | Submit | Read | MoveTime | HandOver | KeepLead
+Event = (
+    Founded
+    | Recovered
+    | Started
+    | Received
+    | Tick
+    | Submit
+    | Read
+    | MoveTime
+    | CutOff
+    | Reconfigure
+    | HandOver
+    | KeepLead
+)

@@ -73,7 +73,7 @@ class Following:
         if not self._has_lost_leader():
             self._wait()
             return
-        if not any(replica.me in each.acceptors for each in replica.window()):
+        if not replica.membership.has_a_say(replica.me):
             self.deadline = now + replica.pace.timeout_ms
             return
         self.leader = None
@@ -82,7 +82,7 @@ class Following:
         self.deadline = now + replica.pace.timeout_ms * (1 + replica.moment.chance) / 2
         for node in replica.others():
             self._canvassed[self.attempt, node] = now
-            replica.emit(Send(node, Canvass(self.attempt)))
+            replica.emit(Send(node, Canvass(self.attempt, replica.sequence.watermark)))
         while len(self._canvassed) > CANVASSED_MAX:
             del self._canvassed[next(iter(self._canvassed))]
         self._maybe_campaign()

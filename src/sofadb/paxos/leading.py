@@ -9,6 +9,19 @@ still on its way to our disk, and our own vote counts when it is there, like eve
 A batch is what arrived while the last ones were on their way (rule P5). Instances are proposed at most alpha beyond the
 watermark, since further on it is not known who the acceptors are (rule P4).
 
+A change of the configuration is proposed like any other value, one at a time, and holds from alpha instances on: so it is
+known to all before anybody votes by it, and no two leaders ever take different sets for the acceptors of one instance. What is
+new to the leader is only that it has no promises of the new acceptors yet. It asks them, under its own ballot, as
+soon as the change is proposed, and goes on meanwhile in what is left of the old configuration. That is as good as if they had
+been asked at the beginning: whoever promises says for every instance what it accepted below this ballot, and never accepts
+anything there afterwards; and nothing was proposed yet, under this ballot, in an instance of the new configuration. A
+promise counts only when we know all that its acceptor knows to be chosen; whatever it reports is
+proposed before anything of our own. So a change costs clients nothing if the new acceptors answer within alpha instances
+(with an alpha of 1, one round trip). It is pushed through: once it is chosen, no-ops fill the rest of the old configuration.
+
+A leader that has no place in the new configuration leads to the end of the old one, and not beyond. When all of
+that is chosen it hands over to whoever has; if that does not succeed in time, it steps down.
+
 A leader that cannot reach a quorum, or whose own disk hangs, gives up (rule P6). One that is asked to hand over goes on
 until its successor lacks no more than may be under way anyway. Then it proposes nothing new, waits until all that is under
 way is chosen and its successor knows it, and gives way (`TakeOver`): the successor begins phase 1 without asking
@@ -31,10 +44,10 @@ from .confirming import Confirming, Reader
 from .effects import Leads, Send
 from .learner import Learner
 from .lease import Lease
-from .messages import Accept, Accepted, AskRead, Chosen, Confirm, Confirmed, GrantRead, TakeOver
+from .messages import Accept, Accepted, AskRead, Chosen, Confirm, Confirmed, GrantRead, Promise, TakeOver
 from .proposer import Proposer
 from .records import Learned
-from .values import NO_OP, Entry, Value
+from .values import NO_OP, Configuration, Entry, Value
 
 if TYPE_CHECKING:
     from .replica import Replica
@@ -77,6 +90,8 @@ class Leading:
         """The sessions as they will be when all that is queued or proposed has taken effect."""
         self.stamp = replica.time
         self.confirming = Confirming()
+        self.latest = replica.membership.latest
+        """The latest change of which we have taken notice."""
         self.heard_at = dict.fromkeys(proposer.promised_by, replica.moment.now)
         self.heartbeat_at = replica.moment.now
         self.announced = Instance(0)
@@ -87,7 +102,7 @@ class Leading:
         """The rounds of the latest heartbeats: their answers tell how far away the others are."""
         self.lease = Lease(replica.settings.drift_max)
         self.confirmed_upto: dict[NodeId, Instance] = {}
-        """How far each of the others has learned."""
+        """How far each of the others has learned, learners among them; of whom nothing is said here, nothing was heard."""
         self.successor: NodeId | None = None
         """To whom we are about to hand over."""
         self.is_pausing = False
@@ -98,16 +113,19 @@ class Leading:
         """Finish what others began, then make a beginning of our own (rule P3)."""
         self.replica.emit(Leads(self.ballot))
         sequence = self.replica.sequence
-        last = max((self.proposer.last_reported, *sequence.ahead))
-        self._pass_over_known()
-        while self.next <= min(last, sequence.watermark + self.replica.settings.alpha):
-            self._take(self._propose(NO_OP))
-            self._pass_over_known()
+        self._finish(max((self.proposer.last_reported, *sequence.ahead)))
         for part in self.replica.outbox.resend(self.replica.settings.queue_bytes_max):
             for entry in part:
                 self._enqueue(entry)
         self.pump()
         self._heartbeat()
+
+    def _finish(self, last: Instance) -> None:
+        """Propose what others began, up to `last`, and no-ops between (rule P3)."""
+        self._pass_over_known()
+        while self.next <= min(last, self._limit):
+            self._take(self._propose(NO_OP))
+            self._pass_over_known()
 
     def _take(self, value: Value) -> None:
         """`value` will take effect before all that we propose from now on."""
@@ -125,6 +143,17 @@ class Leading:
     def is_established(self) -> bool:
         """Whether something of our own is chosen, and with it everything that was chosen before us."""
         return self.own_first is not None and self.own_first <= self.replica.sequence.watermark
+
+    @property
+    def _limit(self) -> Instance:
+        """The last instance in which we may propose (rule P4): known acceptors, a quorum's promises, a place for ourselves."""
+        replica = self.replica
+        watermark = replica.sequence.watermark
+        limit = Instance(watermark + replica.settings.alpha)
+        for first, configuration in replica.membership.table:
+            if first > watermark + 1 and not self._may_lead_in(configuration):
+                limit = min(limit, Instance(first - 1))
+        return limit if self._may_lead_in(replica.membership.at(Instance(watermark + 1))) else watermark
 
     # Proposing
 
@@ -146,19 +175,23 @@ class Leading:
         settings = self.replica.settings
         for entry in self.replica.outbox.number(settings.queue_bytes_max):
             self._enqueue(entry)
-        limit = self.replica.sequence.watermark + settings.alpha
-        self._pass_over_known()
+        limit = self._limit
+        self._finish(self.proposer.last_reported)
         if self.own_first is None and self.next <= limit:
             self.own_first = self.next
             self._propose(Value(self._now(), self._batch()))
-        while (
-            self.queue
-            and len(self.flights) < settings.in_flight_max
-            and self.next <= limit
-            and not self.is_pausing
-        ):
+        while self.queue and self.next <= limit and not self.is_pausing and self._has_room():
             self._propose(Value(self._now(), self._batch()))
             self._pass_over_known()
+        if self.replica.membership.in_force_from > self.next and not self.is_pausing:
+            self._finish(Instance(self.replica.membership.in_force_from - 1))  # Push the change through.
+
+    def _has_room(self) -> bool:
+        """Whether another batch may be on its way. What pushes a change through takes no room from it."""
+        most = self.replica.settings.in_flight_max
+        if len(self.flights) < most or self.replica.membership.is_settled(self.replica.sequence.watermark):
+            return len(self.flights) < most
+        return sum(not flight.accept.value.is_no_op for flight in self.flights.values()) < most
 
     def _batch(self) -> tuple[Entry, ...]:
         """Take what waits, up to the size of a batch, but at least one entry if there is one."""
@@ -185,6 +218,8 @@ class Leading:
         for node in configuration.members:
             if node != replica.me:
                 self._send_accept(node, accept)
+        if value.configuration is not None:
+            self._ask_promises()
         if replica.me in configuration.acceptors:
             self.unsaved[accept.instance] = (now, value.size)
             answer = replica.acceptor.on_accept(accept)
@@ -241,10 +276,10 @@ class Leading:
         self.next = max(self.next, Instance(watermark + 1))
         self.learner.forget(watermark)
         self.proposer.forget(watermark)
-        if not self.proposer.is_prepared(self.replica.window()):
-            # A change has come into the window: its acceptors have not promised us anything (rule P4).
-            self.replica.become_campaigning(self.ballot)
-            return
+        if self.replica.membership.latest is not self.latest:
+            self.latest = self.replica.membership.latest
+            for node in self.replica.others():  # A new member may be silent for as long as any other.
+                self.heard_at.setdefault(node, self.replica.moment.now)
         self.pump()
         if self.announced < watermark:
             self.announced = watermark
@@ -254,6 +289,73 @@ class Leading:
             self._start_round()  # Has the successor heard that, too?
         else:
             self._maybe_start_round()
+
+    # Changing who votes
+
+    @property
+    def can_change(self) -> bool:
+        """Whether a change may be proposed now: we know all that was chosen, and no other change is under way (rule P4)."""
+        sequence = self.replica.sequence
+        coming = (*(flight.accept.value for flight in self.flights.values()), *sequence.ahead.values())
+        return (
+            self.is_established
+            and not self.is_pausing
+            and self.next <= self._limit
+            and self.replica.membership.is_settled(sequence.watermark)
+            and all(value.configuration is None for value in coming)
+        )
+
+    def reconfigure(self, configuration: Configuration) -> None:
+        """Propose a change, if one may be proposed and it is one."""
+        self._pass_over_known()
+        if self.can_change and configuration != self.replica.membership.latest:
+            change = Value(self._now(), configuration=configuration)
+            assert self._propose(change) == change, "what others began was finished long ago"
+
+    def behind(self, node: NodeId) -> int | None:
+        """How many chosen instances `node` (perhaps a learner) lacks, as far as it told; None: it is not heard."""
+        upto = self.confirmed_upto.get(node)
+        if upto is None or not self._is_heard(node):
+            return None
+        return max(0, self.replica.sequence.watermark - upto)
+
+    def _ask_promises(self) -> None:
+        """Ask the acceptors of a configuration to come for the promise that the present ones have given."""
+        replica = self.replica
+        changes = [flight.accept.value.configuration for flight in self.flights.values()]
+        for configuration in (*changes, *(each for _, each in replica.membership.table)):
+            if configuration is None or self.proposer.is_prepared((configuration,)):
+                continue
+            for node in configuration.acceptors:
+                prepare = self.proposer.next_prepare(node)
+                if prepare is not None:
+                    replica.emit(Send(node, prepare))
+
+    def on_promise(self, sender: NodeId, promise: Promise) -> None:
+        """Phase 1b of an acceptor to come. (The promises of the present ones are here, or were not needed.)"""
+        replica = self.replica
+        if not self.proposer.may_be_told(promise, replica.settings.alpha):
+            return
+        if promise.chosen > replica.sequence.watermark:
+            replica.lacks(promise.chosen, sender)  # It is asked again.
+            return
+        self.proposer.on_promise(sender, promise)
+        if promise.last is not None:
+            self._ask_promises()
+        self.pump()
+
+    def _may_lead_in(self, configuration: Configuration) -> bool:
+        """Whether its acceptors have promised; and whether we are here to stay, or it is not the one that we are no part of."""
+        latest = self.replica.membership.latest
+        is_last = configuration == latest and self.replica.me not in latest.acceptors
+        return not is_last and self.proposer.is_prepared((configuration,))
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether we have no place in what comes, and everything before that is chosen."""
+        membership = self.replica.membership
+        is_settled = membership.is_settled(self.replica.sequence.watermark)
+        return is_settled and self.replica.me not in membership.latest.acceptors
 
     # Confirming
 
@@ -325,7 +427,7 @@ class Leading:
         replica = self.replica
         watermark = replica.sequence.watermark
         now = replica.moment.now
-        number = self.confirming.start(watermark, self.is_established, now)
+        number = self.confirming.start(watermark, replica.window(), self.is_established, now)
         self.announced = watermark
         confirm = Confirm(self.ballot, number, watermark, int(replica.pace.timeout_ms))
         for node in replica.others():
@@ -339,13 +441,12 @@ class Leading:
     def _grant(self) -> None:
         """Let the readers go whose round is confirmed; start the next round if more wait."""
         replica = self.replica
-        confirmed = self.confirming.confirmed(replica.window())
-        for watermark, readers in self.confirming.take(confirmed):
+        for watermark, readers in self.confirming.take():
             self._answer(watermark, readers)
         if replica.phase is not self:  # Granting to ourselves led to another round, and that one here.
             return
         promised, since = self.challenger
-        if promised > self.ballot and confirmed >= since:
+        if promised > self.ballot and self.confirming.confirmed(replica.window()) >= since:
             replica.become_campaigning(promised)
         else:
             self._maybe_start_round()
@@ -389,7 +490,8 @@ class Leading:
             if lacks > 0:
                 # Perhaps it was chosen just now: whether the successor has heard is not left to a heartbeat.
                 self._start_round()
-        if self.is_pausing and self.is_established and not self.flights and lacks <= 0:
+        is_done = (self.is_established or self.is_leaving) and not self.flights
+        if self.is_pausing and is_done and lacks <= 0:
             self.lease.is_given_up = True
             replica.emit(Send(successor, TakeOver(self.ballot, watermark)))
 
@@ -407,6 +509,9 @@ class Leading:
         if self.successor is not None:
             is_silent = self.is_pausing and not self._is_heard(self.successor)
             if is_silent or now >= self.hand_over_until:
+                if self.is_leaving:
+                    replica.become_following(None)
+                    return
                 self.keep_lead()
         heard = {node for node in self.heard_at if self._is_heard(node)}
         followed = all(each.is_quorum(heard) for each in replica.window())
@@ -455,6 +560,9 @@ class Leading:
                 if node != replica.me and not self.learner.has_accepted(node, self.ballot, accept.instance):
                     room -= accept.value.size
                     self._send_accept(node, accept)
+        self._ask_promises()
+        if self.is_leaving and self.successor is None:
+            self.hand_over(None, 2 * replica.pace.timeout_ms)
         self._start_round()
         self.timed.append(self.confirming.number)
 

@@ -3,6 +3,13 @@
 The paper lets the set of servers be part of the state: who executes instance i + alpha is said by the state after
 instance i. So the configuration of an instance is known as soon as everything up to alpha before it is chosen, which is
 also how far ahead a leader may propose.
+
+A change may replace any set of members by any other. Promises are asked of the new acceptors as of the old, and between the
+two no value is ever in doubt: each instance has one configuration, known before anything is proposed there.
+
+Who may lead? Whoever votes on what comes; and whoever voted on the last instance that is known to be chosen. The
+second matters at one moment only: when everything before the change is chosen, and nothing behind it is. Then perhaps nobody but
+one who has no vote from here on knows that the change is in force, and it is for him to let the others know.
 """
 
 from __future__ import annotations
@@ -20,6 +27,35 @@ class Membership:
         assert alpha >= 1
         self.alpha = alpha
         self.table: list[tuple[Instance, Configuration]] = [(Instance(1), initial)]
+
+    @classmethod
+    def of(cls, configurations: tuple[tuple[Instance, Configuration], ...], alpha: int) -> Membership:
+        """The membership that a foundation tells of."""
+        membership = cls(configurations[0][1], alpha)
+        membership.table = list(configurations)
+        return membership
+
+    @property
+    def latest(self) -> Configuration:
+        """The configuration of the last change that is known to be chosen, in force or not."""
+        return self.table[-1][1]
+
+    @property
+    def in_force_from(self) -> Instance:
+        """The first instance of the latest configuration."""
+        return self.table[-1][0]
+
+    def is_settled(self, chosen: Instance) -> bool:
+        """Whether the latest configuration is in force: everything before its first instance is chosen."""
+        return self.in_force_from <= chosen + 1
+
+    def has_a_say(self, node: NodeId) -> bool:
+        """Whether `node` votes on what comes, as far as that is known, or voted on the last instance that was chosen."""
+        return any(node in configuration.acceptors for _, configuration in self.table)
+
+    def is_member(self, node: NodeId) -> bool:
+        """Whether `node` has a say, or learns."""
+        return self.has_a_say(node) or any(node in configuration.learners for _, configuration in self.table)
 
     def at(self, instance: Instance) -> Configuration:
         """The configuration of `instance`. The caller knows everything up to `instance` - alpha."""
@@ -40,8 +76,8 @@ class Membership:
         self.table.append((start, configuration))
 
     def forget(self, chosen: Instance) -> None:
-        """Everything up to `chosen` is settled: drop configurations that hold for nothing above."""
-        while len(self.table) > 1 and self.table[1][0] <= chosen + 1:
+        """Everything up to `chosen` is settled: drop configurations that hold neither for that instance nor for any above."""
+        while len(self.table) > 1 and self.table[1][0] <= chosen:
             del self.table[0]
 
     def window(self, chosen: Instance) -> tuple[Configuration, ...]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .ballot import NO_BALLOT, Ballot, Instance
+from .ballot import NO_BALLOT, NO_INSTANCE, Ballot, Instance
 from .values import Entry, Value
 
 
@@ -84,6 +84,8 @@ class Canvass:
 
     attempt: int
     """Never used before by this node: an answer to an earlier attempt proves nothing."""
+    chosen: Instance = NO_INSTANCE
+    """How far the sender has learned: whether we can judge if it has a say at all."""
 
 
 @dataclass(frozen=True, slots=True)

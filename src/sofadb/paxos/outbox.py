@@ -107,6 +107,19 @@ class Outbox:
             return None
         return submission.token
 
+    def settle_upto(self, sequence: int) -> list[int]:
+        """All entries up to this number took effect, and what they came to is not known here; returns who still waited."""
+        tokens: list[int] = []
+        while self.sent:
+            entry = self.sent[0].entry
+            assert entry is not None
+            if entry.sequence > sequence:
+                break
+            token = self.settle(entry)
+            if token is not None:
+                tokens.append(token)
+        return tokens
+
     def abandon(self, now: float, patience: float) -> tuple[list[int], list[int]]:
         """Give up waiting for what has waited for `patience` or longer.
 

@@ -55,6 +55,13 @@ class Proposer:
         """Whether `node` has answered at all."""
         return node in self._reports
 
+    def may_be_told(self, promise: Promise, alpha: int) -> bool:
+        """Whether an acceptor of ours can have said it: it accepts nothing beyond alpha, and a cut report ends in itself."""
+        instances = [instance for instance, _, _ in promise.reported]
+        if promise.ballot != self.ballot or (instances and instances[-1] > promise.chosen + alpha):
+            return False
+        return instances == sorted(set(instances)) and promise.last in (None, *instances[-1:])
+
     def next_prepare(self, node: NodeId) -> Prepare | None:
         """Phase 1a: what to ask `node` next; None once its answer is complete."""
         report = self._reports.get(node)

@@ -46,4 +46,14 @@ class ChosenUpTo:
     instance: Instance
 
 
-Record = Promised | Acceptance | Learned | ChosenUpTo
+@dataclass(frozen=True, slots=True)
+class CutUpTo:
+    """A durable snapshot holds everything up to this instance: of the values there, this log need not have one (rule P9).
+
+    Whoever reads it back without knowing everything up to there has lost its snapshot, and must not start.
+    """
+
+    instance: Instance
+
+
+Record = Promised | Acceptance | Learned | ChosenUpTo | CutUpTo

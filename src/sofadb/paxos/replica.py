@@ -8,6 +8,17 @@ decided by the roles (`acceptor`, `proposer`, `learner`) and by the phase the re
 What every replica does whatever its phase stands here: it answers as an acceptor, learns what is chosen, hands it on in
 order and once, passes it on to those who lack it, and keeps what its own clients asked for until that has
 taken effect.
+
+Whom it believes (rule P12). The membership changes, and a message may be from somebody who was a member long ago and does not
+know that he is none any more, or from a member of whom we do not know yet. Answers are counted only in the configuration of
+the instance they are for, by the identity of the sender; so who is none of its acceptors may say what he likes (`Accepted`,
+`Promise`, `Support`, `Confirmed`). A claim to lead (`Canvass`, `Prepare`, `Accept`, `Confirm`, `Chosen`) can be judged by whoever
+knows at least as much as the claimant, and each of these tells how much that is: from somebody who has no say, as we know
+(`Membership.has_a_say`), and who knows no more than we do, it is passed over (`_is_outsider`). If he knows more, then he
+knows better who has a say. To ignore a claim can delay, and never harms. `Refused`, `Confirmed` and `Forward` are for a leader,
+who takes them from members only: an outsider cannot make him raise his ballot, and nobody would tell an outsider what became
+of his commands. What was chosen is chosen, whoever tells (`Learn`); anybody may be taught (`Ask`) and may read (`AskRead`): what
+he is told is true. `TakeOver` and `GrantRead` are for one ballot, one attempt.
 """
 
 from __future__ import annotations
@@ -19,21 +30,25 @@ from .acceptor import Acceptor, Answer
 from .ballot import NO_BALLOT, Ballot, Instance, NodeId
 from .campaigning import Campaigning
 from .clocks import Clocks
-from .effects import Abandon, Deliver, Effect, Leads, Save, Send, Teach, WakeAt
+from .effects import Abandon, Deliver, Effect, GiveUp, Leads, Offer, Save, Send, Teach, WakeAt
 from .events import (
+    CutOff,
     Event,
+    Founded,
     HandOver,
     KeepLead,
     Moment,
     MoveTime,
     Read,
     Received,
+    Reconfigure,
     Recovered,
     Started,
     Submit,
     Tick,
 )
 from .following import Following
+from .foundation import Foundation, Incomplete
 from .leading import Leading
 from .lease import Grant
 from .membership import Membership
@@ -60,7 +75,7 @@ from .outbox import Outbox
 from .pace import Pace
 from .proposer import Proposer
 from .reading import Reading
-from .records import Acceptance, ChosenUpTo, Learned, Promised, Record
+from .records import Acceptance, ChosenUpTo, CutUpTo, Learned, Promised, Record
 from .sequence import Sequence
 from .sessions import Sessions
 from .settings import Settings
@@ -105,11 +120,15 @@ class Replica:
         self.teaching = Teaching(settings.bytes_per_ms_min, settings.resend_ms, settings.resend_ms_max)
         self.time = 0
         """The state machine's time in milliseconds: the highest stamp delivered."""
+        self.cut = Instance(0)
+        """Of the values up to here our log need not have one."""
         self.phase: Phase = Following(self, None, heard=False)
 
         self._effects: list[Effect] = []
         self._waking = float("inf")
         self._saved_watermark = Instance(0)
+        self._saved_cut = Instance(0)
+        self._is_started = False
         self._attempts = 0
         self._missing_upto = Instance(0)
         self._leaderless_since = float("inf")
@@ -118,6 +137,7 @@ class Replica:
         self._resend_at = float("inf")
         self._resend_pause = settings.resend_ms
         self._on_event: dict[type, Callable[[Any], None]] = {
+            Founded: self._on_founded,
             Recovered: self._on_recovered,
             Started: self._on_started,
             Received: self._on_received,
@@ -125,6 +145,8 @@ class Replica:
             Submit: self._on_submit,
             Read: self._on_read,
             MoveTime: self._on_move_time,
+            CutOff: self._on_cut_off,
+            Reconfigure: self._on_reconfigure,
             HandOver: self._on_hand_over,
             KeepLead: self._on_keep_lead,
         }
@@ -179,6 +201,11 @@ class Replica:
         if isinstance(self.phase, Following):
             return self.phase.leader or self.acceptor.promised
         return self.phase.ballot
+
+    def foundation(self) -> Foundation:
+        """What a snapshot of the state machine must say, taken when all that was delivered is applied (between steps)."""
+        table, sessions = tuple(self.membership.table), self.sessions.to_tuple()
+        return Foundation(self.sequence.watermark, self.time, table, sessions)
 
     # What the phases use
 
@@ -288,21 +315,73 @@ class Replica:
 
     # Events
 
+    def _on_founded(self, event: Founded) -> None:
+        """Go on from what a snapshot holds. What was promised stays promised, whatever was learned."""
+        foundation = event.foundation
+        if foundation.instance <= self.sequence.watermark:
+            return
+        self.sequence.jump(foundation.instance)
+        self.acceptor.forget(foundation.instance)
+        self.membership = Membership.of(foundation.configurations, self.settings.alpha)
+        self.sessions = Sessions.of(foundation.sessions)
+        self.time = foundation.time
+        self.cut = foundation.instance
+        if self._is_started:
+            self._go_on_from_cut()
+
+    def _go_on_from_cut(self) -> None:
+        """While we took part the state jumped: what waited for what lies below gets its answer now, or waits for what comes."""
+        self.save((CutUpTo(self.cut),), ())
+        incarnation, last = self.sessions.last.get(self.me, (0, 0))
+        if incarnation == self.outbox.incarnation and (tokens := self.outbox.settle_upto(last)):
+            self.emit(Abandon(tuple(tokens), certain=False))  # They took effect; the replies are nowhere.
+        if isinstance(self.phase, Following):
+            self._resend_in(self.pace.resend_ms)
+            self._send_again()
+        else:
+            self.become_following(None)  # Somebody else has led meanwhile.
+        self.settle()
+        self._answer_reads()
+        if self.leader is not None and self.sequence.watermark < self._missing_upto:
+            self.lacks(self._missing_upto, self.leader)
+
     def _on_recovered(self, event: Recovered) -> None:
+        """Take back what was written, as far as it lies beyond the foundation."""
         record = event.record
+        watermark = self.sequence.watermark
         if isinstance(record, Promised | Acceptance):
             self.acceptor.restore(record)
         elif isinstance(record, Learned):
-            self.sequence.learn(record.instance, record.value)
-        else:
-            for number in range(self.sequence.watermark + 1, record.instance + 1):
+            if record.instance > watermark:
+                self.sequence.learn(record.instance, record.value)
+        elif isinstance(record, ChosenUpTo):
+            for number in range(watermark + 1, record.instance + 1):
                 instance = Instance(number)
                 if not self.sequence.knows(instance):
+                    if instance not in self.acceptor.accepted:
+                        raise self._incomplete(instance, record.instance)
                     self.sequence.learn(instance, self.acceptor.accepted[instance].value)
-            self._saved_watermark = record.instance
+            self._saved_watermark = max(self._saved_watermark, record.instance)
+        elif record.instance > watermark:
+            raise self._incomplete(Instance(watermark + 1), record.instance)
+        else:
+            self._saved_cut = max(self._saved_cut, record.instance)
         self.settle()
 
+    def _incomplete(self, first: Instance, upto: Instance) -> Incomplete:
+        """The values from `first` on, up to the next that is known, should be on disk and are not."""
+        known = (*self.sequence.ahead, *self.acceptor.accepted)
+        after = min((instance for instance in known if first < instance <= upto), default=upto + 1)
+        return Incomplete(first, Instance(after - 1))
+
     def _on_started(self, event: Started) -> None:
+        self._is_started = True
+        if self._saved_watermark >= self.cut:
+            # Up to there the log once had every value: so it has all those that it was not allowed to give up.
+            self.cut = self._saved_cut
+        else:
+            # The snapshot holds what never came into the log. Whoever reads that the next time shall know.
+            self.save((CutUpTo(self.cut),), ())
         self.bound.forgotten_until = self.moment.now + self.leased_ms
         # Whoever has others to hear listens first: a node that is back deposes nobody, and helps nobody to depose.
         self.phase = Following(self, None, self.acceptor.promised, heard=bool(self.others()))
@@ -353,6 +432,19 @@ class Replica:
         if isinstance(self.phase, Leading):
             self.phase.move_time(event.due)
 
+    def _on_cut_off(self, event: CutOff) -> None:
+        """Say anew, behind all that may be given up, what must outlive it (rule P9)."""
+        watermark = self.sequence.watermark
+        assert event.upto <= watermark, "a snapshot holds what was delivered"
+        self.cut = max(self.cut, event.upto)
+        self._saved_watermark = watermark
+        records = (Promised(self.acceptor.promised), ChosenUpTo(watermark), CutUpTo(self.cut))
+        self.emit(Save(records, (GiveUp(event.upto),)))
+
+    def _on_reconfigure(self, event: Reconfigure) -> None:
+        if isinstance(self.phase, Leading):
+            self.phase.reconfigure(event.configuration)
+
     def _on_hand_over(self, event: HandOver) -> None:
         if isinstance(self.phase, Leading):
             self.phase.hand_over(event.to, event.within_ms)
@@ -367,6 +459,8 @@ class Replica:
         if prepare.ballot.node != sender:
             return
         is_news = prepare.ballot > self.acceptor.promised
+        if is_news and self._is_outsider(sender, Instance(prepare.first - 1)):
+            return
         if is_news and self.bound.forbids(prepare.ballot, prepare.released, self.moment.now):
             return  # It will ask again.
         answer = self.acceptor.on_prepare(prepare, self.moment.clock)
@@ -385,6 +479,8 @@ class Replica:
         if accept.ballot < self.acceptor.promised:
             self.emit(Send(sender, Refused(accept.ballot, self.acceptor.promised)))
             return
+        if self._is_outsider(sender, accept.chosen):
+            return
         self._hear(accept.ballot)
         # First what is chosen: it may open the window in which the request lies.
         self._on_watermark(sender, accept.ballot, accept.chosen)
@@ -402,6 +498,8 @@ class Replica:
         if confirm.ballot < self.acceptor.promised:
             self.emit(Send(sender, Refused(confirm.ballot, self.acceptor.promised)))
             return
+        if self._is_outsider(sender, confirm.chosen):
+            return
         self._hear(confirm.ballot)
         self._on_watermark(sender, confirm.ballot, confirm.chosen)
         self.pace.told(confirm.timeout_ms)
@@ -411,7 +509,9 @@ class Replica:
         self.emit(Send(sender, answer))
 
     def _on_chosen(self, sender: NodeId, chosen: Chosen) -> None:
-        if chosen.ballot.node == sender and chosen.ballot >= self.acceptor.promised:
+        if chosen.ballot.node != sender or chosen.ballot < self.acceptor.promised:
+            return
+        if not self._is_outsider(sender, chosen.chosen):
             self._hear(chosen.ballot)
             self._on_watermark(sender, chosen.ballot, chosen.chosen)
 
@@ -421,6 +521,10 @@ class Replica:
             return  # An old one, or we cannot.
         if all(self.me in each.acceptors for each in self.window()):
             self.become_campaigning(take.ballot, released=take.ballot)
+
+    def _is_outsider(self, node: NodeId, chosen: Instance) -> bool:
+        """Whether `node`, who knows everything up to `chosen`, has no say: as we know, who know as much."""
+        return chosen <= self.sequence.watermark and not self.membership.has_a_say(node)
 
     def _hear(self, ballot: Ballot) -> None:
         """Whoever owns `ballot` leads, and nothing higher is promised here. (An old message of an earlier leader: no.)"""
@@ -451,7 +555,7 @@ class Replica:
     # The proposer's and learner's messages: for the phase that waits for them
 
     def _on_promise(self, sender: NodeId, promise: Promise) -> None:
-        if isinstance(self.phase, Campaigning):
+        if not isinstance(self.phase, Following):
             self.phase.on_promise(sender, promise)
 
     def _on_accepted(self, sender: NodeId, accepted: Accepted) -> None:
@@ -462,13 +566,15 @@ class Replica:
         phase = self.phase
         if isinstance(phase, Following) or refused.ballot != phase.ballot or refused.promised <= phase.ballot:
             return
+        if not self.membership.is_member(sender):
+            return
         if isinstance(phase, Leading):
             phase.on_refused(refused.promised)
         else:
             self.become_following(None, seen=refused.promised)
 
     def _on_canvass(self, sender: NodeId, canvass: Canvass) -> None:
-        if isinstance(self.phase, Following):
+        if isinstance(self.phase, Following) and not self._is_outsider(sender, canvass.chosen):
             self.phase.on_canvass(sender, canvass)
 
     def _on_support(self, sender: NodeId, support: Support) -> None:
@@ -476,13 +582,16 @@ class Replica:
             self.phase.on_support(sender, support)
 
     def _on_confirmed(self, sender: NodeId, confirmed: Confirmed) -> None:
-        if isinstance(self.phase, Leading):
+        if isinstance(self.phase, Leading) and self.membership.is_member(sender):
             self.phase.on_confirmed(sender, confirmed)
 
     def _on_ask(self, sender: NodeId, ask: Ask) -> None:
         if not 1 <= ask.first <= self.sequence.watermark or self.teaching.is_on_its_way(sender, ask.first):
             return
-        if ask.first < self.sequence.tail_first:
+        if ask.first < self.sequence.tail_first and ask.first <= self.cut:
+            self.teaching.sent(sender, ask.first, ask.first, self.settings.message_bytes_max)
+            self.emit(Offer(sender, ask.first))
+        elif ask.first < self.sequence.tail_first:
             self.teaching.sent(sender, ask.first, ask.first, self.settings.message_bytes_max)
             # Behind what is on its way to the disk: only then the latest record of each is what was chosen.
             self.save((), (Teach(sender, ask.first, Instance(self.sequence.tail_first - 1)),))
@@ -515,7 +624,7 @@ class Replica:
     # Proposals and reads of our own clients
 
     def _on_forward(self, sender: NodeId, forward: Forward) -> None:
-        if isinstance(self.phase, Leading):
+        if isinstance(self.phase, Leading) and self.membership.is_member(sender):
             self.phase.on_forward(sender, forward.entries)
 
     def _forward(self) -> None:

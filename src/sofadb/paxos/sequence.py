@@ -52,6 +52,14 @@ class Sequence:
             self._tail_bytes -= self.tail.popleft().size
         return self.watermark, value
 
+    def jump(self, instance: Instance) -> None:
+        """Everything up to `instance` has taken effect without its values: only what is known beyond is left to hand on."""
+        assert instance > self.watermark
+        self.watermark = instance
+        self.ahead = {number: value for number, value in self.ahead.items() if number > instance}
+        self.tail.clear()
+        self._tail_bytes = 0
+
     def teach(self, first: Instance, bytes_max: int) -> tuple[Value, ...]:
         """Values from `first` on that are in memory, at least one and at most `bytes_max` of them."""
         assert self.tail_first <= first <= self.watermark

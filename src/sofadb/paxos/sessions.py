@@ -6,8 +6,9 @@ every replica alike, when an entry comes up in the sequence: it takes effect onl
 session. A repetition comes too late and a forerunner too early: both do nothing, and the node sends
 again what is still missing.
 
-The table is part of the replicated state. It is bounded by the number of nodes: a node's new start counter ends its
-old session. No clock ends a session: a retry after any length of time is still recognized.
+The table is part of the replicated state, and of its snapshots. It is bounded by the number of nodes that there ever were: a
+node's new start counter ends its old session, but neither a clock nor a change of membership ends one. A retry after any
+length of time is still recognized.
 """
 
 from __future__ import annotations
@@ -37,6 +38,17 @@ class Sessions:
             return False
         self.last[entry.node] = (entry.incarnation, entry.sequence)
         return True
+
+    def to_tuple(self) -> tuple[tuple[NodeId, int, int], ...]:
+        """The table as a foundation holds it."""
+        return tuple((node, *last) for node, last in sorted(self.last.items()))
+
+    @classmethod
+    def of(cls, sessions: tuple[tuple[NodeId, int, int], ...]) -> Sessions:
+        """The table that a foundation tells of."""
+        table = cls()
+        table.last = {node: (incarnation, sequence) for node, incarnation, sequence in sessions}
+        return table
 
     def copy(self) -> Sessions:
         """A table that may go its own way."""

@@ -217,6 +217,53 @@ def after(connection: Connection, args: list[bytes]) -> Reply:
     raise AssertionError("SOFA.AFTER is done by the connection")
 
 
+# Snapshots
+
+
+@command(
+    "bgsave",
+    -1,
+    CONNECTION,
+    "admin noscript no_async_loading",
+    group="server",
+    summary="Take a snapshot of this node, in the background",
+)
+def bgsave(connection: Connection, args: list[bytes]) -> Reply:
+    if len(args) > 2 or (len(args) == 2 and args[1].upper() != b"SCHEDULE"):
+        raise ReplyError("ERR syntax error")
+    if connection.state.facts().snapshot_is_taken:
+        raise ReplyError("ERR Background save already in progress")
+    connection.state.take_snapshot()
+    return Status(b"Background saving started")
+
+
+@command(
+    "save",
+    1,
+    CONNECTION,
+    "admin noscript no_async_loading",
+    group="server",
+    summary="Refused: every acknowledged write is on disk already",
+)
+def save(connection: Connection, args: list[bytes]) -> Reply:
+    raise ReplyError(
+        "ERR every acknowledged write is on the disks of a majority already; BGSAVE takes a snapshot"
+    )
+
+
+@command(
+    "lastsave",
+    1,
+    CONNECTION,
+    "loading stale fast",
+    group="server",
+    summary="When this node took its latest snapshot, in seconds since 1970",
+    dangerous=True,
+)
+def lastsave(connection: Connection, args: list[bytes]) -> Reply:
+    return connection.state.facts().snapshot_at // 1000
+
+
 # Transactions (what they do is in `connection`)
 
 
@@ -794,6 +841,12 @@ def _sections(connection: Connection) -> dict[str, dict[str, object]]:
             "aof_enabled": 1,
             "journal_bytes_written": facts.journal_bytes,
             "journal_syncs": facts.journal_syncs,
+            "journal_bytes_held": facts.journal_held,
+            "rdb_bgsave_in_progress": int(facts.snapshot_is_taken),
+            "rdb_last_save_time": facts.snapshot_at // 1000,
+            "rdb_last_bgsave_status": "err" if facts.snapshot_problem else "ok",
+            "snapshot_instance": facts.snapshot,
+            "snapshot_bytes": facts.snapshot_bytes,
         },
         "Stats": {
             "total_connections_received": state.connections_received,

@@ -85,6 +85,8 @@ class ServerState:
     settings: Settings = field(default_factory=Settings)
     explain: Callable[[], Sequence[str]] = tuple
     """What is waited for, in sentences."""
+    take_snapshot: Callable[[], bool] = lambda: False
+    """Begin to take a snapshot; False if one is under way, or if nothing was written since the last."""
     service_name: str = SERVICE_NAME
     """What clients that look for the leader call this cluster (`sentinel`)."""
     leader_address: str = ""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from sofadb.node.host import EXIT_STORAGE
 from sofadb.node.live import RunningNode, start_node
+from sofadb.node.snapshots import SnapshotSettings
 from sofadb.paxos import Configuration, NodeId
 from sofadb.paxos.leading import Leading
 from sofadb.paxos.settings import Settings
@@ -91,11 +92,13 @@ class Cluster:
         segment_bytes: int = SEGMENT_BYTES,
         server_settings: ServerSettings | None = None,
         latency_s: tuple[float, float] = (0.0001, 0.001),
+        snapshot_settings: SnapshotSettings | None = None,
     ) -> None:
         self.seed = seed
         self.settings = settings or Settings()
         self.server_settings = server_settings or ServerSettings(clients_max=CLIENTS_MAX)
         self.segment_bytes = segment_bytes
+        self.snapshot_settings = snapshot_settings or SnapshotSettings()
         self.disk_latency_s = (0.0001, 0.002)
         self.simulation = Simulation()
         self.network = Network(
@@ -157,6 +160,7 @@ class Cluster:
                 self.members,
                 self.settings,
                 self.watch.driver,
+                self.snapshot_settings,
             )
         except StorageError as problem:
             host.die(EXIT_STORAGE, str(problem))
@@ -168,6 +172,7 @@ class Cluster:
             CLIENT_PORT,
             self.server_settings,
             explain=running.explain,
+            take_snapshot=running.world.snapshots.begin,
         )
         await listener.start(state)
         machine.server = state

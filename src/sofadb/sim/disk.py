@@ -12,7 +12,7 @@ import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from sofadb.storage.files import Buffer, StorageError
+from sofadb.storage.files import Buffer, NoSpace, StorageError
 
 BLOCK = 512
 
@@ -53,8 +53,8 @@ class SimulatedFile:
         data = b"".join(buffers)
         latest = self.inode.latest
         if self.disk.is_full and offset + len(data) > len(latest):
-            self.disk.failures += 1
-            raise StorageError(f"write {self.name} failed: ENOSPC")
+            self.disk.refusals += 1
+            raise NoSpace(f"write {self.name} failed: ENOSPC")
         if len(latest) < offset + len(data):
             latest.extend(bytes(offset + len(data) - len(latest)))
         latest[offset : offset + len(data)] = data
@@ -97,6 +97,8 @@ class SimulatedDisk:
         self.is_full = False
         self.failures = 0
         """How many operations have failed."""
+        self.refusals = 0
+        """How many found no room: that is for whoever asked to get over, or to end of."""
         self.on_crash: Callable[[], None] = lambda: None
         """Called when the machine stops in the middle of an operation."""
         self.log: list[tuple[str, str]] | None = []
@@ -115,8 +117,10 @@ class SimulatedDisk:
             raise Crash
         problem = self.fail_at.get(self.operations) or self.fail_next.pop(what, None)
         if problem is not None:
-            self.failures += 1
-            raise StorageError(f"{what} {name} failed: {errno.errorcode[problem]}")
+            is_full = problem in (errno.ENOSPC, errno.EDQUOT) and what in ("create", "write")
+            self.failures += not is_full
+            self.refusals += is_full
+            raise (NoSpace if is_full else StorageError)(f"{what} {name} failed: {errno.errorcode[problem]}")
 
     def names(self) -> list[str]:
         return sorted(self.latest)
@@ -124,8 +128,8 @@ class SimulatedDisk:
     def create(self, name: str) -> SimulatedFile:
         assert name not in self.latest
         if self.is_full:
-            self.failures += 1
-            raise StorageError(f"create {name} failed: ENOSPC")
+            self.refusals += 1
+            raise NoSpace(f"create {name} failed: ENOSPC")
         self.latest[name] = Inode()
         self.count("create", name)
         return SimulatedFile(self, name, self.latest[name])

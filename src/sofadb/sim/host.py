@@ -9,7 +9,7 @@ stops the writer between two of these, or, by the disk itself, between any two o
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -17,8 +17,7 @@ from typing import NoReturn
 from sofadb.storage.files import StorageError
 from sofadb.storage.identity import Opened, begin_life
 from sofadb.storage.journal import Journal
-from sofadb.storage.segment import Record
-from sofadb.storage.writer import MARK_AFTER_S, Callback, Writer
+from sofadb.storage.writer import MARK_AFTER_S, PREPARE_AGAIN_S, Asked, Callback, Taken, Writer
 
 from .disk import Crash, SimulatedDisk
 from .loop import ProcessLoop
@@ -66,8 +65,8 @@ class SimulatedWriter(Writer):
     def start(self) -> None:
         """There is no thread."""
 
-    def save(self, records: Sequence[Record], done: Callback) -> None:
-        super().save(records, done)
+    def _ask(self, asked: Asked) -> None:
+        super()._ask(asked)
         if not self._is_busy:
             self._is_busy = True
             self.loop.call_later(self.delay_s(), self._turn)
@@ -75,7 +74,7 @@ class SimulatedWriter(Writer):
     def _turn(self) -> None:
         """Write one block of what waits; then the next, or, after a while of quiet, the mark."""
         with self._any_failure_ends_all():
-            if not self._queue or not self.work(*self._take(None)):
+            if not self._queue or not self.work(self._take(None)):
                 self._is_busy = False
                 return
         self._is_busy = bool(self._queue)
@@ -90,11 +89,13 @@ class SimulatedWriter(Writer):
     def _fall_quiet(self) -> None:
         if not self._is_busy:
             with self._any_failure_ends_all():
-                self.work([], 0, [], False)
+                self.work(Taken([], 0, [], 0, is_last=False))
 
     def _prepare(self) -> None:
-        self._is_preparing = False
         self.prepare()
+        self._is_preparing = self.journal.is_short_of_space and not self._has_failed
+        if self._is_preparing:
+            self.loop.call_later(PREPARE_AGAIN_S, self._prepare)
 
     def be_interrupted(self, disk: SimulatedDisk) -> None:
         """Whatever ends here ends while the next block is being written: some of it may be on the disk, and nobody was told."""
@@ -102,14 +103,17 @@ class SimulatedWriter(Writer):
             disk.on_crash = _nothing
             disk.crash_at = disk.operations + 1
             with suppress(Crash, StorageError):
-                self.journal.append(self._take(None)[0])
+                taken = self._take(None)
+                if taken.records or not taken.cut:
+                    self.journal.append(taken.records)
+                self.journal.cut(taken.cut)
             disk.crash_at = -1
 
     def close(self) -> None:
         with self._any_failure_ends_all():
             while self._queue:
-                self.work(*self._take(None))
-            self.work([], 0, [], True)
+                self.work(self._take(None))
+            self.work(Taken([], 0, [], 0, is_last=True))
         self.journal.close()
 
 
@@ -150,6 +154,9 @@ class SimulatedHost:
         stalled = max(0.0, self.stalled_until - self.loop.simulation.now)
         return stalled + self.chance.uniform(*self.disk_latency_s)
 
+    def new_salt(self) -> int:
+        return self.chance.getrandbits(64)
+
     def open_directory(self, node: str, members: dict[str, str] | None, bound_ms: int) -> Opened:
         opened = begin_life(
             self.disk,
@@ -163,9 +170,7 @@ class SimulatedHost:
         return opened
 
     def open_journal(self, opened: Opened) -> Journal:
-        return Journal.open(
-            self.disk, self.segment_bytes, opened.identity.owner, lambda: self.chance.getrandbits(64)
-        )
+        return Journal.open(self.disk, self.segment_bytes, opened.identity.owner, self.new_salt)
 
     def start_writer(
         self,

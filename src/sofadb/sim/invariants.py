@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from sofadb.paxos.acceptor import Acceptor
 from sofadb.paxos.ballot import NO_BALLOT, Ballot, NodeId
 from sofadb.paxos.effects import Deliver
+from sofadb.paxos.foundation import Foundation
 from sofadb.paxos.messages import Accept, Accepted, Learn, Prepare, Promise
 from sofadb.paxos.records import Acceptance, Learned, Promised
 from sofadb.paxos.values import Configuration, Entry, Value
@@ -63,6 +64,8 @@ class Ledger:
     """The last entry of each node that took effect: start counter and number."""
     digests: dict[int, bytes] = field(default_factory=dict)
     """The state after an instance, where somebody has looked."""
+    foundations: dict[int, Foundation] = field(default_factory=dict)
+    """The core's part in that, where somebody took a snapshot."""
     visible: int = 0
     """The last instance that a client can know of: by the answer to a write, or by having read."""
 
@@ -367,6 +370,15 @@ def states_are_equal(ledger: Ledger, node: NodeId, instance: int, digest: bytes)
     """Rules D1 and D2: the same instances lead to the same state, expiry included, byte for byte, on every replica."""
     if ledger.digests.setdefault(instance, digest) != digest:
         raise Violation("states_are_equal", f"{node} has another state than others after instance {instance}")
+
+
+def foundations_are_equal(ledger: Ledger, node: NodeId, foundation: Foundation) -> None:
+    """Rules P8 and P9: what a snapshot says of members, sessions and time is what every replica says after that instance."""
+    if ledger.foundations.setdefault(foundation.instance, foundation) != foundation:
+        raise Violation(
+            "foundations_are_equal",
+            f"{node} has other members, sessions or time than others after instance {foundation.instance}",
+        )
 
 
 def value_was_applied(ledger: Ledger, node: NodeId, before: int, deliver: Deliver) -> None:

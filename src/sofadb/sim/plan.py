@@ -108,6 +108,8 @@ class Plan:
     """Where the unlikely may be chosen."""
     latency_s: tuple[float, float]
     segment_bytes: int
+    snapshot_bytes: int
+    """A node takes a snapshot when its log has grown by so much."""
     settings: Settings
 
     @property
@@ -152,6 +154,7 @@ def draw(seed: int) -> Plan:
         points=tuple(sorted(chance.sample(sorted(POINTS), len(POINTS) // 4))),
         latency_s=chance.choice(((0.00005, 0.0005), (0.0005, 0.005), (0.001, 0.04))),
         segment_bytes=chance.choice((16 << 10, 32 << 10, 128 << 10)),
+        snapshot_bytes=random.Random(f"sofadb/{seed}/snapshots").choice((1_000, 10_000, 50_000, 64 << 20)),
         settings=settings,
     )
 

@@ -408,11 +408,11 @@ def reads_join_a_round_under_way(patch: Patch) -> None:
     """A read is answered by a confirmation that was asked for before the read came."""
     original = Confirming.start
 
-    def start(self: Confirming, watermark: Instance, with_readers: bool, now: float) -> int:
+    def start(self: Confirming, watermark: Instance, window: Any, with_readers: bool, now: float) -> int:
         if self.rounds and self.next_readers:
             self.rounds[0].readers.extend(self.next_readers)
             self.next_readers = {}
-        return original(self, watermark, with_readers, now)
+        return original(self, watermark, window, with_readers, now)
 
     def on_ask_read(self: Leading, sender: str, ask: Any) -> None:
         from sofadb.paxos.confirming import Reader
@@ -695,9 +695,9 @@ def damage_is_skipped(patch: Patch) -> None:
     """Damage in the journal is taken for its end, and what lies behind it for nothing."""
     original = Journal._recover_segment
 
-    def recover_segment(self: Journal, found: Any, later: Any, last_key: int) -> Any:
+    def recover_segment(self: Journal, found: Any, later: Any, last_key: int, on_damage: Any) -> Any:
         try:
-            return (yield from original(self, found, later, last_key))
+            return (yield from original(self, found, later, last_key, on_damage))
         except Rot:
             self._last = self.files.open(found.name)
             return last_key

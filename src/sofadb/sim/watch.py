@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 from zlib import crc32
 
+from sofadb.database.database import Database
 from sofadb.node.driver import Driver
 from sofadb.node.live import LiveWorld
 from sofadb.node.node import Node
@@ -24,6 +25,8 @@ from sofadb.paxos import (
     Deliver,
     Effect,
     Event,
+    Foundation,
+    Founded,
     Message,
     Moment,
     NodeId,
@@ -45,6 +48,7 @@ from .invariants import (
     Life,
     Violation,
     accepting_is_promising,
+    foundations_are_equal,
     message_leaves,
     nothing_is_forgotten,
     one_leader_per_ballot,
@@ -136,6 +140,8 @@ class _Watched:
         self._save, world.save = world.save, self.save  # type: ignore[method-assign]
         self._deliver, node.deliver = node.deliver, self.deliver  # type: ignore[method-assign]
         self._serve, node.serve = node.serve, self.serve  # type: ignore[method-assign]
+        self._begin_from, node.begin_from = node.begin_from, self.begin_from  # type: ignore[method-assign]
+        self._foundation, replica.foundation = replica.foundation, self.foundation  # type: ignore[method-assign]
         self.driver = Driver(replica, world, node)
         if watch.recorder is not None:
             watch.recorder.restarted(replica.me)
@@ -174,6 +180,8 @@ class _Watched:
                 self._judge_sender(event.sender)  # type: ignore[union-attr]
         elif kind is Read:
             self.floors[event.token] = ledger.visible  # type: ignore[union-attr]
+        elif kind is Founded:
+            foundations_are_equal(ledger, replica.me, event.foundation)  # type: ignore[union-attr]
         elif kind is Recovered:
             record_became_stable(ledger, replica.me, event.record, is_new=False)  # type: ignore[union-attr]
         elif kind is Started and not self.is_forgetful:
@@ -227,6 +235,25 @@ class _Watched:
         if self.watch.recorder is not None and records:
             self.watch.recorder.stable(self.replica.me, records)
         done()
+
+    def foundation(self) -> Foundation:
+        foundation = self._foundation()
+        self._judge_foundation(foundation)
+        return foundation
+
+    def _judge_foundation(self, foundation: Foundation) -> None:
+        try:
+            foundations_are_equal(self.watch.ledger, self.replica.me, foundation)
+        except Violation as violation:
+            raise self.watch.found(violation) from None
+
+    def begin_from(self, instance: int, database: Database) -> None:
+        try:
+            states_are_equal(self.watch.ledger, self.replica.me, instance, database.digest())
+        except Violation as violation:
+            raise self.watch.found(violation) from None
+        self.applied = instance
+        self._begin_from(instance, database)
 
     def deliver(self, deliver: Deliver) -> None:
         watch, ledger = self.watch, self.watch.ledger

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from sofadb.database.database import Database
 from sofadb.database.replies import ReplyError
 from sofadb.node.host import EXIT_INVARIANT
+from sofadb.node.snapshots import SnapshotSettings
 from sofadb.unlikely import choose_by, never
 
 from .checker import check as check_registers
@@ -184,7 +185,12 @@ class World:
         self.plan = plan
         self._tell = tell
         self.cluster = Cluster(
-            str(plan.seed), plan.names, plan.settings, plan.segment_bytes, latency_s=plan.latency_s
+            str(plan.seed),
+            plan.names,
+            plan.settings,
+            plan.segment_bytes,
+            latency_s=plan.latency_s,
+            snapshot_settings=SnapshotSettings(plan.snapshot_bytes),
         )
         self.records = Records()
         self.clients = [self._client(number) for number in range(1, plan.clients + 1)]

@@ -8,6 +8,9 @@ What was written is durable when a later `File.sync` of that file has returned; 
 name made, changed or removed is durable when a later `Files.sync_directory` has returned. Every failure is a `StorageError`
 whose text names the operation, the file, and what a person can do about it.
 
+A full disk has an error of its own, `NoSpace`, where nothing but room is missing: whoever was making a new file may give
+it up and go on.
+
 It never retries. After a failed sync the kernel may have marked the lost pages clean, so that a second call succeeds over
 data that is gone: whoever gets an error from a write or a sync has to stop.
 """
@@ -25,7 +28,7 @@ Buffer = bytes | memoryview
 BUFFERS_MAX = 1024
 """The kernel takes no more buffers than this in one call (IOV_MAX of Linux)."""
 
-_FULL = "free some space or raise the quota, then start this node again"
+_FULL = "free some space or raise the quota; a node that has ended of it must be started again"
 _RIGHTS = "give the user of this process the right to read and write the data directory"
 _REMEDIES = {
     errno.ENOSPC: _FULL,
@@ -43,6 +46,10 @@ class StorageError(Exception):
     """The disk did not do what it was asked, or what lies on it is not what was written. The text is for a person."""
 
 
+class NoSpace(StorageError):
+    """There is no room for what was to be made or written, and nothing else is wrong with the disk."""
+
+
 class File(Protocol):
     """One open file. It may be read in one thread while another writes to it."""
 
@@ -50,7 +57,10 @@ class File(Protocol):
     """Its name within the directory, as it was when the file was opened."""
 
     def write(self, buffers: Sequence[Buffer], offset: int) -> None:
-        """Write the buffers one behind the other from `offset` (bytes) on: all of it, or `StorageError`."""
+        """Write the buffers one behind the other from `offset` (bytes) on: all of it, or `StorageError`.
+
+        `NoSpace` if the disk is full; some of it may have been written.
+        """
 
     def read(self, size: int, offset: int) -> bytes:
         """Return `size` bytes from `offset` on, fewer only where the file ends."""
@@ -75,7 +85,7 @@ class Files(Protocol):
         ...
 
     def create(self, name: str) -> File:
-        """Open a new and empty file; `StorageError` if the name is taken."""
+        """Open a new and empty file; `StorageError` if the name is taken, `NoSpace` if the disk is full."""
         ...
 
     def open(self, name: str) -> File:
@@ -115,7 +125,7 @@ class DiskFile:
                 raise _explain(problem, "write", self.path) from problem
             if written != size:
                 # A regular file takes fewer bytes than it is given only where a disk or a limit ends.
-                raise StorageError(
+                raise NoSpace(
                     f"cannot write {self.path}: it took {written} of {size} bytes (a short write); is the disk full?"
                 )
             offset += size
@@ -206,4 +216,6 @@ def _explain(problem: OSError, doing: str, path: Path) -> StorageError:
     remedy = _REMEDIES.get(problem.errno or 0)
     if remedy is not None:
         words.append(remedy)
-    return StorageError("; ".join(words))
+    # A sync that finds no room has lost what was written: that is a failure like any other.
+    is_full = remedy is _FULL and doing != "sync"
+    return (NoSpace if is_full else StorageError)("; ".join(words))

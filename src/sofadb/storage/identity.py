@@ -98,7 +98,12 @@ class Identity:
     @property
     def owner(self) -> int:
         """This acceptor of this cluster as a number of 64 bits."""
-        return int.from_bytes(hashlib.sha256(f"{self.cluster}/{self.acceptor}".encode()).digest()[:8], "big")
+        return _number(f"{self.cluster}/{self.acceptor}")
+
+    @property
+    def cluster_owner(self) -> int:
+        """The cluster as a number of 64 bits: for files that its nodes hand to each other."""
+        return _number(self.cluster)
 
 
 @dataclass(slots=True)
@@ -154,6 +159,10 @@ def open_directory(
         raise
     opened.lock = lock
     return opened
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 def _random_life() -> str:

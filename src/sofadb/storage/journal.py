@@ -7,7 +7,13 @@ explained in `segment`). `recover` yields all records in order, a segment at a t
 
 Files: `journal-<generation>.seg` are in use, in the order of their generations; `spare-<generation>.seg` wait to be
 used. A spare becomes a segment by getting its header, synced, then its name, and the directory synced: only then is anything
-written to it that somebody might be told of.
+written to it that somebody might be told of. `reserve-<generation>.seg` is a spare for bad times: it is used when there is
+no other and the disk is full, so that what must be written then (a promise; what has to be said before the log is cut) can be.
+To be short of space is no failure, as long as nothing that was to be kept has met it.
+
+Who knows how to make damage good calls `recover` with `on_damage`, and is told of each region that was on disk and is not any
+more; what is whole behind it is read. Nothing new is written into a segment with damage in it, and its file is not used
+again. It stays, and is told of at every start, until it is cut.
 
 A node's first segment is prepared before its first word, so that no write waits for zeros.
 
@@ -24,13 +30,14 @@ import threading
 from array import array
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from itertools import zip_longest
 
 from crc32c import crc32c
 
 from sofadb.unlikely import unlikely
 
-from .files import File, Files, StorageError
+from .files import File, Files, NoSpace, StorageError
 from .segment import (
     BLOCK_BYTES_MAX,
     BLOCK_HEADER_BYTES,
@@ -58,7 +65,7 @@ KEY_GAP_MAX = 1 << 27
 """Keys follow each other closely; one further than this from all others (a gigabyte of index) is a mistake."""
 _ZERO_BYTES = 4 << 20
 _OFFSET_BITS = 32
-_NAME = re.compile(r"(journal|spare)-([0-9a-f]{16})\.seg", re.ASCII)
+_NAME = re.compile(r"(journal|spare|reserve)-([0-9a-f]{16})\.seg", re.ASCII)
 _GENERATION_MAX = (1 << 32) - 1
 
 
@@ -109,18 +116,50 @@ class KeyIndex:
             self.first = key
 
 
+def _no_note() -> bytes:
+    return b""
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A region of the log that was on disk and cannot be read any more."""
+
+    file: str
+    offset: int
+    """It begins here (bytes)."""
+    end: int
+    """What is read again begins here, or nothing in this file is read behind it; 0 for a file that is missing."""
+    last_key: int
+    """The last key that was read before it; 0 if there is none."""
+    reason: str
+
+
 class Segment:
     """A file of the journal in use."""
 
-    __slots__ = ("end", "header", "key_max", "mark", "name")
+    __slots__ = ("defect", "end", "header", "is_damaged", "key_max", "mark", "name", "size")
 
-    def __init__(self, name: str, header: SegmentHeader, mark: Mark) -> None:
+    def __init__(self, name: str, header: SegmentHeader, mark: Mark, defect: str = "") -> None:
         self.name = name
+        self.size = header.size
+        """Bytes of its file; 0 if there is none."""
         self.header = header
+        """In a segment with a defect, what takes its place."""
         self.mark = mark
-        self.end = SEGMENT_HEADER_BYTES
+        self.defect = defect
+        """Why nothing at all of it can be read, or nothing."""
+        self.is_damaged = bool(defect)
+        self.end = header.end_max if defect else SEGMENT_HEADER_BYTES
         """Where the next block goes; in a finished segment, where it ends."""
         self.key_max = 0
+
+    @classmethod
+    def lost(cls, generation: int, size: int, defect: str) -> Segment:
+        """One of which nothing can be read. Should its header be readable once more, it was full, as far as we know."""
+        header = SegmentHeader(0, generation, 0, max(size, SEGMENT_HEADER_BYTES + PAGE_BYTES), 0, 0)
+        segment = cls(_name(generation), header, Mark(generation, SEGMENT_HEADER_BYTES), defect)
+        segment.size = size
+        return segment
 
     @property
     def generation(self) -> int:
@@ -131,12 +170,18 @@ class Journal:
     """Make one with `Journal.open`. `append`, `mark` and `cut` are for one thread; `read` and `prepare` for any."""
 
     def __init__(
-        self, files: Files, segment_bytes: int, owner: int = 0, new_salt: Callable[[], int] = _random_salt
+        self,
+        files: Files,
+        segment_bytes: int,
+        owner: int = 0,
+        new_salt: Callable[[], int] = _random_salt,
+        note: Callable[[], bytes] = _no_note,
     ) -> None:
         assert SEGMENT_HEADER_BYTES + PAGE_BYTES < segment_bytes <= SEGMENT_BYTES_MAX
         self.files = files
         self.owner = owner
         self.new_salt = new_salt
+        self.new_note = note
         self.segment_bytes = segment_bytes
         self.failure: StorageError | None = None
         self.is_cut = False
@@ -144,6 +189,12 @@ class Journal:
         self.segments: list[Segment] = []
         self.spares: dict[str, int] = {}
         """Files to be used next, and their sizes."""
+        self.reserve: dict[str, int] = {}
+        """The file for bad times, and its size; empty if there is none."""
+        self.shortage: NoSpace | None = None
+        """What the disk said when there was no room for the next segment or the reserve, until there is."""
+        self.note = b""
+        """The newest note that could be read when the journal was opened."""
         self.generation = 0
         """The highest generation ever used."""
         self.is_recovered = False
@@ -169,86 +220,142 @@ class Journal:
         segment_bytes: int = SEGMENT_BYTES,
         owner: int = 0,
         new_salt: Callable[[], int] = _random_salt,
+        note: Callable[[], bytes] = _no_note,
     ) -> Journal:
-        """Open the journal in `files`, making a new one if there is none. Raises `Rot` and `StorageError`.
+        """Open the journal in `files`, making a new one if there is none. Raises `StorageError`.
 
-        `owner` says whose it is, a number of 64 bits: one of another owner is refused. The records are read when
-        `recover` is called, which must be done before anything is appended.
+        `owner` says whose it is, a number of 64 bits: one of another owner is refused. `note` is asked, in whatever thread
+        writes, whenever a mark is: for at most `NOTE_BYTES_MAX` bytes that tell of everything appended so far, and of what
+        `Journal.note` tells. The records are read when `recover` is called, which must be done before anything is appended.
         """
-        journal = cls(files, segment_bytes, owner, new_salt)
+        journal = cls(files, segment_bytes, owner, new_salt, note)
         for name in files.names():
             if not name.endswith(".seg"):
                 continue
             parts = _NAME.fullmatch(name)
             if parts is None or int(parts[2], 16) > _GENERATION_MAX:
                 raise StorageError(f"{name} is no file of this journal: move it out of the data directory")
+            generation = int(parts[2], 16)
+            journal.generation = max(journal.generation, generation)
             if parts[1] == "journal":
-                journal.segments.append(journal._find_segment(name))
+                journal.segments.append(journal._find_segment(name, generation))
             else:
-                journal._find_spare(name, int(parts[2], 16))
-        for before, after in zip(journal.segments, journal.segments[1:], strict=False):
-            if after.header.previous != before.generation:
-                raise Rot(_name(after.header.previous), 0, f"it is missing, though {after.name} follows it")
+                journal._find_spare(name, parts[1] == "reserve")
+        journal._find_missing()
         if journal.segments:
-            last = journal.segments[-1]
-            if last.mark.followed_by:
-                raise Rot(_name(last.mark.followed_by), 0, f"it is missing, though it followed {last.name}")
+            # Of a first segment without a header this is not known; whoever is told of that damage has to ask others anyway.
             journal.is_cut = journal.segments[0].header.previous != 0
-            journal.generation = max(journal.generation, last.generation)
+            journal.note = next(
+                (segment.mark.note for segment in reversed(journal.segments) if segment.mark.note), b""
+            )
         return journal
 
-    def _find_spare(self, name: str, generation: int) -> None:
+    def _find_spare(self, name: str, is_reserve: bool) -> None:
         """Keep a spare that an earlier life left, unless its size is not what it should be."""
-        self.generation = max(self.generation, generation)
         with closing(self.files.open(name)) as file:
             size = file.size()
-        if self.segment_bytes <= size <= SEGMENT_BYTES_MAX:
-            self.spares[name] = size
-        else:
+        if not self.segment_bytes <= size <= SEGMENT_BYTES_MAX:
             self.files.remove(name)
+        elif is_reserve and not self.reserve:
+            self.reserve[name] = size
+        else:
+            self.spares[name] = size
 
-    def _find_segment(self, name: str) -> Segment:
+    def _find_segment(self, name: str, generation: int) -> Segment:
         with closing(self.files.open(name)) as file:
+            size = file.size()
             try:
                 header = SegmentHeader.decode(file.read(PAGE_BYTES, 0))
             except StorageError as problem:
                 raise StorageError(f"{name}: {problem}") from None
             if isinstance(header, str):
-                raise Rot(name, 0, header)
+                return Segment.lost(generation, size, header)
             if name != _name(header.generation):
-                raise Rot(name, 0, f"it is of generation {header.generation}, not what its name says")
+                words = f"it is of generation {header.generation}, not what its name says"
+                return Segment.lost(generation, size, words)
             if header.owner != self.owner:
                 raise StorageError(f"{name} is of another node's journal: put the right file back")
             if not SEGMENT_HEADER_BYTES + PAGE_BYTES < header.size <= SEGMENT_BYTES_MAX:
-                raise Rot(name, 0, f"it claims a size of {header.size} bytes")
-            if file.size() < header.size:
-                raise Rot(name, file.size(), f"it has been cut off: it had {header.size} bytes")
+                return Segment.lost(generation, size, f"it claims a size of {header.size} bytes")
+            if size < header.size:
+                words = f"it has been cut off: it had {header.size} bytes and has {size}"
+                return Segment.lost(generation, size, words)
             marks = [
                 Mark.decode(file.read(PAGE_BYTES, offset), header.generation)
                 for offset in (MARK_OFFSET, header.end_max)
             ]
         return Segment(name, header, max(marks))
 
-    def recover(self) -> Iterator[tuple[int, bytes]]:
-        """Yield the key and data of every record, in the order of writing. Raises `Rot` at damage."""
+    def _find_missing(self) -> None:
+        """Put something in the place of segments that others name and that are not here."""
+        found: list[Segment] = []
+        for segment, later in zip_longest(self.segments, self.segments[1:]):
+            found.append(segment)
+            if later is not None and not later.defect:
+                missing, reason = later.header.previous, f"it is missing, though {later.name} follows it"
+            else:
+                missing = segment.mark.followed_by or segment.generation
+                reason = f"it is missing, though it followed {segment.name}"
+            if missing not in (segment.generation, later.generation if later and later.defect else -1):
+                found.append(Segment.lost(missing, 0, reason))
+                self.generation = max(self.generation, missing)
+        self.segments = found
+
+    def recover(self, on_damage: Callable[[Damage], None] | None = None) -> Iterator[tuple[int, bytes]]:
+        """Yield the key and data of every record, in the order of writing.
+
+        Damage is told to `on_damage`, in its place among the records, and what lies behind it is read; without `on_damage`
+        the first is raised as `Rot`. Before the last step, in which the end of the log is marked anew, `note` is asked.
+        """
         last_key = 0
         for segment, later in zip_longest(self.segments, self.segments[1:]):
-            last_key = yield from self._recover_segment(segment, later, last_key)
+            last_key = yield from self._recover_segment(segment, later, last_key, on_damage)
         self.is_recovered = True
 
     def _recover_segment(
-        self, segment: Segment, later: Segment | None, last_key: int
+        self,
+        segment: Segment,
+        later: Segment | None,
+        last_key: int,
+        on_damage: Callable[[Damage], None] | None,
     ) -> Generator[tuple[int, bytes], None, int]:
         """Yield the records of one segment; `last_key` is the last one before it, and, returned, in it."""
+
+        def tell(offset: int, end: int, reason: str) -> None:
+            if on_damage is None:
+                raise Rot(segment.name, offset, reason, last_key)
+            segment.is_damaged = True
+            on_damage(Damage(segment.name, offset, end, last_key, reason))
+
+        if segment.defect:
+            tell(0, segment.size, segment.defect)
+            if later is None:
+                with self._for_good():
+                    self.files.sync_directory()
+            return last_key
         with closing(self.files.open(segment.name)) as file:
             data = memoryview(file.read(segment.header.size, 0))
-            proven = later.header.previous_end if later else segment.mark.end
-            witness = later.name if later else "its mark"
+            is_bounded = later is not None and not later.defect
+            if later is not None and is_bounded:
+                proven, witness = later.header.previous_end, later.name
+            else:
+                proven, witness = segment.mark.end, "its mark"
             begin = at = SEGMENT_HEADER_BYTES
-            while later is None or at < proven:
+            while not is_bounded or at < proven:
                 block = read_block(data[: segment.header.end_max], segment.header, at)
                 if block is None:
-                    break
+                    beyond = next(whole_blocks_beyond(data, segment.header, at), None)
+                    if at < proven:
+                        reason = f"there is no whole block, and {witness} proves that there was one"
+                        end = proven if beyond is None else min(beyond, proven)
+                    elif beyond is not None:
+                        reason = f"there is no whole block, and the one at {beyond} proves that there was"
+                        end = beyond
+                    else:
+                        break
+                    tell(at, end, reason)
+                    at = end
+                    continue
                 self._index.check([key for key, _, _ in block.records if key])
                 for key, offset, contents in block.records:
                     if key:
@@ -258,15 +365,8 @@ class Journal:
                     yield key, bytes(contents)
                 begin, at = at, block.end
             segment.end = at
-            if at < proven:
-                reason = f"there is no whole block, and {witness} proves that there was one"
-                raise Rot(segment.name, at, reason, last_key)
             if later is not None:
                 return last_key
-            evidence = next(whole_blocks_beyond(data, segment.header, at), None)
-            if evidence is not None:
-                reason = f"there is no whole block, and the one at {evidence} proves that there was"
-                raise Rot(segment.name, at, reason, last_key)
             self._make_sure(file, segment, data, begin)
         self._last = self.files.open(segment.name)
         return last_key
@@ -281,7 +381,7 @@ class Journal:
             file.sync()
             self.files.sync_directory()
             self._mark(file, segment)
-            if len(self.segments) > 1:
+            if len(self.segments) > 1 and not self.segments[-2].defect:
                 with closing(self.files.open(self.segments[-2].name)) as before:
                     self._mark(before, self.segments[-2], segment.generation)
 
@@ -314,7 +414,7 @@ class Journal:
                 self._mark(self._last, self.segments[-1])
 
     def _mark(self, file: File, segment: Segment, followed_by: int = 0) -> None:
-        mark = Mark(segment.generation, segment.end, followed_by)
+        mark = Mark(segment.generation, segment.end, followed_by, self.new_note())
         for offset in (MARK_OFFSET, segment.header.end_max):
             file.write([mark.encode()], offset)
         file.sync()
@@ -329,7 +429,7 @@ class Journal:
             )
         self._index.check([record.key for record in records if record.key])
         is_full = self._last is None or self.segments[-1].end + size > self.segments[-1].header.end_max
-        if is_full or unlikely("segment ends early"):
+        if is_full or self.segments[-1].is_damaged or unlikely("segment ends early"):
             self._begin_segment(SEGMENT_HEADER_BYTES + size + PAGE_BYTES)
         assert self._last is not None
         segment = self.segments[-1]
@@ -353,8 +453,15 @@ class Journal:
     def _begin_segment(self, size: int) -> None:
         """Go on in a new segment of at least `size` bytes, and leave word of it in the one before."""
         with self._spares_lock:
-            self._make_spare(max(size, self.segment_bytes))
-            file, header = self._use_spare(size)
+            files = self.spares
+            try:
+                self._make_spare(max(size, self.segment_bytes))
+            except NoSpace as shortage:
+                self.shortage = shortage
+                if max(self.reserve.values(), default=0) < size:
+                    raise
+                files = self.reserve
+            file, header = self._use_spare(files, size)
         if self._last is not None:
             # Only now: a mark that names a segment must not come before the segment is there to stay.
             self._mark(self._last, self.segments[-1], header.generation)
@@ -365,8 +472,8 @@ class Journal:
                 Segment(_name(header.generation), header, Mark(header.generation, SEGMENT_HEADER_BYTES))
             )
 
-    def _use_spare(self, size: int) -> tuple[File, SegmentHeader]:
-        name, found = next((name, found) for name, found in self.spares.items() if found >= size)
+    def _use_spare(self, files: dict[str, int], size: int) -> tuple[File, SegmentHeader]:
+        name, found = next((name, found) for name, found in files.items() if found >= size)
         self.generation += 1
         previous, end = (self.segments[-1].generation, self.segments[-1].end) if self.segments else (0, 0)
         header = SegmentHeader(self.owner, self.generation, previous, found, end, self.new_salt())
@@ -375,37 +482,70 @@ class Journal:
             file.sync()
         self.files.rename(name, _name(self.generation))
         self.files.sync_directory()
-        del self.spares[name]
+        del files[name]
         return self.files.open(_name(self.generation)), header
 
     def prepare(self) -> None:
-        """Have a spare ready, full of zeros or used before, all of it on disk. Raises `StorageError`, for good."""
+        """Have a spare and the reserve ready, full of zeros or used before, all of it on disk.
+
+        If there is no room, `is_short_of_space` says so until a later call finds some. Raises `StorageError`, for good.
+        """
         with self._for_good(), self._spares_lock:
-            self._make_spare(self.segment_bytes)
+            try:
+                self._make_spare(self.segment_bytes)
+                if not self.reserve:
+                    self._make_file("reserve", self.segment_bytes, self.reserve)
+                self.shortage = None
+            except NoSpace as shortage:
+                self.shortage = shortage
 
     def _make_spare(self, size: int) -> None:
-        if any(spare >= size for spare in self.spares.values()):
-            return
+        if all(spare < size for spare in self.spares.values()):
+            self._make_file("spare", size, self.spares)
+
+    def _make_file(self, kind: str, size: int, files: dict[str, int]) -> None:
+        """Make a file of zeros. `NoSpace` leaves nothing of it behind."""
         self.generation += 1
-        name = f"spare-{self.generation:016x}.seg"
-        with closing(self.files.create(name)) as file:
-            for begin in range(0, size, _ZERO_BYTES):
-                file.write([bytes(min(_ZERO_BYTES, size - begin))], begin)
-            file.sync()
+        name = f"{kind}-{self.generation:016x}.seg"
+        try:
+            with closing(self.files.create(name)) as file:
+                for begin in range(0, size, _ZERO_BYTES):
+                    file.write([bytes(min(_ZERO_BYTES, size - begin))], begin)
+                file.sync()
+        except NoSpace:
+            if name in self.files.names():
+                self.files.remove(name)
+                self.files.sync_directory()
+            raise
         self.files.sync_directory()
-        self.spares[name] = size
+        files[name] = size
+
+    @property
+    def is_short_of_space(self) -> bool:
+        """Whether there was no room for the next segment or the reserve, when that was last tried."""
+        return self.shortage is not None
+
+    @property
+    def bytes_held(self) -> int:
+        """The bytes of all segments in use. May be asked from any thread."""
+        with self._lock:
+            return sum(segment.size for segment in self.segments)
 
     @property
     def is_half_full(self) -> bool:
         """Whether it is time to `prepare` the next segment."""
         last = self.segments[-1] if self.segments else None
-        is_half_full = last is None or last.end * 2 > last.header.size
+        is_half_full = last is None or last.is_damaged or last.end * 2 > last.header.size
         return not self.spares and (is_half_full or unlikely("prepared early"))
 
     # Reading and giving up
 
     def read(self, key: int) -> bytes | None:
-        """The data of the latest record of `key`, or None. Raises `Rot` if it cannot be read back whole."""
+        """The data of the latest record of `key`, or None. Raises `Rot` if it cannot be read back whole.
+
+        Of a record that was lost in a `Damage` nothing is known: it is as if it had never been written, so that an older one
+        of that key is found, or None. One that is appended anew is found.
+        """
         with self._readers_lock:
             with self._lock:
                 place = self._index.get(key)
@@ -440,13 +580,18 @@ class Journal:
     def cut(self, key: int) -> None:
         """Give up the segments before the first one that has a record of `key` or beyond.
 
-        Whoever cuts has first appended anew whatever else those segments held that is still needed.
+        Whoever cuts has first appended anew whatever else those segments held that is still needed, and what of a `Damage` in
+        them is still in doubt. Which keys a damaged segment had is not known: none beyond those of the one behind it, we take it.
         """
         with self._for_good():
-            while len(self.segments) > 1 and self.segments[0].key_max < key:
+            while len(self.segments) > 1 and self._first_ends_below(key):
                 self._give_up_first()
             with self._lock:
                 self._index.cut(key)
+
+    def _first_ends_below(self, key: int) -> bool:
+        first, second = self.segments[:2]
+        return first.key_max < key and (not first.is_damaged or second.key_max < key)
 
     def _give_up_first(self) -> None:
         with self._readers_lock:
@@ -458,10 +603,16 @@ class Journal:
             if reader is not None:
                 reader.close()
         with self._spares_lock:
-            if len(self.spares) < SPARES_MAX:
-                spare = f"spare-{segment.generation:016x}.seg"
-                self.files.rename(segment.name, spare)
-                self.spares[spare] = segment.header.size
+            # The reserve comes first: without it a node that is short of space cannot cut the next time.
+            is_reserve = not self.reserve and segment.size >= self.segment_bytes
+            if segment.is_damaged:
+                if segment.name in self.files.names():
+                    self.files.remove(segment.name)
+            elif is_reserve or len(self.spares) < SPARES_MAX:
+                kind, files = ("reserve", self.reserve) if is_reserve else ("spare", self.spares)
+                name = f"{kind}-{segment.generation:016x}.seg"
+                self.files.rename(segment.name, name)
+                files[name] = segment.size
             else:
                 self.files.remove(segment.name)
             self.files.sync_directory()

@@ -19,7 +19,8 @@ How to tell what lies there:
 
 The last block of all has no evidence behind it, so the mark says how far the segment is synced. It is written in place when
 the log has been quiet for a moment, and when the next segment has been begun, whose generation it then names: a lost last
-segment is missed. It stands twice, on a page behind the header and on the segment's last page, so that neither a page that
+segment is missed. It also holds a *note*, a few bytes of whoever writes the log: what is too dear to be lost with the last
+record. It stands twice, on a page behind the header and on the segment's last page, so that neither a page that
 goes bad nor one that was written to the wrong place takes a record and the proof of it at once. Each copy counts by
 itself; one that cannot be read proves nothing, and costs nothing.
 
@@ -37,7 +38,7 @@ from crc32c import crc32c
 
 from .files import Buffer, StorageError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Rises with every change of what is described here: a file read by other rules could pass for a torn one."""
 MAGIC = b"SofaJrnl"
 PAGE_BYTES = 4096
@@ -52,7 +53,9 @@ SEGMENT_BYTES_MAX = 1 << 31
 _SEGMENT = Struct(">8sIQQQQQQ")  # magic, format, owner, generation, previous, size, end of previous, salt
 _CHECKED_BYTES = 508
 """The header's checksum covers so much and stands behind it, in every format version."""
-_MARK = Struct(">8sQQQ")  # magic, generation, end, followed by
+NOTE_BYTES_MAX = 256
+"""With a note of this size a mark still fits into a sector, which is written whole or not at all."""
+_MARK = Struct(f">8sQQQI{NOTE_BYTES_MAX}s")  # magic, generation, end, followed by, bytes of the note, note
 _MARK_MAGIC = b"SofaMark"
 _CHECKSUM = Struct(">I")
 _BLOCK = Struct(">IQQII")  # checksum, salt, offset, bytes after this header, records
@@ -66,14 +69,17 @@ _ZEROS = bytes(8)
 class Rot(StorageError):
     """What was once stable on disk is damaged."""
 
+    remedy = "the node does not take part with a log that it cannot read. Rebuild it from the other nodes."
+
     def __init__(self, file: str, offset: int, reason: str, last_key: int = 0) -> None:
         where = f", after the record of instance {last_key}" if last_key else ""
         super().__init__(
             f"{file} is damaged at offset {offset}{where}: {reason}. This was on disk and is not any more; "
-            "the node does not take part with a log that it cannot read. Rebuild it from the other nodes."
+            f"{self.remedy}"
         )
         self.file = file
         self.offset = offset
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,17 +139,20 @@ class Mark(NamedTuple):
     """Everything in the segment below this offset is synced."""
     followed_by: int = 0
     """The generation of the next segment, which is there to stay; 0 while there is none."""
+    note: bytes = b""
+    """What whoever writes the log had noted when the mark was written."""
 
     def encode(self) -> bytes:
-        body = _MARK.pack(_MARK_MAGIC, *self)
+        assert len(self.note) <= NOTE_BYTES_MAX
+        body = _MARK.pack(_MARK_MAGIC, self.generation, self.end, self.followed_by, len(self.note), self.note)
         return body + _CHECKSUM.pack(crc32c(body))
 
     @classmethod
     def decode(cls, data: Buffer, generation: int) -> Mark:
         """Return the mark of this use of the file; one that proves nothing if there is none, or none to be read."""
         if len(data) >= _MARK.size + _CHECKSUM.size:
-            magic, *fields = _MARK.unpack_from(data)
-            mark = cls(*fields)
+            magic, of_generation, end, followed_by, size, note = _MARK.unpack_from(data)
+            mark = cls(of_generation, end, followed_by, note[:size])
             fits = _CHECKSUM.unpack_from(data, _MARK.size)[0] == crc32c(data[: _MARK.size])
             if fits and magic == _MARK_MAGIC and mark.generation == generation:
                 return mark

@@ -5,7 +5,8 @@ in one go. They come in the order of the saves, and only after the sync. When so
 the one that prepares, no callback of that save or of any later one is ever called (rule P1); `failed` is, once.
 
 When the log has been quiet for a moment, the thread writes the mark that proves the last block (rule P11), and it
-has the next segment prepared, by another thread, before the current one is full.
+has the next segment prepared, by another thread, before the current one is full. If the disk has no room for it, that one
+tries again every few seconds. What the log need not hold any more is given up between two blocks.
 
 It takes whatever it is given: whoever calls `save` looks at `pending_bytes`, and takes nothing in that would add to it.
 """
@@ -16,6 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from sofadb.unlikely import unlikely
 
@@ -26,8 +28,31 @@ from .segment import Record
 BLOCK_BYTES = 8 << 20
 """A block holds no more data than this, unless a single save does: one save is never divided."""
 MARK_AFTER_S = 0.1
+PREPARE_AGAIN_S = 5.0
+"""So long after it did not find room for the next segment the disk is asked again."""
 
 Callback = Callable[[], None]
+
+
+class Asked(NamedTuple):
+    """Something that was asked for: a save, or, with `cut`, that the log gives up what it has below that key."""
+
+    records: Sequence[Record]
+    size: int
+    done: Callback | None
+    cut: int = 0
+
+
+class Taken(NamedTuple):
+    """What the disk thread does in one go: a block, then a cut. Neither: the log is quiet."""
+
+    records: list[Record]
+    size: int
+    """Bytes of data in the records."""
+    callbacks: list[Callback]
+    cut: int
+    """What the log has below this key is given up afterwards; 0: nothing."""
+    is_last: bool
 
 
 class Writer:
@@ -47,11 +72,13 @@ class Writer:
         self._notify = notify
         self._failed = failed
         self._mark_after_s = mark_after_s
-        self._queue: deque[tuple[Sequence[Record], int, Callback]] = deque()
+        self._queue: deque[Asked] = deque()
         self._condition = threading.Condition()
         self._closing = False
         self._has_failed = False
         self._preparing: threading.Thread | None = None
+        self._ended = threading.Event()
+        """Set when it is closing or has failed: nothing is waited for any more."""
         self._unproven = False
         """Whether something was written that no mark proves yet."""
         self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
@@ -63,11 +90,22 @@ class Writer:
     def save(self, records: Sequence[Record], done: Callback) -> None:
         """Have `done` called when `records`, and all saved before, are stable. Without records it is a barrier."""
         size = sum(len(buffer) for record in records for buffer in record.data)
+        self._ask(Asked(records, size, done))
+
+    def give_up(self, key: int) -> None:
+        """Cut the log below `key`, as `Journal.cut` does it, when all saved before is stable.
+
+        What has key 0 and must outlive the cut was saved anew before.
+        """
+        assert key > 0
+        self._ask(Asked((), 0, None, key))
+
+    def _ask(self, asked: Asked) -> None:
         with self._condition:
             if self._has_failed or self._closing:
                 return  # Never stable, so never answered.
-            self._queue.append((records, size, done))
-            self.pending_bytes += size
+            self._queue.append(asked)
+            self.pending_bytes += asked.size
             self._condition.notify()
 
     def close(self) -> None:
@@ -75,6 +113,7 @@ class Writer:
         with self._condition:
             self._closing = True
             self._condition.notify()
+        self._ended.set()
         self._thread.join()
         if self._preparing is not None:
             self._preparing.join()
@@ -96,28 +135,36 @@ class Writer:
             raise
 
     def _work(self) -> None:
-        while self.work(*self._take(self._mark_after_s if self._unproven else None)):
+        while self.work(self._take(self._mark_after_s if self._unproven else None)):
             if self.journal.is_half_full and (self._preparing is None or not self._preparing.is_alive()):
-                self._preparing = threading.Thread(target=self.prepare, name="disk, ahead", daemon=True)
+                self._preparing = threading.Thread(target=self._prepare, name="disk, ahead", daemon=True)
                 self._preparing.start()
 
-    def work(self, records: list[Record], size: int, callbacks: list[Callback], closing: bool) -> bool:
-        """Write one block and tell of it, or, if nothing was asked for, the mark. False: that was the last."""
-        if records:
-            self.journal.append(records)
+    def work(self, taken: Taken) -> bool:
+        """Write one block, tell of it, and cut, or, if nothing was asked for, write the mark. False: that was the last."""
+        if taken.records:
+            self.journal.append(taken.records)
             self._unproven = True
-        if callbacks:
+        if taken.callbacks:
             with self._condition:
                 if self._has_failed:
                     return False
-                self.pending_bytes -= size
-            self._notify(callbacks)
+                self.pending_bytes -= taken.size
+            self._notify(taken.callbacks)
+        if taken.cut:
+            self.journal.cut(taken.cut)
+        is_quiet = not (taken.callbacks or taken.cut)
         if self._unproven and (
-            unlikely("mark after every block") or not (callbacks or unlikely("no mark when quiet"))
+            unlikely("mark after every block") or (is_quiet and not unlikely("no mark when quiet"))
         ):
             self.journal.mark()
             self._unproven = False
-        return not closing
+        return not taken.is_last
+
+    def _prepare(self) -> None:
+        self.prepare()
+        while self.journal.is_short_of_space and not self._ended.wait(PREPARE_AGAIN_S):
+            self.prepare()
 
     def prepare(self) -> None:
         """Have the next segment ready before it is needed."""
@@ -132,21 +179,26 @@ class Writer:
             self._has_failed = True
             self._queue.clear()
             self._condition.notify()
+        self._ended.set()
         self._failed(failure)
 
-    def _take(self, timeout_s: float | None) -> tuple[list[Record], int, list[Callback], bool]:
-        """Wait for saves and take a block's worth. Nothing after `timeout_s` of quiet, or when closing."""
+    def _take(self, timeout_s: float | None) -> Taken:
+        """Wait for something to do and take a block's worth, up to a cut. Nothing after `timeout_s` of quiet, or when closing."""
         with self._condition:
             if not self._queue and not self._closing:
                 self._condition.wait(timeout_s)
             records: list[Record] = []
             callbacks: list[Callback] = []
-            size = 0
-            while self._queue and (not callbacks or size + self._queue[0][1] <= BLOCK_BYTES):
-                saved, saved_bytes, done = self._queue.popleft()
-                records += saved
-                callbacks.append(done)
-                size += saved_bytes
+            size = cut = 0
+            while self._queue and (not callbacks or size + self._queue[0].size <= BLOCK_BYTES):
+                asked = self._queue.popleft()
+                if asked.done is None:
+                    cut = asked.cut
+                    break
+                records += asked.records
+                callbacks.append(asked.done)
+                size += asked.size
                 if unlikely("block of one save"):
                     break
-            return records, size, callbacks, self._closing and not callbacks
+            is_last = self._closing and not callbacks and not cut
+            return Taken(records, size, callbacks, cut, is_last)

@@ -1,0 +1,102 @@
+"""Who belongs to the cluster: what a person may ask of it, and what its nodes say of themselves (`roster`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..keyspace import Keyspace
+from ..replies import OK, SYNTAX, Reply, ReplyError
+from ..roster import Member, Roster
+from ..table import Route, command
+
+
+def _add(roster: Roster, words: list[str], options: set[str]) -> None:
+    roster.add(words[0], words[1], is_voter="LEARNER" not in options)
+
+
+def _remove(roster: Roster, words: list[str], options: set[str]) -> None:
+    roster.remove(words[0], force="FORCE" in options)
+
+
+def _replace(roster: Roster, words: list[str], options: set[str]) -> None:
+    roster.replace(*words)
+
+
+def _promote(roster: Roster, words: list[str], options: set[str]) -> None:
+    roster.promote(words[0])
+
+
+def _arrive(roster: Roster, words: list[str], options: set[str]) -> None:
+    roster.arrive(*words)
+
+
+_ASKED: dict[str, tuple[int, str, Callable[[Roster, list[str], set[str]], None]]] = {
+    "ADD": (2, "LEARNER", _add),
+    "REMOVE": (1, "FORCE", _remove),
+    "REPLACE": (3, "", _replace),
+    "PROMOTE": (1, "", _promote),
+    "ARRIVE": (3, "", _arrive),
+}
+"""For each thing that may be asked, how many words it takes, an option, and what does it."""
+
+
+def _parse(args: list[bytes]) -> tuple[Callable[[Roster, list[str], set[str]], None], list[str], set[str]]:
+    words = [word.decode(errors="replace") for word in args[1:]]
+    known = _ASKED.get(words[0].upper())
+    if known is None:
+        raise ReplyError(f"ERR SOFA.MEMBER knows {', '.join(_ASKED)}")
+    count, option, function = known
+    options = {word.upper() for word in words[1 + count :]}
+    if len(words) < 1 + count or len(words) > 2 + count or options - {option}:
+        raise ReplyError(SYNTAX)
+    return function, words[1 : 1 + count], options
+
+
+@command(
+    "sofa.member",
+    -3,
+    Route.WRITE,
+    "write admin noscript",
+    group="sofa",
+    summary="Ask for a change of who belongs to the cluster",
+    inspect=_parse,
+)
+def member(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    function, words, options = _parse(args)
+    function(keyspace.shared.roster, words, options)
+    return OK
+
+
+@command(
+    "sofa.members",
+    1,
+    Route.READ,
+    "readonly admin noscript",
+    group="sofa",
+    summary="Name, part, acceptor id, peer and client address of each member",
+    complexity="O(N) with N members",
+)
+def members(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    roster = keyspace.shared.roster
+    return [
+        [
+            text.encode()
+            for text in (
+                each.name,
+                _part(roster, each),
+                each.acceptor,
+                each.peer_address,
+                each.client_address,
+            )
+        ]
+        for _, each in sorted(roster.members.items())
+    ]
+
+
+def _part(roster: Roster, member: Member) -> str:
+    """What a member is, and what it is about to be."""
+    is_voter = member.acceptor in roster.voters
+    now = "voter" if is_voter else "learner" if member.acceptor else "not arrived"
+    if member.is_leaving:
+        return f"{now}, leaving" + (f" when {member.successor} is ready" if member.successor else "")
+    return now if is_voter or not member.is_voter else f"{now}, to vote"

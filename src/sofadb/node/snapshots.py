@@ -1,0 +1,242 @@
+"""Snapshots: what the log has led to, taken while the node serves, and gone on from when it starts (rule P9).
+
+A snapshot is begun between two batches, where the state machine and the core are at the same instance. Its image is made on the
+event loop, a piece at a time and something else in between; what is written is written in a thread. The two latest are kept,
+and the log is cut behind the *older*: should the newest turn out to be damaged, nothing is lost.
+
+It is time for one when the log has grown by as much as it may since the last, and by no less than a snapshot is large: so what
+is written in all stays within twice what clients write. Or when a while has passed and anything has happened. Or when it
+is asked for (BGSAVE).
+
+A disk without room for a snapshot is no end: the attempt is given up, told, and made again later. Any other failure of a write is
+as final as one of the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sofadb.database.database import Database
+from sofadb.database.loader import Loader, Unreadable
+from sofadb.paxos import CutOff, Foundation, Founded, Instance
+from sofadb.paxos.codec import Malformed, decode_foundation, encode
+from sofadb.storage.files import NoSpace, StorageError
+from sofadb.storage.segment import Rot
+from sofadb.storage.snapshot import SnapshotInfo, Snapshots, SnapshotWriter
+from sofadb.unlikely import unlikely
+
+from .host import EXIT_STORAGE
+
+if TYPE_CHECKING:
+    from .live import LiveWorld
+    from .node import Node
+
+log = logging.getLogger("sofadb.snapshots")
+
+KEPT = 2
+WRITE_BYTES = 1 << 20
+"""So much is gathered for one write."""
+PAUSE_S = 0.001
+"""After each piece of an image the event loop has so long for others."""
+LOOK_EVERY_S = 1.0
+AGAIN_S = 30.0
+"""So long after an attempt that found no room."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotSettings:
+    """When a snapshot is taken by itself."""
+
+    log_bytes: int = 64 << 20
+    """The log has grown by so much since the last one."""
+    every_s: float = 3_600.0
+    """Or so long has passed, and something was written."""
+
+
+class Snapshotter:
+    """Takes snapshots of one node, and knows those that there are."""
+
+    def __init__(
+        self, world: LiveWorld, node: Node, owner: int, store: Snapshots, settings: SnapshotSettings
+    ) -> None:
+        self.world = world
+        self.node = node
+        self.owner = owner
+        self.store = store
+        self.settings = settings
+        self.newest: SnapshotInfo | None = None
+        self.taken_at = 0.0
+        """When the newest was finished (milliseconds of `Host.now`); that of an earlier life counts from our start."""
+        self.finished_at = 0
+        """When it was finished, by the wall clock (milliseconds since 1970); 0 if not in this life."""
+        self.logged_bytes = 0
+        """Of the log, what lies behind the newest."""
+        self.problem = ""
+        """Why the last attempt failed; empty if it did not."""
+        self._not_before = 0.0
+        self._taking: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    # At the start
+
+    def restore(self) -> None:
+        """Begin from the newest one that can be read, if there is any. Damaged ones are put aside. Raises `StorageError`."""
+        self.taken_at = self.world.host.now()
+        for info in self.store.found():
+            try:
+                if info.damage:
+                    raise Rot(info.name, 0, info.damage)
+                foundation, database = self._load(info)
+            except (Rot, Unreadable, Malformed) as problem:
+                aside = self.store.quarantine(info.name)
+                log.error("a snapshot is damaged and was put aside as %s: %s", aside, problem)
+                self.problem = str(problem)
+                continue
+            self.newest = info
+            self.node.begin_from(foundation.instance, database)
+            self.world.driver.handle(Founded(foundation))
+            log.info("began from the snapshot of instance %d", foundation.instance)
+            return
+
+    def _load(self, info: SnapshotInfo) -> tuple[Foundation, Database]:
+        loader = Loader()
+        with closing(self.store.open(info.name)) as reader:
+            for piece in reader.pieces():
+                loader.feed(piece)
+            return _fitting(decode_foundation(reader.meta), loader.finish(), info)
+
+    # While the node runs
+
+    def watch(self) -> None:
+        """Look, from now on, whether it is time for one."""
+        if self.is_due():
+            self.begin()
+        self._timer = self.world.loop.call_later(LOOK_EVERY_S, self.watch)
+
+    def is_due(self) -> bool:
+        """Whether it is time for one."""
+        host, settings = self.world.host, self.settings
+        if host.now() < self._not_before or not self._has_news():
+            return False
+        size = 0 if self.newest is None else self.newest.size
+        has_grown = self.logged_bytes >= max(settings.log_bytes, size)
+        is_old = host.now() - self.taken_at >= 1000 * settings.every_s
+        return has_grown or is_old or unlikely("snapshot now")
+
+    def _has_news(self) -> bool:
+        return self.node.applied > (0 if self.newest is None else self.newest.instance)
+
+    @property
+    def is_taking(self) -> bool:
+        """Whether one is under way."""
+        return self._taking is not None
+
+    def begin(self) -> bool:
+        """Begin to take one, between two batches. False if one is under way, or nothing has happened since the last."""
+        if self.is_taking or not self._has_news():
+            return False
+        self._taking = self.world.loop.create_task(self._take())
+        self._taking.add_done_callback(self._ended)
+        return True
+
+    async def _take(self) -> None:
+        replica = self.world.driver.replica
+        foundation = replica.foundation()
+        assert foundation.instance == self.node.applied, "a snapshot is begun between two batches"
+        logged_bytes, self.logged_bytes = self.logged_bytes, 0
+        image = self.node.database.image()
+        writer: SnapshotWriter | None = None
+        try:
+            meta = b"".join(encode(foundation))
+            writer = await asyncio.to_thread(
+                SnapshotWriter,
+                self.store.files,
+                self.owner,
+                foundation.instance,
+                meta,
+                self.world.host.new_salt,
+            )
+            gathered: list[bytes] = []
+            size = 0
+            for piece in image.pieces():
+                gathered.append(piece)
+                size += len(piece)
+                if size >= WRITE_BYTES or unlikely("snapshot piece by piece"):
+                    await asyncio.to_thread(_write, writer, gathered)
+                    gathered, size = [], 0
+                await asyncio.sleep(PAUSE_S)
+            await asyncio.to_thread(_write, writer, gathered)
+            info = await asyncio.to_thread(writer.finish)
+            await asyncio.to_thread(self.store.keep, KEPT)
+        except NoSpace as problem:
+            if writer is not None:
+                await asyncio.to_thread(writer.abort)
+            self.logged_bytes += logged_bytes
+            self.problem = str(problem)
+            self._not_before = self.world.host.now() + 1000 * AGAIN_S
+            log.error("no room for a snapshot: %s", problem)
+            return
+        finally:
+            image.close()
+        self._has_taken(info)
+
+    def _has_taken(self, info: SnapshotInfo) -> None:
+        """One more is there to stay: cut the log behind the one before it."""
+        before, self.newest = self.newest, info
+        self.taken_at, self.problem = self.world.host.now(), ""
+        self.finished_at = self.world.host.clock()
+        log.info("took a snapshot of instance %d: %d bytes", info.instance, info.size)
+        if before is not None:
+            self.world.driver.handle(CutOff(Instance(before.instance)))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._taking = None
+        if task.cancelled() or (mistake := task.exception()) is None:
+            return
+        if isinstance(mistake, StorageError):
+            self.world.host.die(EXIT_STORAGE, str(mistake))
+        context = {"message": "a snapshot ended by a mistake", "exception": mistake, "handle": None}
+        self.world.loop.call_exception_handler(context)
+
+    async def install(self, info: SnapshotInfo) -> None:
+        """Go on from one that has come from another node, if it reaches further than we are.
+
+        Raises `Rot`, `Unreadable` and `Malformed`; then nothing has changed.
+        """
+        loader = Loader()
+        with closing(await asyncio.to_thread(self.store.open, info.name)) as reader:
+            for piece in reader.pieces():
+                for begin in range(0, len(piece), WRITE_BYTES // 16):
+                    loader.feed(piece[begin : begin + WRITE_BYTES // 16])
+                    await asyncio.sleep(PAUSE_S)
+            foundation, database = _fitting(decode_foundation(reader.meta), loader.finish(), info)
+        if foundation.instance <= self.node.applied:
+            return
+        self.node.begin_from(foundation.instance, database)
+        self.newest, self.logged_bytes = info, 0
+        self.taken_at = self.world.host.now()
+        self.world.driver.handle(Founded(foundation))
+        log.info("went on from another node's snapshot, of instance %d", foundation.instance)
+
+    async def stop(self) -> None:
+        """What is under way is given up; the next start removes what is left of it."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if (taking := self._taking) is not None:
+            taking.cancel()
+            await asyncio.gather(taking, return_exceptions=True)
+
+
+def _fitting(foundation: Foundation, database: Database, info: SnapshotInfo) -> tuple[Foundation, Database]:
+    if not foundation.instance == database.instance == info.instance:
+        raise Unreadable("This snapshot's parts are of different instances")
+    return foundation, database
+
+
+def _write(writer: SnapshotWriter, pieces: list[bytes]) -> None:
+    for piece in pieces:
+        writer.write(piece)

@@ -52,7 +52,7 @@ class Receiving(Protocol):
         ...
 
     def finish(self) -> object:
-        """All is there: close it and put it in its place. Raises `Rot` if it is damaged as a whole; nothing of it is left then."""
+        """All is there: close it and put it in its place. Raises `Rot` if it is damaged; nothing of it is left then."""
         ...
 
     def close(self) -> None:

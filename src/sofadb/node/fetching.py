@@ -39,24 +39,28 @@ class _File:
     def __init__(self, received: ReceivedSnapshot) -> None:
         self.received = received
         self.info: SnapshotInfo | None = None
+        """Once it is there, whole."""
 
     @property
-    def have(self) -> int:
+    def offset(self) -> int:
         return self.received.offset
 
-    def write(self, offset: int, data: Buffer) -> None:
+    def write(self, offset: int, part: Buffer, /) -> None:
         try:
-            self.received.write(offset, data)
+            self.received.write(offset, part)
         except NoSpace as problem:  # The same part will be asked for again.
             log.error("no room for a snapshot that arrives: %s", problem)
-        except Rot as problem:
-            log.warning("a part of a snapshot arrived damaged: %s", problem)
 
     def finish(self) -> None:
         if not self.received.is_whole:
             self.received.abort()
-            raise Rot(self.received.name, self.received.offset, "it is not what was written on the other node")
+            raise Rot(
+                self.received.name, self.received.offset, "it is not what was written on the other node"
+            )
         self.info = self.received.finish()
+
+    def close(self) -> None:
+        self.received.close()
 
 
 class Fetcher:
@@ -154,8 +158,6 @@ class Fetcher:
     def _open(self, offering: Offering) -> _File:
         store = self.snapshots.store
         title = offering.title
-        if self._file is not None and self._file.info is None:
-            self._file.received.close()
         received = ReceivedSnapshot(store.files, store.owner, title.instance, offering.size, title.salt)
         self._file = _File(received)
         return self._file

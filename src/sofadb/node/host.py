@@ -14,13 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-from sofadb.storage.files import StorageError
-from sofadb.storage.identity import Newcomer, Opened, open_directory
+from sofadb.storage.files import DiskFiles, StorageError
+from sofadb.storage.identity import Anew, Newcomer, Opened, open_directory, told_to_begin_anew
 from sofadb.storage.journal import Journal
 from sofadb.storage.writer import Callback, Writer
 
 log = logging.getLogger("sofadb.node")
 
+EXIT_NOT_FOUND = 68
+"""The cluster to be joined was not found (sysexits.h: no such host)."""
 EXIT_STORAGE = 74
 """Stable storage failed (the number that sysexits.h gives to input/output errors)."""
 EXIT_INVARIANT = 70
@@ -46,6 +48,10 @@ class Host(Protocol):
 
     def is_new(self) -> bool:
         """Whether the data directory is still to be made, or holds nothing of a node. Raises `StorageError`."""
+        ...
+
+    def told_to_begin_anew(self) -> Anew | None:
+        """Whether an earlier life has found that the directory is of no use any more. Raises `StorageError`."""
         ...
 
     def open_directory(
@@ -97,6 +103,11 @@ class LiveHost:
 
     def new_salt(self) -> int:
         return int.from_bytes(os.urandom(8), "big")
+
+    def told_to_begin_anew(self) -> Anew | None:
+        return (
+            told_to_begin_anew(DiskFiles(self.directory), self.directory) if self.directory.exists() else None
+        )
 
     def is_new(self) -> bool:
         return not (self.directory / "identity").exists()

@@ -93,7 +93,7 @@ class Keeper:
             return
         self._seen = (seen[0], list(seen[1]))
         addresses = {each.acceptor: each.peer_address for each in roster.members.values() if each.acceptor}
-        for acceptor in replica.membership.members(replica.sequence.watermark):
+        for acceptor in replica.membership.members():
             # Who has a part still and is none of those has an address that we know, or that of its node.
             known = self.peers.members.get(acceptor)
             member = roster.members.get(plain_name(acceptor))
@@ -116,7 +116,9 @@ class Keeper:
         """A node that joins has greeted us: have it known, if it is wanted and not there already."""
         member = self.node.database.shared.roster.members.get(plain_name(greeting.acceptor))
         if member is None:
-            log.warning("%s wants to join and is no member; see sofadb member add", plain_name(greeting.acceptor))
+            log.warning(
+                "%s wants to join and is no member; see sofadb member add", plain_name(greeting.acceptor)
+            )
             return
         present = self.peers.known.get(member.acceptor)
         if member.acceptor == self.peers.myself.acceptor or (present is not None and present.links):
@@ -127,8 +129,7 @@ class Keeper:
 
     def _tell(self, member: Member, acceptor: str, peer_address: str, client_address: str) -> None:
         now = self.world.host.now()
-        is_known = (member.acceptor, member.peer_address, member.client_address)
-        if is_known == (acceptor, peer_address, client_address):
+        if (member.acceptor, member.peer_address) == (acceptor, peer_address):
             return
         if now - self._told_at.get(acceptor, float("-inf")) >= 1000 * TELL_AGAIN_S:
             self._told_at = {acceptor: now}
@@ -147,9 +148,20 @@ class Keeper:
         roster = self.node.database.shared.roster
         voters, learners = roster.next_step(frozenset(latest.acceptors), frozenset(latest.learners), able)
         change = Configuration(tuple(sorted(voters)), tuple(sorted(learners)))
+        formers = set(latest.acceptors) - voters
+        if any(each in heard and plain_name(each) in roster.members for each in formers if not self._leaves(each)):
+            return  # Another directory claims the place of a node that is there: perhaps it was started twice.
         if change != latest and change.is_quorum(heard):
-            log.info("changing who votes: %s; who learns: %s", _names(change.acceptors), _names(change.learners))
+            log.info(
+                "changing who votes: %s; who learns: %s", _names(change.acceptors), _names(change.learners)
+            )
             self.world.driver.handle(Reconfigure(change))
+
+
+    def _leaves(self, acceptor: NodeId) -> bool:
+        """Whether it is asked to go."""
+        member = self.node.database.shared.roster.members.get(plain_name(acceptor))
+        return member is None or (member.is_leaving and member.acceptor == acceptor)
 
 
 def _names(acceptors: tuple[NodeId, ...]) -> str:

@@ -745,6 +745,6 @@ class Peers:
     async def _pause(self, peer: Peer, seconds: float) -> None:
         """Wait before the next attempt, unless `peer` is seen to be there."""
         peer.is_back.clear()
-        with suppress(TimeoutError):  # It is not seen: the pause is over.
+        with suppress(TimeoutError):  # It has waited for as long as it was to.
             async with asyncio.timeout(seconds):
                 await peer.is_back.wait()

@@ -40,19 +40,23 @@ OFFERS_MAX = 64
 
 
 class Receiving(Protocol):
-    """A file that arrives in parts."""
+    """A file that arrives in parts (`ReceivedSnapshot` is one)."""
 
     @property
-    def have(self) -> int:
+    def offset(self) -> int:
         """How many bytes of it, from the beginning, are there."""
         ...
 
-    def write(self, offset: int, data: Buffer) -> None:
-        """Put the next bytes in. Raises `StorageError`."""
+    def write(self, offset: int, part: Buffer, /) -> object:
+        """Put the next bytes in. Raises `Rot` if they are not what was written; `offset` may then be lower than before."""
         ...
 
-    def finish(self) -> None:
-        """All is there: verify it as a whole and put it in its place. Raises `Rot`, and has thrown it away, if it is damaged."""
+    def finish(self) -> object:
+        """All is there: close it and put it in its place. Raises `Rot` if it is damaged; nothing of it is left then."""
+        ...
+
+    def close(self) -> None:
+        """Keep what has arrived for later."""
         ...
 
 
@@ -111,12 +115,16 @@ class Receiver:
         if transfer is None or not transfer.is_asked or peer != transfer.peer:
             return
         file, size = transfer.file, len(part.data)
-        if part.title != transfer.offering.title or part.offset != file.have or not size:
+        if part.title != transfer.offering.title or part.offset != file.offset or not size:
             return
-        if file.have + size > transfer.offering.size:
+        if file.offset + size > transfer.offering.size:
             self._leave_peer(now, "sends more than there should be")
             return
-        file.write(part.offset, part.data)
+        try:
+            file.write(part.offset, part.data)
+        except Rot as problem:
+            self._leave_peer(now, f"sent something damaged: {problem}")
+            return
         self._free_at = max(self._free_at, transfer.asked_at) + 1000 * size / self.bytes_per_s
         transfer.is_asked, transfer.silences, transfer.answer_ms = False, 0, ANSWER_MS_MIN
         self._go_on(transfer, now)
@@ -136,6 +144,7 @@ class Receiver:
         if transfer is None or now < transfer.due:
             return
         if not self.wants(transfer.offering.title.instance):
+            transfer.file.close()
             self._transfer = None
             self._offers.clear()
             return
@@ -149,7 +158,7 @@ class Receiver:
 
     def _go_on(self, transfer: _Transfer, now: float) -> None:
         """Ask for the next part as soon as that may be, or finish."""
-        if transfer.file.have >= transfer.offering.size:
+        if transfer.file.offset >= transfer.offering.size:
             self._finish(transfer, now)
         elif now < self._free_at:
             transfer.due = self._free_at
@@ -157,22 +166,28 @@ class Receiver:
             self._ask(transfer, now)
 
     def _ask(self, transfer: _Transfer, now: float) -> None:
-        have = transfer.file.have
-        size = min(PART_BYTES_MAX, transfer.offering.size - have)
+        offset = transfer.file.offset
+        size = min(PART_BYTES_MAX, transfer.offering.size - offset)
         transfer.is_asked, transfer.asked_at, transfer.due = True, now, now + transfer.answer_ms
-        self.send(transfer.peer, Fetch(transfer.offering.title, have, size))
+        self.send(transfer.peer, Fetch(transfer.offering.title, offset, size))
 
     def _begin(self, now: float, before: _Transfer | None = None) -> None:
         """Choose among what is offered: first what we have a part of, then the newest. Nothing is offered: wait."""
         self._transfer = None
         offers = {peer: each for peer, each in self._offers.items() if self.wants(each.title.instance)}
         if not offers:
+            if before is not None:
+                before.file.close()
             return
         title = before.offering.title if before is not None else None
         peer = max(offers, key=lambda each: (offers[each].title == title, offers[each].title.instance))
         offering = offers[peer]
-        is_same = before is not None and offering == before.offering
-        transfer = _Transfer(offering, peer, before.file if before and is_same else self.open(offering))
+        if before is not None and offering == before.offering:
+            transfer = _Transfer(offering, peer, before.file)
+        else:
+            if before is not None:
+                before.file.close()
+            transfer = _Transfer(offering, peer, self.open(offering))
         if before is not None:
             transfer.answer_ms = before.answer_ms  # If nobody answers, the pauses grow all the same.
         self._transfer = transfer
@@ -180,7 +195,7 @@ class Receiver:
             "fetching the snapshot of instance %d from %s: %d of %d bytes are here",
             offering.title.instance,
             plain_name(peer),
-            transfer.file.have,
+            transfer.file.offset,
             offering.size,
         )
         self._go_on(transfer, now)

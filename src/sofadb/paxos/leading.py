@@ -321,7 +321,7 @@ class Leading:
     def behind(self, node: NodeId) -> int | None:
         """How many chosen instances `node` (perhaps a learner) lacks, as far as it told; None: it is not heard."""
         upto = self.confirmed_upto.get(node)
-        if upto is None or not self._is_heard(node):
+        if upto is None or not self.is_heard(node):
             return None
         return max(0, self.replica.sequence.watermark - upto)
 
@@ -484,7 +484,7 @@ class Leading:
         """Begin to hand over, if there is somebody who can lead."""
         replica = self.replica
         able = set(replica.others()).intersection(*(each.acceptors for each in replica.window()))
-        able = {node for node in able if self._is_heard(node)}
+        able = {node for node in able if self.is_heard(node)}
         if to is None and able:
             answered = self.confirming.answered  # Of those who know as much, whoever is nearest.
             to = max(sorted(able), key=lambda node: (self.confirmed_upto.get(node, 0), answered.get(node, 0)))
@@ -515,7 +515,8 @@ class Leading:
             self.lease.is_given_up = True
             replica.emit(Send(successor, TakeOver(self.ballot, watermark)))
 
-    def _is_heard(self, node: NodeId) -> bool:
+    def is_heard(self, node: NodeId) -> bool:
+        """Whether `node` has answered us lately."""
         replica = self.replica
         heard_at = self.heard_at.get(node, float("-inf"))
         return node == replica.me or replica.moment.now - heard_at < replica.pace.timeout_ms
@@ -527,13 +528,13 @@ class Leading:
         replica = self.replica
         now = replica.moment.now
         if self.successor is not None:
-            is_silent = self.is_pausing and not self._is_heard(self.successor)
+            is_silent = self.is_pausing and not self.is_heard(self.successor)
             if is_silent or now >= self.hand_over_until:
                 if self.is_leaving:
                     replica.become_following(None)
                     return
                 self.keep_lead()
-        heard = {node for node in self.heard_at if self._is_heard(node)}
+        heard = {node for node in self.heard_at if self.is_heard(node)}
         followed = all(each.is_quorum(heard) for each in replica.window())
         if not followed or self._disk_hangs() or self._nobody_accepts():
             replica.become_following(None)

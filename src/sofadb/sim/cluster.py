@@ -12,7 +12,8 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sofadb.node.host import EXIT_STORAGE
+from sofadb.node.host import EXIT_NOT_FOUND, EXIT_STORAGE
+from sofadb.node.joining import NotFound
 from sofadb.node.live import RunningNode, start_node
 from sofadb.node.snapshots import SnapshotSettings
 from sofadb.paxos import Configuration, NodeId
@@ -66,6 +67,8 @@ class Machine:
         """How the last life ended, if it ended by itself."""
         self.told_to_stop = asyncio.Event()
         """Of its present life: it has been sent SIGTERM."""
+        self.join: tuple[str, ...] = ()
+        """Whom it asks to be let in, if its directory is new."""
         self.is_paused = False
         self.clock_offset_ms = 0
         self.clock_rate = 1.0
@@ -157,11 +160,14 @@ class Cluster:
                 machine.name,
                 (machine.address, PEER_PORT),
                 client_address,
-                self.members,
+                self.members if not machine.join else None,
                 self.settings,
                 self.watch.driver,
                 self.snapshot_settings,
+                join=machine.join,
             )
+        except NotFound as problem:
+            host.die(EXIT_NOT_FOUND, str(problem))
         except StorageError as problem:
             host.die(EXIT_STORAGE, str(problem))
         machine.running = running
@@ -176,7 +182,12 @@ class Cluster:
         )
         await listener.start(state)
         machine.server = state
-        await machine.told_to_stop.wait()
+        await running.until_lost_or(machine.told_to_stop)
+        if running.lost.done():
+            await running.begin_anew()
+            self.kill(machine.name)
+            self.start(machine.name)
+            return
         await stop_in_order(state, running)
         self.kill(machine.name)
         machine.end = End(0, "stopped")

@@ -127,18 +127,49 @@ def new_acceptor(node: str, chance: int) -> str:
 
 
 LOST = ".lost"
+_ANEW = "anew"
 
 
-def set_aside(files: Files) -> None:
-    """Keep what is in a directory that cannot be used any more, under names that nobody reads. The last such rest goes."""
+@dataclass(frozen=True, slots=True)
+class Anew:
+    """That what a directory held is of no use any more, and where its node can join again."""
+
+    cluster: str
+    addresses: list[str]
+    """Peer addresses of members (HOST:PORT)."""
+
+
+def begin_anew(files: Files, anew: Anew) -> None:
+    """Have the next life of a directory begin as a newcomer's. What is there is kept, under names that nobody reads.
+
+    Of what was set aside before only the latest is kept. Raises `StorageError`.
+    """
+    _replace(files, _ANEW, asdict(anew))
+    _set_aside(files)
+
+
+def _set_aside(files: Files) -> None:
     names = files.names()
-    for name in names:
-        if name.endswith(LOST):
-            files.remove(name)
-    for name in names:
-        if name != _LOCK and not name.endswith(LOST):
-            files.rename(name, name + LOST)
+    kept = (_LOCK, _ANEW)
+    rest = [name for name in names if name not in kept and not name.endswith(LOST)]
+    if rest:
+        for name in names:
+            if name.endswith(LOST):
+                files.remove(name)
+    for name in rest:
+        files.rename(name, name + LOST)
     files.sync_directory()
+
+
+def told_to_begin_anew(files: Files, path: Path) -> Anew | None:
+    """Where to join again, if an earlier life has found that it must. Raises `StorageError`."""
+    if _ANEW not in files.names():
+        return None
+    _set_aside(files)  # That life may have been killed in the middle of it.
+    try:
+        return Anew(**_read(files, path / _ANEW))
+    except TypeError as problem:
+        raise StorageError(f"{path / _ANEW} cannot be understood: {problem}") from None
 
 
 @dataclass(slots=True)
@@ -242,7 +273,9 @@ def begin_life(
         )
         make_way(path)
     elif members is None:
-        raise StorageError(f"{path} is new: say who the members are, with --cluster, or whom to join, with --join")
+        raise StorageError(
+            f"{path} is new: say who the members are, with --cluster, or whom to join, with --join"
+        )
     elif node not in members:
         raise StorageError(f"node {node} is not among the members: {', '.join(sorted(members))}")
     else:
@@ -254,6 +287,9 @@ def begin_life(
     identity = identity.born(new_life(), bound_ms)
     met = _read_met(files, path / _MET) if _MET in names else {}
     _replace(files, _IDENTITY, asdict(identity))
+    if _ANEW in names:
+        files.remove(_ANEW)
+        files.sync_directory()
     return Opened(identity, path, files, met, bound_ms_before)
 
 

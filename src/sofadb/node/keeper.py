@@ -149,14 +149,15 @@ class Keeper:
         voters, learners = roster.next_step(frozenset(latest.acceptors), frozenset(latest.learners), able)
         change = Configuration(tuple(sorted(voters)), tuple(sorted(learners)))
         formers = set(latest.acceptors) - voters
-        if any(each in heard and plain_name(each) in roster.members for each in formers if not self._leaves(each)):
+        if any(
+            each in heard and plain_name(each) in roster.members for each in formers if not self._leaves(each)
+        ):
             return  # Another directory claims the place of a node that is there: perhaps it was started twice.
         if change != latest and change.is_quorum(heard):
             log.info(
                 "changing who votes: %s; who learns: %s", _names(change.acceptors), _names(change.learners)
             )
             self.world.driver.handle(Reconfigure(change))
-
 
     def _leaves(self, acceptor: NodeId) -> bool:
         """Whether it is asked to go."""

@@ -111,6 +111,7 @@ class Cluster:
             name: Machine(name, f"10.0.0.{number}") for number, name in enumerate(sorted(names), 1)
         }
         self.members = {name: f"{each.address}:{PEER_PORT}" for name, each in self.machines.items()}
+        self.initial_members = dict(self.members)
         self.configuration = Configuration(tuple(self.machines))
         self.watch = Watch(self.configuration, self.settings.alpha, lambda: self.simulation.now)
         self.ends: list[tuple[float, NodeId, End]] = []
@@ -160,7 +161,7 @@ class Cluster:
                 machine.name,
                 (machine.address, PEER_PORT),
                 client_address,
-                self.members if not machine.join else None,
+                None if machine.join else self.initial_members,
                 self.settings,
                 self.watch.driver,
                 self.snapshot_settings,
@@ -191,6 +192,13 @@ class Cluster:
         await stop_in_order(state, running)
         self.kill(machine.name)
         machine.end = End(0, "stopped")
+
+    def add_machine(self, name: NodeId, join: Iterable[NodeId]) -> None:
+        """A new machine, whose node asks these to be let in when it is started."""
+        assert name not in self.machines
+        machine = self.machines[name] = Machine(name, f"10.0.0.{len(self.machines) + 1}")
+        machine.join = tuple(self.members[each] for each in join)
+        self.members[name] = f"{machine.address}:{PEER_PORT}"
 
     def start_all(self) -> None:
         """Start every node that does not run."""

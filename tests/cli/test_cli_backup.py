@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from node.directories import CLUSTER, MEMBERS, log_of, write_log, write_snapshot
 
+from node.directories import CLUSTER, MEMBERS, log_of, write_log, write_snapshot
 from processes import Cluster, free_ports
 from sofadb.storage.files import DiskFiles
 from sofadb.storage.identity import cluster_owner_of, write_identity

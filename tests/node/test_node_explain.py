@@ -43,6 +43,11 @@ FOLLOWING = Observations("n2", "following", "n1", unled_ms=40.0, quorum=2, other
             replace(LEADING, unsaved=Waiting(3, 1500.0)),
             "the disk of n1 has 3 writes to finish, the oldest for 1.5 s",
         ),
+        (
+            replace(FOLLOWING, unheard=("n1", "n3")),
+            "n2 has a new data directory and takes no part until it has heard n1 and n3: "
+            "it might stand in the place of one that was lost",
+        ),
         (replace(FOLLOWING, reads=Waiting(1, 400.0)), "1 read on n2 not done, the oldest for 0.4 s"),
         (replace(FOLLOWING, writes=Waiting(7, 400.0)), "7 writes on n2 not done, the oldest for 0.4 s"),
     ],

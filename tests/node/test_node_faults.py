@@ -486,10 +486,14 @@ CONFIRMATION = b"".join(frame([b""]))
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"node": "n 2"},
-        {"node": "n" * 65},
+        {"acceptor": "n 2"},
+        {"acceptor": "n" * 33},
         {"cluster": "c\n"},
         {"life": "ü"},
+        {"acceptor": "n3~"},
+        {"acceptor": "n3~0000000G"},
+        {"acceptor": ""},
+        {"peer_address": "17001"},
         {"met": "a/b"},
         {"to": "*"},
         {"lane": "middling"},

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from node.directories import (
     CLUSTER,
     FIRST,
@@ -21,7 +22,6 @@ from node.directories import (
     write_log,
     write_snapshot,
 )
-
 from sofadb.node.founding import found, rebuild, recover, restore, survey, survey_directories
 from sofadb.node.reading_back import read_back
 from sofadb.node.snapshots import load

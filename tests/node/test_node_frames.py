@@ -24,7 +24,9 @@ from sofadb.node.frames import (
 from sofadb.paxos import Ballot, Configuration, Entry, Instance, Message, Value, messages
 from sofadb.paxos.codec import Malformed, decode_message, encode
 
-GREETING = Greeting("c0ffee", "n2", 3, "l3", "l1", "n1", "small", "127.0.0.1:7002")
+GREETING = Greeting(
+    "c0ffee", "n2", 3, "l3", "l1", "n1", "small", "127.0.0.1:17002", "127.0.0.1:7002", has_history=True
+)
 
 
 def stream(*contents: bytes) -> bytes:
@@ -57,7 +59,7 @@ def test_another_protocol_is_recognized_at_its_first_wrong_byte(start: bytes) ->
 
 
 def test_another_version_is_named() -> None:
-    with pytest.raises(BadPeer, match="version 9 of the protocol, this node version 3"):
+    with pytest.raises(BadPeer, match="version 9 of the protocol, this node version 4"):
         list(FrameReader().feed(PREAMBLE[:-1] + b"\x09"))
 
 
@@ -136,9 +138,11 @@ def changed(**fields: object) -> bytes:
     "greeting",
     [
         *(b"", b"hello", b"\xff\xfe", b"null", b"3", b'"n2"', b"[]", b"{}", b'{"cluster": "c"}'),
-        *(changed(**{field: 1}) for field in ("cluster", "node", "to", "client_address", "problem")),
+        *(changed(**{field: 1}) for field in ("cluster", "acceptor", "to", "peer_address", "problem")),
         *(changed(starts=starts) for starts in ("1", 1.0, True, None, [1])),
-        changed(node=["n2"]),
+        *(changed(has_history=what) for what in (1, None, "yes")),
+        changed(joining=0),
+        changed(acceptor=["n2"]),
         changed(extra=1),
         changed(problem=None),
     ],

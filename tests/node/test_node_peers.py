@@ -14,8 +14,19 @@ import uvloop
 
 from processes import PATIENCE_S, free_ports
 from sofadb.node import peers as module
-from sofadb.node.frames import FRAME_BYTES_MAX, LANES, PREAMBLE, FrameReader, Greeting, frame
-from sofadb.node.peers import Myself, Peers
+from sofadb.node.frames import FRAME_BYTES_MAX, LANES, PREAMBLE, FrameReader, Greeting, decode_members, frame
+from sofadb.node.parcels import (
+    PART_BYTES_MAX,
+    Digests,
+    Fetch,
+    Gone,
+    Offering,
+    Parcel,
+    Part,
+    Title,
+    encode_parcel,
+)
+from sofadb.node.peers import Inbound, Lost, Myself, Peers
 from sofadb.paxos import Entry, Instance, Message, NodeId
 from sofadb.paxos.codec import decode_message, encode
 from sofadb.paxos.messages import Ask, Forward
@@ -23,6 +34,9 @@ from sofadb.storage.identity import Life
 
 LARGE = Forward((Entry("n1", 1, 1, bytes(1 << 20)),))
 """Too large for the lane of small messages."""
+
+
+TITLE = Title(7, 1)
 
 
 def in_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -54,21 +68,43 @@ class Station:
     """One node's `Peers`, and what has arrived there."""
 
     def __init__(
-        self, ports: dict[NodeId, int], node: NodeId, starts: int = 1, met: dict[NodeId, Life] | None = None
+        self,
+        ports: dict[NodeId, int],
+        node: NodeId,
+        starts: int = 1,
+        met: dict[NodeId, Life] | None = None,
+        has_history: bool = True,
+        members: tuple[NodeId, ...] = (),
     ) -> None:
         self.port = ports[node]
+        self.has_history = has_history
+        self.clearings = 0
         self.mail: asyncio.Queue[tuple[NodeId, Message]] = asyncio.Queue()
         self.kept: list[dict[NodeId, Life]] = []
-        self.lost: list[str] = []
+        self.lost: list[Lost] = []
+        self.parcels: asyncio.Queue[tuple[NodeId, Parcel]] = asyncio.Queue()
         lives = {life(node, number).id for number in range(1, starts + 1)}
         self.peers = Peers(
-            Myself("c", node, life(node, starts), f"{node}:6379", lives.__contains__),
-            {name: f"127.0.0.1:{port}" for name, port in ports.items()},
+            Myself(
+                "c",
+                node,
+                life(node, starts),
+                f"127.0.0.1:{self.port}",
+                f"{node}:6379",
+                lives.__contains__,
+                lambda: self.has_history,
+            ),
+            {name: f"127.0.0.1:{port}" for name, port in ports.items() if name in (members or ports)},
             lambda sender, message: self.mail.put_nowait((sender, message)),
             met or {},
             self.kept.append,
             self.lost.append,
+            on_parcel=lambda sender, parcel: self.parcels.put_nowait((sender, parcel)),
+            cleared=self.note_clearing,
         )
+
+    def note_clearing(self) -> None:
+        self.clearings += 1
 
     async def __aenter__(self) -> Station:
         await self.peers.start("127.0.0.1", self.port)
@@ -146,13 +182,13 @@ async def impostor(port: int, answer: bytes) -> AsyncIterator[asyncio.Queue[Conn
 
 
 def life(node: NodeId, starts: int) -> Life:
-    return Life(starts, f"{node}-{starts}")
+    return Life(starts, f"{node.replace('~', '-')}-{starts}")
 
 
 def greeting_from(
     node: NodeId, starts: int = 1, to: str = "n1", lane: str = "small", met: str = ""
 ) -> Greeting:
-    return Greeting("c", node, *life(node, starts), met, to, lane, f"{node}:6379")
+    return Greeting("c", node, *life(node, starts), met, to, lane, "127.0.0.1:1", f"{node}:6379", True)
 
 
 def hello(greeting: Greeting) -> bytes:
@@ -235,7 +271,7 @@ async def test_a_connection_on_which_nothing_arrives_is_given_up_and_opened_anew
     async with Station(ports, "n1") as n1, Station(ports, "n2"):
         await n1.connected("n2")
         links = list(n1.peers.known["n2"].links.values())
-        assert [module.repetitions(link.transport) for link in links if link.transport] == [0, 0]
+        assert [module.repetitions(link.transport) for link in links if link.transport] == [0] * len(LANES)
         monkeypatch.setattr(
             module, "repetitions", lambda transport: 2 * any(link.transport is transport for link in links)
         )
@@ -274,7 +310,7 @@ async def test_what_a_peer_does_not_read_is_dropped_beyond_the_bound_and_the_lin
     ports = ports_of("n1", "n2")
     async with impostor(ports["n2"], hello(greeting_from("n2"))) as arrived, Station(ports, "n1") as n1:
         peer = n1.peers.known["n2"]
-        await until(lambda: "large" in peer.links)
+        await until(lambda: len(peer.links) == len(LANES))
         transport = peer.links["large"].transport
         assert transport is not None
         for _ in range(100):
@@ -287,12 +323,13 @@ async def test_what_a_peer_does_not_read_is_dropped_beyond_the_bound_and_the_lin
         while not arrived.empty():
             lazy = await arrived.get()
             contents = await lazy.receive()
-            if Greeting.decode(contents[0]).lane == "small":
+            lane = Greeting.decode(contents[0]).lane
+            if lane == "small":
                 # What waits behind large messages does not keep small ones waiting.
                 while len(contents) < 3:  # Greeting, confirmation, message.
                     contents += await lazy.receive()
                 received = [decode_message(each) for each in contents[2:]]
-            else:
+            elif lane == "large":
                 slow, large = lazy, len(contents) - 2
         assert received == [Ask(Instance(1))]
         while large < 100 - peer.dropped:  # What was not dropped, whole.
@@ -354,7 +391,7 @@ async def test_a_node_that_was_met_in_a_life_it_knows_nothing_of_is_told_by_whoe
             await until(
                 lambda n1=n1, n2=n2: n2.lost and n1.peers.known["n2"].problem and n2.peers.known["n1"].problem
             )
-            assert n2.lost[0].startswith(
+            assert n2.lost[0].problem.startswith(
                 "node n1 has met this node, n2, in a life of which its data directory"
             )
             assert not n1.peers.known["n2"].links
@@ -413,6 +450,19 @@ async def test_who_stops_waits_until_what_is_being_remembered_is_on_disk_and_wri
         may_end.set()
         await stopped
         assert n1.kept == [{"n2": life("n2", 1)}]
+
+
+@in_a_loop
+async def test_who_has_stopped_takes_no_connection_that_the_kernel_had_ready() -> None:
+    n1 = Station(ports_of("n1", "n2"), "n1")
+    await n1.peers.start("127.0.0.1", n1.port)
+    await n1.peers.stop()
+    server = await asyncio.get_running_loop().create_server(lambda: Inbound(n1.peers), "127.0.0.1", n1.port)
+    async with connection(n1.port) as late:
+        late.writer.write(hello(greeting_from("n2")))
+        assert await late.receive() == []
+    assert not n1.peers.inbound
+    server.close()
 
 
 @in_a_loop
@@ -478,7 +528,8 @@ async def test_whoever_answers_wrongly_at_a_peers_address_is_left_and_the_reason
     async with impostor(ports["n2"], answer) as arrived, Station(ports, "n1") as n1:
         caller = await arrived.get()
         greeting, *_ = await caller.receive()
-        assert replace(Greeting.decode(greeting), lane="small") == greeting_from("n1", to="n2")
+        asked = replace(Greeting.decode(greeting), lane="small", peer_address="127.0.0.1:1")
+        assert asked == greeting_from("n1", to="n2")
         while await caller.receive():
             pass
         await until(lambda: n1.peers.known["n2"].problem.startswith(problem))
@@ -533,3 +584,318 @@ async def test_a_crowd_of_strangers_keeps_no_member_out(monkeypatch: pytest.Monk
         assert await n1.mail.get() == ("n2", Ask(Instance(1)))
         strangers = [inbound for inbound in n1.peers.inbound if inbound.peer is None]
         assert len(strangers) <= 4
+
+
+# Parcels
+
+
+@in_a_loop
+async def test_parcels_arrive_each_on_its_lane_and_messages_do_not_wait_behind_a_part() -> None:
+    ports = ports_of("n1", "n2")
+    async with Station(ports, "n1") as n1, Station(ports, "n2") as n2:
+        await n1.connected("n2")
+        sent = [Offering(TITLE, 9), Fetch(TITLE, 0, 9), Gone(TITLE), Digests(((7, 1), (9, 2)))]
+        for parcel in sent:
+            assert n1.peers.send_parcel("n2", parcel)
+        assert [await n2.parcels.get() for _ in sent] == [("n1", parcel) for parcel in sent]
+        part = Part(TITLE, 0, bytes(PART_BYTES_MAX))
+        assert n1.peers.send_parcel("n2", part)
+        assert await n2.parcels.get() == ("n1", part)
+        assert not n1.peers.send_parcel("n9", Gone(TITLE))
+        assert n2.mail.empty()
+
+
+@in_a_loop
+async def test_no_second_part_goes_to_a_peer_before_the_first_has_left_and_messages_pass_it() -> None:
+    ports = ports_of("n1", "n2")
+    async with impostor(ports["n2"], hello(greeting_from("n2"))) as arrived, Station(ports, "n1") as n1:
+        peer = n1.peers.known["n2"]
+        await until(lambda: len(peer.links) == len(LANES))
+        assert n1.peers.may_send_part("n2")
+        assert not n1.peers.may_send_part("n9")
+        part = Part(TITLE, 0, bytes(PART_BYTES_MAX))
+        sent = 0
+        while n1.peers.may_send_part("n2"):  # Until the kernel takes no more of them.
+            sent += n1.peers.send_parcel("n2", part)
+            for _ in range(3):
+                await asyncio.sleep(0)
+        assert not n1.peers.send_parcel("n2", part)
+        n1.peers.send("n2", Ask(Instance(1)))
+        lanes = {}
+        for _ in LANES:
+            lazy = await arrived.get()
+            contents = await lazy.receive()
+            lanes[Greeting.decode(contents[0]).lane] = lazy, contents
+        small, contents = lanes["small"]
+        while len(contents) < 3:  # Greeting, confirmation, message.
+            contents += await small.receive()
+        assert decode_message(contents[2]) == Ask(Instance(1))
+        bulk, contents = lanes["bulk"]
+        while len(contents) < 2 + sent:
+            contents += await bulk.receive()
+        await until(lambda: n1.peers.may_send_part("n2"))
+
+
+@pytest.mark.parametrize(
+    ("lane", "contents"),
+    [
+        ("bulk", encoded(Ask(Instance(1)))),
+        ("bulk", b"".join(encode_parcel(Gone(TITLE)))),
+        ("small", b"".join(encode_parcel(Part(TITLE, 0, b"x")))),
+        ("large", b"\x01\x40"),
+        ("bulk", b"".join(encode_parcel(Part(TITLE, 0, bytes(PART_BYTES_MAX + 100))))),
+    ],
+    ids=["a message", "a small parcel", "a part", "malformed", "too large"],
+)
+@in_a_loop
+async def test_what_comes_on_the_wrong_lane_or_is_malformed_ends_the_connection_and_is_not_heard(
+    lane: str, contents: bytes
+) -> None:
+    async with Station(ports_of("n1", "n2"), "n1") as n1, connection(n1.port) as n2:
+        await greet(n2, greeting_from("n2", lane=lane))
+        await accepted(n1, "n2", lane)
+        n2.send(contents)
+        assert await n2.receive() == []
+        assert n1.mail.empty()
+        assert n1.parcels.empty()
+
+
+# Members who change
+
+
+@in_a_loop
+async def test_members_are_added_and_removed_while_the_node_runs() -> None:
+    ports = ports_of("n1", "n2", "n3")
+    async with Station(ports, "n1", members=("n1", "n2")) as n1, Station(ports, "n3") as n3:
+        addresses = dict(n3.peers.members)
+        await until(lambda: n3.peers.known["n1"].problem.endswith("node n3 is no member of this cluster"))
+        n1.peers.update(addresses)
+        await n1.connected("n3")
+        n1.peers.send("n3", Ask(Instance(1)))
+        assert await n3.mail.get() == ("n1", Ask(Instance(1)))
+        tasks = len(n1.peers._tasks)
+        async with connection(n1.port) as impatient, connection(n1.port) as n3_again:
+            await greet(n3_again, greeting_from("n3"))
+            await accepted(n1, "n3")
+            impatient.writer.write(hello(greeting_from("n3")))  # Greets, and has not confirmed yet.
+            await impatient.receive()
+            del addresses["n3"]
+            n1.peers.update(addresses)
+            assert list(n1.peers.known) == ["n2"]
+            n1.peers.send("n3", Ask(Instance(2)))
+            assert await n3_again.receive() == []
+            impatient.send(b"")
+            assert await impatient.receive() == []
+        await until(lambda: len(n1.peers._tasks) == tasks - len(LANES))
+        await until(lambda: not n3.peers.known["n1"].links)
+        assert n3.mail.empty()
+
+
+@in_a_loop
+async def test_who_ceases_to_be_a_member_while_it_is_written_down_that_it_is_there_is_not_heard() -> None:
+    begun, may_end = threading.Event(), threading.Event()
+    async with Station(ports_of("n1", "n2"), "n1") as n1, connection(n1.port) as n2:
+
+        def keep(met: dict[NodeId, Life]) -> None:
+            begun.set()
+            assert may_end.wait(PATIENCE_S)
+
+        n1.peers.keep = keep
+        await greet(n2, greeting_from("n2"))
+        await until(begun.is_set)
+        n1.peers.update({"n1": n1.peers.members["n1"]})
+        may_end.set()
+        assert await n2.receive() == []
+
+
+@in_a_loop
+async def test_a_member_that_has_moved_is_followed_when_that_is_told() -> None:
+    ports = ports_of("n1", "n2")
+    elsewhere = {**ports, "n2": free_ports(1)[0]}
+    async with Station(ports, "n1") as n1, Station(ports, "n2"):
+        await n1.connected("n2")
+        async with Station(elsewhere, "n2", starts=2) as n2:
+            n1.peers.update(n2.peers.members | {"n1": n1.peers.members["n1"]})
+            await until(lambda: n1.peers.known["n2"].life == life("n2", 2))
+            await n1.connected("n2")
+            n1.peers.send("n2", Ask(Instance(1)))
+            assert await n2.mail.get() == ("n1", Ask(Instance(1)))
+
+
+@in_a_loop
+async def test_a_member_that_comes_from_another_address_is_believed_until_another_is_told() -> None:
+    ports = ports_of("n1", "n2")
+    moved = {**ports, "n2": free_ports(1)[0]}
+    async with Station(ports, "n1") as n1:
+        peer, told = n1.peers.known["n2"], dict(n1.peers.members)
+        async with Station(moved, "n2"):
+            await n1.connected("n2")
+            n1.peers.update(told)  # Nothing new: what it says itself still holds.
+            assert peer.port == moved["n2"]
+            n1.peers.update({**told, "n2": "127.0.0.1:1"})
+            assert peer.port == 1
+
+
+# Directories of one node
+
+
+@in_a_loop
+async def test_what_is_for_one_directory_of_a_node_is_not_given_to_another_at_its_address() -> None:
+    other = "n2~0123abcd"
+    ports = ports_of("n1", "n2")
+    both = {**ports, other: ports["n2"]}
+    async with Station(both, "n1") as n1, Station(both, other, members=("n1", other)) as n2:
+        await n1.connected(other)
+        await n2.connected("n1")
+        await until(lambda: n1.peers.known["n2"].problem.endswith("than the one that was meant"))
+        n1.peers.send("n2", Ask(Instance(1)))
+        n1.peers.send(other, Ask(Instance(2)))
+        n2.peers.send("n1", Ask(Instance(3)))
+        assert await n2.mail.get() == ("n1", Ask(Instance(2)))
+        assert await n1.mail.get() == (other, Ask(Instance(3)))
+        assert n2.mail.empty()
+        assert n1.peers.known["n2"].dropped == 1
+
+
+@in_a_loop
+async def test_another_directory_of_a_member_is_refused_until_it_is_a_member_itself() -> None:
+    async with Station(ports_of("n1", "n2"), "n1") as n1, connection(n1.port) as stranger:
+        answer = await greet(stranger, greeting_from("n2~0123abcd"))
+        assert answer.problem == "this directory of node n2 is no member of this cluster, another one is"
+
+
+@in_a_loop
+async def test_a_directory_that_is_emptied_once_more_hears_of_the_one_that_took_the_first_ones_place() -> (
+    None
+):
+    """It begins as the first one would. That is no member any more, and perhaps nobody here has ever met it."""
+    other = "n2~0123abcd"
+    ports = ports_of("n1", "n2")
+    met = {other: life(other, 3)}
+    async with (
+        Station({**ports, other: ports["n2"]}, "n1", met=met, members=("n1", other)),
+        Station(ports, "n2", has_history=False) as n2,
+    ):
+        await until(lambda: n2.lost)
+        assert (n2.lost[0].told_by, n2.lost[0].cluster) == ("n1", "c")
+        assert n2.lost[0].peer_address == f"127.0.0.1:{ports['n1']}"
+        assert n2.clearings == 0
+
+
+@in_a_loop
+async def test_first_directories_are_remembered_for_ever_and_others_while_they_are_members() -> None:
+    other, gone = "n3~0123abcd", "n3~00000000"
+    met = {node: life(node, 1) for node in ("n2", "n3", other, gone)}
+    n1 = Station(ports_of("n1", other), "n1", met=met)
+    assert sorted(n1.peers.met) == ["n2", "n3", other]
+
+
+# Directories without a history
+
+
+@in_a_loop
+async def test_a_new_cluster_begins_when_a_quorum_is_there() -> None:
+    ports = ports_of("n1", "n2", "n3")
+    async with Station(ports, "n1", has_history=False) as n1:
+        await until(lambda: "not reached yet" not in n1.peers.known["n2"].problems.values())
+        assert not n1.peers.is_fresh_safe()
+        assert not n1.peers.is_cleared
+        async with Station(ports, "n2", has_history=False) as n2:
+            await until(lambda: n1.clearings and n2.clearings)
+            await n1.connected("n2")
+            await n2.connected("n1")
+            n1.peers.send("n2", Ask(Instance(1)))
+            assert await n2.mail.get() == ("n1", Ask(Instance(1)))
+            assert (n1.clearings, n2.clearings) == (1, 1)
+
+
+@in_a_loop
+async def test_alone_in_its_cluster_a_new_directory_speaks_at_once() -> None:
+    async with Station(ports_of("n1"), "n1", has_history=False) as n1:
+        assert n1.clearings == 1
+
+
+@in_a_loop
+async def test_a_new_directory_among_others_with_a_history_says_and_hears_nothing_until_all_have_answered() -> (
+    None
+):
+    ports = ports_of("n1", "n2", "n3")
+    async with Station(ports, "n1") as n1, Station(ports, "n3", has_history=False) as n3:
+        await n1.connected("n3")
+        await n3.connected("n1")
+        await accepted(n3, "n1")
+        n1.peers.send("n3", Ask(Instance(1)))
+        n1.peers.send_parcel("n3", Gone(TITLE))
+        n3.peers.send("n1", Ask(Instance(2)))
+        assert not n3.peers.send_parcel("n1", Gone(TITLE))
+        assert n3.peers.known["n1"].dropped == 1
+        assert not n3.peers.is_cleared
+        async with Station(ports, "n2"):
+            await until(lambda: n3.clearings)
+        n1.peers.send("n3", Ask(Instance(3)))
+        n3.peers.send("n1", Ask(Instance(4)))
+        assert await n3.mail.get() == ("n1", Ask(Instance(3)))
+        assert await n1.mail.get() == ("n3", Ask(Instance(4)))
+        assert n3.parcels.empty()
+
+
+@in_a_loop
+async def test_who_has_heard_of_a_history_says_so() -> None:
+    """So a replacement does not take it for a member of a new cluster."""
+    ports = ports_of("n1", "n2", "n3")
+    async with Station(ports, "n1", has_history=False) as n1:
+        async with Station(ports, "n2"):
+            await n1.connected("n2")
+        async with Station(ports, "n3", has_history=False) as n3:
+            await n3.connected("n1")
+            assert not n3.peers.is_cleared
+            n3.peers.clear()  # Whoever knows better from elsewhere may say so.
+            assert n3.clearings == 1
+
+
+@in_a_loop
+async def test_who_has_lost_what_it_knew_says_and_hears_nothing_any_more_and_tells_it_once() -> None:
+    ports = ports_of("n1", "n2", "n3")
+    lost = {"n3": Life(2, "lost")}
+    async with (
+        Station(ports, "n1", met=lost) as n1,
+        Station(ports, "n2", met=lost),
+        Station(ports, "n3", has_history=False) as n3,
+    ):
+        await until(lambda: n3.peers.known["n1"].problem and n3.peers.known["n2"].problem)
+        await until(lambda: n3.lost)
+        n3.peers.clear()
+        assert not n3.peers.is_cleared
+        assert n3.clearings == 0
+        assert len(n3.lost) == 1
+        assert n1.mail.empty()
+
+
+# Who wants to join
+
+
+@pytest.mark.parametrize("cluster", ["", "c"])
+@in_a_loop
+async def test_who_wants_to_join_is_told_the_members_and_nothing_it_says_is_heard(cluster: str) -> None:
+    async with Station(ports_of("n1", "n2"), "n1") as n1, connection(n1.port) as joiner:
+        joiner.writer.write(
+            hello(replace(greeting_from("n4", to=""), cluster=cluster, joining=True))
+            + b"".join(frame([b""]))
+            + b"".join(frame([encoded(Ask(Instance(1)))]))
+        )
+        received: list[bytes] = []
+        while contents := await joiner.receive():
+            received += contents
+        answer, members = received
+        assert (Greeting.decode(answer).problem, Greeting.decode(answer).cluster) == ("", "c")
+        assert decode_members(members) == n1.peers.members
+        assert n1.mail.empty()
+        assert n1.kept == []
+
+
+@in_a_loop
+async def test_who_wants_to_join_another_cluster_is_told_that() -> None:
+    async with Station(ports_of("n1", "n2"), "n1") as n1, connection(n1.port) as joiner:
+        answer = await greet(joiner, replace(greeting_from("n4"), cluster="d", joining=True))
+        assert answer.problem == "this is cluster c, not d"
+        assert await joiner.receive() == []

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from node.directories import CLUSTER, PATH, directory, log_of, state_after, value, write_snapshot
 
+from node.directories import CLUSTER, PATH, directory, log_of, state_after, value, write_snapshot
 from sofadb.database.runs import apply
 from sofadb.node.verifying import Unsound, verify_backup, verify_directory
 from sofadb.sim.disk import SimulatedDisk
@@ -39,7 +39,7 @@ def test_a_backup_is_sound_under_any_name_and_tells_what_it_holds() -> None:
 def test_no_bit_of_a_backup_can_flip_unnoticed() -> None:
     disk = a_backup()
     size = len(disk.latest["monday.sofadb"].latest)
-    for offset in [*range(0, 60), *range(60, size, 37), *range(size - 60, size)]:
+    for offset in [*range(60), *range(60, size, 37), *range(size - 60, size)]:
         disk.flip("monday.sofadb", offset, offset % 8)
         with pytest.raises((Unsound, StorageError), match=r"monday\.sofadb"):
             verify_backup(disk, "monday.sofadb")

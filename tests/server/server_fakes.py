@@ -261,7 +261,7 @@ def facts_of(role: str, leader: str = "n1") -> Facts:
         snapshot_is_taken=False,
         snapshot_problem="",
         members=tuple(
-            Member(node, f"{node}:7000", address, node != "n3", "" if node != "n3" else "no route")
+            Member(node, f"{node}:7000", address, node != "n3", "" if node != "n3" else "no route", node)
             for node, address in addresses.items()
         ),
     )

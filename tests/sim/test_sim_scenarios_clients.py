@@ -132,7 +132,7 @@ def test_a_lock_taken_for_who_is_gone_is_had_by_the_next_and_at_the_latest_when_
     """It goes away at every moment from the release on: nobody waits for ever, and nobody has the lock besides the next."""
     waited: set[bool] = set()
     for moment in range(24):
-        with Stage() as stage:
+        with Stage(seed=moment) as stage:
             leaves, other = stage.others(stage.leader)
             token = stage.ask(other, "SOFA.LOCK", "l", 600_000)
             first, second, holder = stage.connect(leaves), stage.connect(other), stage.connect(other)

@@ -7,6 +7,7 @@ from itertools import count
 import pytest
 
 from sim.stories import Stage, is_error
+from sofadb.node.live import RunningNode
 from sofadb.sim.disk import SimulatedDisk
 from sofadb.sim.invariants import Violation
 
@@ -17,6 +18,12 @@ def copy_before_a_new_life(stage: Stage, node: str) -> SimulatedDisk:
     copy = stage.disk(node).copy()
     stage.start(node)
     return copy
+
+
+def running(stage: Stage, node: str) -> RunningNode:
+    found = stage.machine(node).running
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize("how", ["emptied", "an older copy"])
@@ -165,8 +172,83 @@ def test_a_first_start_stopped_in_every_operation_is_only_a_start_that_did_not_c
                 break
             stage.lose_power("n3", lambda number: kept == "everything")
             stage.start("n3")
+            # It has no history: before it takes part both others must have said that they met no other disk of it.
+            stage.until(lambda: running(stage, "n3").peers.is_cleared)
             stage.kill("n2")
             assert stage.insist("n3", "SET", "x", 1) == "OK"
             stage.start("n2")
             stage.assert_one_state()
     assert operation > 5
+
+
+# Disks without a history: new ones, or in the place of lost ones?
+
+
+def test_a_new_cluster_begins_with_two_of_three_and_the_third_comes_for_the_first_time_much_later() -> None:
+    with Stage(away=("n3",)) as stage:
+        assert stage.ask(stage.leader, "SET", "x", 1) == "OK"
+        stage.pass_time(3600.0)
+        stage.start("n3")
+        stage.until(lambda: running(stage, "n3").peers.is_cleared)
+        stage.kill("n2")
+        assert stage.insist("n3", "GET", "x") == "1"
+        assert stage.insist("n3", "SET", "x", 2) == "OK"
+
+
+def test_a_node_that_comes_for_the_first_time_while_another_is_away_is_not_heard_until_that_one_is_back() -> (
+    None
+):
+    """To the one who is there it looks like one that was wiped and has met only the other."""
+    with Stage(away=("n3",)) as stage:
+        assert stage.ask(stage.leader, "SET", "x", 1) == "OK"
+        stage.kill("n2")
+        stage.cluster.start("n3")
+        stage.pass_time(10.0)
+        assert is_error(stage.ask("n1", "SET", "x", 2), "NOREPLICAS")
+        assert is_error(stage.ask("n3", "SET", "x", 2), "NOREPLICAS")
+        assert running(stage, "n3").peers.unheard == ("n2",)
+        stage.start("n2")
+        assert stage.insist("n3", "SET", "x", 3) == "OK"
+        stage.assert_one_state()
+
+
+def test_one_wiped_is_no_quorum_with_one_that_never_met_it() -> None:
+    """Only the third could tell who it was. But the other has heard of the third, who has a history."""
+    with Stage(away=("n1",)) as stage:
+        stage.cut_between(["n1"], ["n3"])
+        stage.start("n1")
+        assert stage.insist("n2", "SET", "x", 1) == "OK"
+        stage.pass_time(5.0)
+        assert stage.cluster.applied("n1") == 0
+        assert running(stage, "n1").peers.known["n3"].life is None
+        stage.kill("n2")
+        stage.kill("n3")
+        stage.cluster.heal_all()
+        for _ in range(2):  # Started once more, it knows no more.
+            stage.start_forgetful(
+                "n3", stage.disk("n3") if stage.machine("n3").lives > 1 else SimulatedDisk()
+            )
+            stage.pass_time(10.0)
+            assert not running(stage, "n3").peers.is_cleared
+            assert is_error(stage.ask("n1", "SET", "x", 2), "NOREPLICAS")
+            stage.kill("n3")
+        stage.start_forgetful("n3", stage.disk("n3"))
+        stage.cluster.start("n2")
+        assert "node n2 has met this node" in stage.expect_storage_end("n3")
+        assert stage.insist("n1", "GET", "x") == "1"
+
+
+def lose_one_while_another_was_never_used() -> None:
+    with Stage(away=("n1",)) as stage:
+        assert stage.insist("n2", "SET", "x", 1) == "OK"
+        stage.kill("n2")
+        stage.kill("n3")
+        stage.start_forgetful("n3", SimulatedDisk())
+        stage.cluster.start("n1")
+        stage.insist("n1", "SET", "x", 2)
+
+
+def test_one_wiped_and_one_never_used_take_each_other_for_a_new_cluster() -> None:
+    """The limit: of three directories two are empty, and nothing that is left can tell."""
+    with pytest.raises(Violation):
+        lose_one_while_another_was_never_used()

@@ -117,6 +117,41 @@ def test_a_new_directory_needs_members_and_the_node_among_them(tmp_path: Path) -
     assert started(tmp_path, members=MEMBERS).starts == 1
 
 
+def test_the_first_directory_is_an_acceptor_by_the_nodes_own_name_and_another_by_one_of_its_own(
+    tmp_path: Path,
+) -> None:
+    first = started(tmp_path / "1", members=MEMBERS)
+    assert first.acceptor == "n1"
+    members = {**MEMBERS, "n1~0123abcd": MEMBERS["n1"]}
+    second = open_directory(tmp_path / "2", "n1", members, first.cluster, acceptor="n1~0123abcd")
+    second.close()
+    assert (second.identity.node, second.identity.acceptor) == ("n1", "n1~0123abcd")
+    assert (second.identity.cluster, second.identity.members) == (first.cluster, members)
+    assert second.identity.owner != first.owner
+    again = started(tmp_path / "2", members=MEMBERS)
+    assert (again.acceptor, again.starts, again.members) == ("n1~0123abcd", 2, members)
+    assert identity.plain_name("n1~0123abcd") == identity.plain_name("n1") == "n1"
+
+
+@pytest.mark.parametrize("acceptor", ["n2", "n1~", "n1~0123ABCD", "n1~0123abcd0"])
+def test_an_acceptor_that_cannot_be_that_of_the_node_is_refused(tmp_path: Path, acceptor: str) -> None:
+    started(tmp_path, members=MEMBERS)
+    written = (tmp_path / "identity").read_bytes().partition(b"\n")[2].strip()
+    body = written.replace(b'"acceptor": "n1"', b'"acceptor": "%s"' % acceptor.encode())
+    (tmp_path / "identity").write_bytes(b"%08x\n" % crc32c(body) + body + b"\n")
+    with pytest.raises(StorageError, match="its acceptor is another node's"):
+        open_directory(tmp_path, "n1", None)
+
+
+def test_an_identity_from_before_acceptors_had_ids_is_that_of_a_first_directory(tmp_path: Path) -> None:
+    started(tmp_path, members=MEMBERS)
+    written = (tmp_path / "identity").read_bytes().partition(b"\n")[2].strip()
+    body = written.replace(b'"acceptor": "n1",', b"")
+    assert body != written
+    (tmp_path / "identity").write_bytes(b"%08x\n" % crc32c(body) + body + b"\n")
+    assert started(tmp_path).acceptor == "n1"
+
+
 def test_a_start_that_was_killed_at_any_step_is_only_a_start_that_did_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

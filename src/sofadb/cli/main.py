@@ -18,6 +18,7 @@ from rich.status import Status
 from rich.table import Table
 
 from sofadb import __version__
+from sofadb.node.snapshots import SnapshotSettings
 from sofadb.node.tuning import Tuning
 from sofadb.sim.checker import STEPS_MAX
 from sofadb.sim.checker import check as judge
@@ -97,6 +98,25 @@ def serve(
     service_name: Annotated[
         str, typer.Option(help="What clients that use Redis Sentinel call this cluster.")
     ] = "sofadb",
+    join: Annotated[
+        str,
+        typer.Option(
+            help="HOST:PORT for nodes of any member of a cluster, or several with commas: the cluster that a new directory "
+            "joins, in place of --cluster. See `sofadb member add`."
+        ),
+    ] = "",
+    snapshot_mb: Annotated[
+        float,
+        typer.Option(
+            "--snapshot-mb", min=0.01, help="Take a snapshot when the log has grown by so much (MiB)."
+        ),
+    ] = 64,
+    snapshot_every: Annotated[
+        float,
+        typer.Option(
+            "--snapshot-every-s", min=1, help="Or after so long, if anything was written (seconds)."
+        ),
+    ] = 3_600,
 ) -> None:
     """Run one node until it is told to stop (SIGTERM, Ctrl-C)."""
     if not SERVICE_NAME.fullmatch(service_name):
@@ -114,7 +134,13 @@ def serve(
     from .serve import run_node
 
     tuning = Tuning(timeout, timeout_max, has_leases=reads is Reads.LEASE)
-    uvloop.run(run_node(id, directory, client_address, peer_address, members, tuning, service_name))
+    snapshots = SnapshotSettings(int(snapshot_mb * (1 << 20)), snapshot_every)
+    addresses = [f"{host}:{port}" for host, port in map(parse_address, join.split(",") if join else ())]
+    uvloop.run(
+        run_node(
+            id, directory, client_address, peer_address, members, tuning, service_name, snapshots, addresses
+        )
+    )
 
 
 @app.command()

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
+import sys
 from pathlib import Path
 from typing import NoReturn
 
-from sofadb.node.host import EXIT_STORAGE, LiveHost, die
+from sofadb.node.host import EXIT_NOT_FOUND, EXIT_STORAGE, LiveHost, die
+from sofadb.node.joining import NotFound
 from sofadb.node.live import start_node
 from sofadb.node.logs import start_logging
+from sofadb.node.snapshots import SnapshotSettings
 from sofadb.node.tuning import Tuning
 from sofadb.server import listener
 from sofadb.server.state import ServerState
@@ -32,6 +36,8 @@ async def run_node(
     members: dict[str, str] | None,
     tuning: Tuning,
     service_name: str,
+    snapshots: SnapshotSettings,
+    join: list[str],
 ) -> None:
     """Run until SIGTERM or SIGINT. Exits with one line if the directory or a port cannot be had."""
     start_logging()
@@ -39,8 +45,17 @@ async def run_node(
     host, port = client_address
     try:
         running = await start_node(
-            LiveHost(directory), node_id, peer_address, f"{host}:{port}", members, tuning.settings()
+            LiveHost(directory),
+            node_id,
+            peer_address,
+            f"{host}:{port}",
+            members,
+            tuning.settings(),
+            snapshot_settings=snapshots,
+            join=join,
         )
+    except NotFound as problem:
+        die(EXIT_NOT_FOUND, str(problem))
     except StorageError as problem:
         die(EXIT_STORAGE, str(problem))
     except OSError as problem:
@@ -65,10 +80,18 @@ async def run_node(
     gc.collect()
     gc.freeze()
     log.info("%s is ready: clients on %s:%d, peers on %s:%d", node_id, host, port, *peer_address)
-    await told_to_stop.wait()
+    await running.until_lost_or(told_to_stop)
+    if running.lost.done():
+        await running.begin_anew()
+        _flush()
+        os.execv(sys.executable, sys.orig_argv)
     log.info("stopping")
     await stop_in_order(state, running)
     log.info("stopped")
+    _flush()
+
+
+def _flush() -> None:
     for handler in log.handlers:
         handler.flush()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from sofadb.paxos.campaigning import Campaigning
 from sofadb.paxos.following import Following
 from sofadb.paxos.leading import Leading
+from sofadb.storage.identity import plain_name
 
 if TYPE_CHECKING:
     from sofadb.paxos import Replica
@@ -71,6 +72,8 @@ class Observations:
     """Who supports us when we are canvassing, or has promised when we are campaigning, ourselves included."""
     quorum: int = 1
     others: tuple[Other, ...] = ()
+    unheard: tuple[str, ...] = ()
+    """If our directory has no history and may not take part yet: who has not said that it never met it."""
     proposal: Proposal | None = None
     """The oldest on its way, if we lead."""
     unsaved: Waiting = Waiting()
@@ -111,6 +114,11 @@ def _about_leading(seen: Observations) -> Iterator[str]:
         )
     elif not seen.leader:
         yield f"nobody leads, as far as {seen.node} knows"
+    if seen.unheard:
+        yield (
+            f"{seen.node} has a new data directory and takes no part until it has heard {_names(seen.unheard)}: "
+            "it might stand in the place of one that was lost"
+        )
     if seen.role != "leading" and seen.unled_ms >= WORTH_TELLING_MS:
         yield f"{seen.node} has heard no leader for {_age(seen.unled_ms)}"
 
@@ -188,13 +196,14 @@ def observe(replica: Replica, peers: Peers, saves: tuple[int, float], now: float
     reading, outbox = replica.reading, replica.outbox
     reads_since, writes_since = reading.oldest, outbox.oldest
     return Observations(
-        node=replica.me,
+        node=plain_name(replica.me),
         role=role,
-        leader=replica.leader or "",
+        leader=plain_name(replica.leader or ""),
         unled_ms=now - unled_since,
-        backers=tuple(sorted(backers)),
+        backers=tuple(sorted(map(plain_name, backers))),
         quorum=max(each.quorum for each in replica.window()),
         others=tuple(_other(node, replica, peers, now) for node in sorted(replica.others())),
+        unheard=() if peers.is_cleared else peers.unheard,
         proposal=proposal,
         unsaved=Waiting(saves[0], now - saves[1] if saves[0] else 0.0),
         reads=Waiting(reading.count, 0.0 if reads_since is None else now - reads_since),
@@ -206,7 +215,9 @@ def _oldest_proposal(phase: Leading, now: float) -> Proposal:
     instance = min(phase.flights)
     acceptors = phase.replica.membership.at(instance).acceptors
     lacking = (node for node in acceptors if not phase.learner.has_accepted(node, phase.ballot, instance))
-    return Proposal(instance, now - phase.flights[instance].started_at, tuple(sorted(lacking)))
+    return Proposal(
+        instance, now - phase.flights[instance].started_at, tuple(sorted(map(plain_name, lacking)))
+    )
 
 
 def _other(node: str, replica: Replica, peers: Peers, now: float) -> Other:
@@ -216,5 +227,5 @@ def _other(node: str, replica: Replica, peers: Peers, now: float) -> Other:
         heard_at = replica.phase.heard_at.get(node)
         silent_ms = None if heard_at is None else now - heard_at
     if peer is None or not peer.problem:
-        return Other(node, silent_ms=silent_ms)
-    return Other(node, peer.problem, peers.cut_off_ms(peer), silent_ms)
+        return Other(plain_name(node), silent_ms=silent_ms)
+    return Other(plain_name(node), peer.problem, peers.cut_off_ms(peer), silent_ms)

@@ -16,6 +16,8 @@ class Member:
     is_reachable: bool
     problem: str
     """Why it is not reachable."""
+    acceptor: str
+    """What its directory is to the others; all else here calls it by its node's name."""
 
 
 @dataclass(frozen=True, slots=True)

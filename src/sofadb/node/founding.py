@@ -67,7 +67,7 @@ def found(
     except NoSpace:
         writer.abort()
         raise
-    write_identity(files, cluster, node, members)
+    write_identity(files, cluster, node, members, began_at=instance)
     return Founded(cluster, members, contents_of(info, foundation, database))
 
 
@@ -135,7 +135,7 @@ class Survey:
 def survey(backs: Sequence[ReadBack]) -> Survey:
     """Put together what was read back from survivors' directories. Raises `StorageError` if they need no recovery."""
     clusters = {back.identity.cluster for back in backs}
-    survivors = {back.identity.node for back in backs}
+    survivors = {back.identity.acceptor for back in backs}
     if len(clusters) > 1 or len(survivors) < len(backs):
         raise StorageError("these are not the directories of different nodes of one cluster")
     best = max(backs, key=lambda back: back.replica.sequence.watermark)
@@ -193,10 +193,13 @@ def recover(path: Path, mine: ReadBack, survey: Survey) -> tuple[Founded, Path]:
     new, old = (path.with_name(f"{path.name}.{what}") for what in ("recovered", f"before-{survey.kept}"))
     if old.exists():
         raise StorageError(f"{old} is there already: move it away")
-    node = mine.identity.node
-    members = {node: mine.identity.members[node]}
-    cluster = _cluster_id(f"recovered {mine.identity.cluster} {os.urandom(16).hex()}")
-    state = rebuild(survey)
+    identity, state = mine.identity, rebuild(survey)
+    node = identity.node
+    known = {**identity.members, **identity.contacts}
+    if (member := state.node.database.shared.roster.members.get(node)) is not None:
+        known[identity.acceptor] = member.peer_address
+    members = {node: known[identity.acceptor]}
+    cluster = _cluster_id(f"recovered {identity.cluster} {os.urandom(16).hex()}")
     files, lock = _begin_directory(new)
     try:
         founded = found(files, state.node.database, state.replica.time, cluster, node, members)

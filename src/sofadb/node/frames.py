@@ -5,6 +5,9 @@ which version, so that anything else that connects to the port is recognized at 
 the CRC32C of its contents in front, and a CRC32C of those two. The first frame each way is a greeting: who I am, in which
 cluster, in which life, whom I mean to talk to, and in which life I have last met it. Who answers has looked whether it knows
 that life for its own; who asked confirms, with an empty frame, that it has, too. Only then does anything else pass.
+
+A node that wants to join need not be a member to be answered, nor know the cluster's id. What it gets is the answer and one
+more frame, with the members' addresses; nothing else passes.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ from struct import Struct
 
 from crc32c import crc32c
 
-PROTOCOL_VERSION = 3
+from sofadb.storage.identity import ACCEPTOR_ID, plain_name
+
+PROTOCOL_VERSION = 4
 PREAMBLE = b"SofaDB\x00" + bytes([PROTOCOL_VERSION])
 FRAME_BYTES_MAX = 160 << 20
 """No frame is larger; a batch with the largest value there may be fits in."""
@@ -36,9 +41,12 @@ class BadPeer(Exception):
     """The other end is not what it should be; the text says why, for both sides' logs."""
 
 
-LANES = ("small", "large")
+SMALL, LARGE, BULK = LANES = ("small", "large", "bulk")
 """Each pair of nodes has a connection for small messages and one for large ones, each way: who waits for a leader's voice
-does not wait behind 64 MB of a value. (All commands of a session go with the large ones, since their order counts.)"""
+does not wait behind 64 MB of a value. (All commands of a session go with the large ones, since their order counts.) Parts of
+snapshots have a third: no message waits behind them."""
+MEMBERS_BYTES_MAX = 64 << 10
+"""No list of members' addresses is larger."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{0,64}")
 _ADDRESS = re.compile(r"[!-~]{1,255}:[0-9]{1,5}")
@@ -50,19 +58,31 @@ class Greeting:
     """Who speaks. `problem` is set in an answer that refuses."""
 
     cluster: str
-    node: str
+    acceptor: str
+    """What the speaker's directory is to the others."""
     starts: int
     life: str
     """The node's life: the number and the id of this start of it."""
     met: str
     """The id of the life in which the node has last met the other end; empty if it has not."""
     to: str
-    """The node it means to talk to; empty in an answer."""
+    """The acceptor it means to talk to; empty in an answer, and of a node that wants to join."""
     lane: str
     """Which of `LANES` this connection is."""
+    peer_address: str
+    """Where the other nodes reach it, as HOST:PORT."""
     client_address: str
     """Where the node's clients connect, as HOST:PORT."""
+    has_history: bool
+    """Whether it has ever promised or learned anything, or has heard of a member who has."""
+    joining: bool = False
+    """Whether it asks for nothing but the members' addresses."""
     problem: str = ""
+
+    @property
+    def node(self) -> str:
+        """What people call it."""
+        return plain_name(self.acceptor)
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -75,18 +95,46 @@ class Greeting:
             greeting = cls(**fields)
         except (ValueError, TypeError, RecursionError) as problem:
             raise BadPeer(f"its greeting cannot be read: {problem}") from None
-        names = (greeting.cluster, greeting.node, greeting.life, greeting.met, greeting.to)
-        texts = (*names, greeting.lane, greeting.client_address, greeting.problem)
-        if not all(isinstance(text, str) for text in texts) or type(greeting.starts) is not int:
+        names = (greeting.cluster, greeting.life, greeting.met)
+        addresses = (greeting.peer_address, greeting.client_address)
+        texts = (*names, greeting.acceptor, greeting.to, greeting.lane, *addresses, greeting.problem)
+        if not (
+            all(isinstance(text, str) for text in texts)
+            and type(greeting.starts) is int
+            and isinstance(greeting.has_history, bool)
+            and isinstance(greeting.joining, bool)
+        ):
             raise BadPeer("its greeting has fields of the wrong type")
         if not (
             all(map(_NAME.fullmatch, names))
+            and ACCEPTOR_ID.fullmatch(greeting.acceptor)
+            and (not greeting.to or ACCEPTOR_ID.fullmatch(greeting.to))
             and greeting.lane in LANES
-            and _ADDRESS.fullmatch(greeting.client_address)
+            and all(map(_ADDRESS.fullmatch, addresses))
             and _PROBLEM.fullmatch(greeting.problem)
         ):
             raise BadPeer("its greeting has names that cannot be")
         return greeting
+
+
+def encode_members(present: dict[str, str], initial: dict[str, str]) -> bytes:
+    """The peer address of each acceptor, now and at the cluster's beginning, for who wants to join."""
+    return json.dumps([present, initial]).encode()
+
+
+def decode_members(data: Buffer) -> tuple[dict[str, str], dict[str, str]]:
+    """Those of now and those of the beginning. Raises `BadPeer`."""
+    try:
+        present, initial = json.loads(bytes(data))
+    except (ValueError, TypeError, RecursionError) as problem:
+        raise BadPeer(f"its list of members cannot be read: {problem}") from None
+    for members in (present, initial):
+        if not isinstance(members, dict) or not all(
+            ACCEPTOR_ID.fullmatch(acceptor) and isinstance(address, str) and _ADDRESS.fullmatch(address)
+            for acceptor, address in members.items()
+        ):
+            raise BadPeer("its list of members has names or addresses that cannot be")
+    return present, initial
 
 
 def frame(buffers: list[Buffer]) -> list[Buffer]:

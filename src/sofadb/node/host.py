@@ -14,13 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-from sofadb.storage.files import StorageError
-from sofadb.storage.identity import Opened, open_directory
+from sofadb.storage.files import DiskFiles, StorageError
+from sofadb.storage.identity import Anew, Newcomer, Opened, open_directory, told_to_begin_anew
 from sofadb.storage.journal import Journal
 from sofadb.storage.writer import Callback, Writer
 
 log = logging.getLogger("sofadb.node")
 
+EXIT_NOT_FOUND = 68
+"""The cluster to be joined was not found (sysexits.h: no such host)."""
 EXIT_STORAGE = 74
 """Stable storage failed (the number that sysexits.h gives to input/output errors)."""
 EXIT_INVARIANT = 70
@@ -44,7 +46,17 @@ class Host(Protocol):
         """Something that no client can know (64 bits)."""
         ...
 
-    def open_directory(self, node: str, members: dict[str, str] | None, bound_ms: int) -> Opened:
+    def is_new(self) -> bool:
+        """Whether the data directory is still to be made, or holds nothing of a node. Raises `StorageError`."""
+        ...
+
+    def told_to_begin_anew(self) -> Anew | None:
+        """Whether an earlier life has found that the directory is of no use any more. Raises `StorageError`."""
+        ...
+
+    def open_directory(
+        self, node: str, members: dict[str, str] | None, bound_ms: int, newcomer: Newcomer | None = None
+    ) -> Opened:
         """Begin a new life of `node` in its data directory; it may bind the next for `bound_ms`. Raises `StorageError`."""
         ...
 
@@ -92,8 +104,18 @@ class LiveHost:
     def new_salt(self) -> int:
         return int.from_bytes(os.urandom(8), "big")
 
-    def open_directory(self, node: str, members: dict[str, str] | None, bound_ms: int) -> Opened:
-        return open_directory(self.directory, node, members, bound_ms=bound_ms)
+    def told_to_begin_anew(self) -> Anew | None:
+        return (
+            told_to_begin_anew(DiskFiles(self.directory), self.directory) if self.directory.exists() else None
+        )
+
+    def is_new(self) -> bool:
+        return not (self.directory / "identity").exists()
+
+    def open_directory(
+        self, node: str, members: dict[str, str] | None, bound_ms: int, newcomer: Newcomer | None = None
+    ) -> Opened:
+        return open_directory(self.directory, node, members, bound_ms=bound_ms, newcomer=newcomer)
 
     def open_journal(self, opened: Opened) -> Journal:
         return Journal.open(opened.files, owner=opened.identity.owner)

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +20,8 @@ from math import ceil
 from typing import Any
 
 from sofadb.paxos import (
+    NO_BALLOT,
+    Ballot,
     Configuration,
     GiveUp,
     Incomplete,
@@ -40,7 +42,7 @@ from sofadb.paxos.leading import Leading
 from sofadb.paxos.messages import Accept, Forward, Learn
 from sofadb.paxos.records import Acceptance, Learned
 from sofadb.storage.files import StorageError
-from sofadb.storage.identity import Life, Opened
+from sofadb.storage.identity import Anew, Life, Newcomer, Opened, begin_anew, new_acceptor, plain_name
 from sofadb.storage.journal import Journal
 from sofadb.storage.segment import Record as JournalRecord
 from sofadb.storage.snapshot import Snapshots
@@ -49,10 +51,13 @@ from sofadb.unlikely import unlikely
 
 from .driver import Driver
 from .explain import explain, observe
-from .facts import Facts, Member, reachable_address
+from .facts import WILDCARDS, Facts, Member, reachable_address, split_address
+from .fetching import Fetcher
 from .host import EXIT_INVARIANT, EXIT_STORAGE, Host
+from .joining import Found, NotFound, find_cluster
+from .keeper import Keeper
 from .node import Node
-from .peers import Myself, Peers
+from .peers import Lost, Myself, Peers
 from .snapshots import SnapshotSettings, Snapshotter
 
 log = logging.getLogger("sofadb.node")
@@ -61,6 +66,7 @@ UNSAVED_BYTES_MAX = 256 << 20
 """With more than this on its way to the disk, what would add to it is not taken in: peers will say it again."""
 TEACH_BYTES_MAX = 4 << 20
 """How much is read back from disk for one message to a replica that is behind."""
+ASK_EVERY_S = 1.0
 TIMER_HAIR_S = 1e-6
 """Timers are set so much later than they are due."""
 
@@ -76,6 +82,7 @@ class LiveWorld:
         self.peers: Peers
         self.driver: Driver
         self.snapshots: Snapshotter
+        self.fetcher: Fetcher
         self.saves: deque[float] = deque()
         """Since when each write waits that the disk was asked for and has not finished (monotonic milliseconds)."""
         self._timer: asyncio.TimerHandle | None = None
@@ -137,7 +144,7 @@ class LiveWorld:
         self.peers.send(teach.to, Learn(teach.first, tuple(values)))
 
     def offer(self, offer: Offer) -> None:
-        """Not yet."""
+        self.fetcher.offer(offer)
 
     def give_up(self, give_up: GiveUp) -> None:
         self.writer.give_up(give_up.upto + 1)
@@ -169,6 +176,11 @@ class RunningNode:
     world: LiveWorld
     peers: Peers
     opened: Opened
+    keeper: Keeper
+    lost: asyncio.Future[Lost]
+    """Done when the directory is found to have lost what it knew: it takes no part any more."""
+    asking: asyncio.Task[None] | None = None
+    """Asks to be let in."""
     started_at: float = field(default_factory=time.monotonic)
     _expiry: asyncio.TimerHandle | None = None
 
@@ -183,21 +195,25 @@ class RunningNode:
         snapshots = self.world.snapshots
         newest = snapshots.newest
         members = []
-        for node, address in identity.members.items():
-            peer = self.peers.known.get(node)
+        for acceptor, address in self.peers.members.items():
+            peer = self.peers.known.get(acceptor)
             client_address = self.peers.myself.client_address if peer is None else peer.client_address
             client_address = reachable_address(client_address, address)
             problem = "" if peer is None else peer.problem
-            members.append(Member(node, address, client_address, not problem, problem))
+            members.append(
+                Member(plain_name(acceptor), address, client_address, not problem, problem, acceptor)
+            )
         return Facts(
             node=identity.node,
             cluster=identity.cluster,
             starts=identity.starts,
             role=replica.phase.name,
-            leader=leader,
-            leader_client_address=next((each.client_address for each in members if each.node == leader), ""),
-            successor=(replica.phase.successor or "") if isinstance(replica.phase, Leading) else "",
-            ballot=str(replica.ballot),
+            leader=plain_name(leader),
+            leader_client_address=next(
+                (each.client_address for each in members if each.acceptor == leader), ""
+            ),
+            successor=plain_name(replica.phase.successor or "") if isinstance(replica.phase, Leading) else "",
+            ballot=str(Ballot(replica.ballot.round, plain_name(replica.ballot.node))),
             chosen=replica.sequence.watermark,
             applied=self.node.applied,
             directory=str(self.opened.directory),
@@ -244,14 +260,37 @@ class RunningNode:
                     await another_leads
         self.node.on_leader.remove(heard)
 
+    async def until_lost_or(self, told_to_stop: asyncio.Event) -> None:
+        """Wait until the node is told to stop, or finds that its directory has lost what it knew."""
+        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(told_to_stop.wait()), self.lost]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+
+    async def begin_anew(self) -> None:
+        """Stop, since the directory has lost what it knew, and have its next life begin as a newcomer's."""
+        lost = self.lost.result()
+        log.error("%s", lost.problem)
+        log.error("what is in %s is set aside; this node joins the cluster anew", self.opened.directory)
+        await self._end()
+        others = [each for node, each in self.peers.members.items() if node != self.peers.myself.acceptor]
+        addresses = [lost.peer_address, *(each for each in others if each != lost.peer_address)]
+        begin_anew(self.opened.files, Anew(lost.cluster, addresses))
+        self.opened.close()
+
     async def stop(self) -> None:
         """Stop in good order: nothing new, everything accepted on disk, connections closed."""
+        await self._end()
+        self.opened.close()
+
+    async def _end(self) -> None:
         if self._expiry is not None:
             self._expiry.cancel()
+        self.keeper.stop()
+        if self.asking is not None:
+            self.asking.cancel()
+        await self.world.fetcher.stop()
         await self.world.snapshots.stop()
         await self.peers.stop()
         self.world.writer.close()
-        self.opened.close()
 
 
 async def start_node(
@@ -263,15 +302,23 @@ async def start_node(
     settings: Settings | None = None,
     make_driver: Callable[[Replica, LiveWorld, Node], Driver] = Driver,
     snapshot_settings: SnapshotSettings | None = None,
+    join: Sequence[str] = (),
 ) -> RunningNode:
     """Open the host's directory, read everything back, and take part.
+
+    `join` are peer addresses (HOST:PORT) of members of the cluster that a new directory is to join; they matter for that only.
 
     Raises `StorageError` for a directory that is another node's, in use, damaged or full, and `OSError` if the peer
     port cannot be had.
     """
     asyncio.get_running_loop().set_exception_handler(partial(_on_unhandled, host))
     settings = settings or Settings()
-    opened = host.open_directory(node_id, members, ceil(settings.lease_ms))
+    newcomer = None
+    if (anew := host.told_to_begin_anew()) is not None:
+        newcomer = await find_place(host, node_id, anew.addresses, anew.cluster)
+    elif join and host.is_new():
+        newcomer = await find_place(host, node_id, join)
+    opened = host.open_directory(node_id, members, ceil(settings.lease_ms), newcomer)
     try:
         return await _start_in(
             host,
@@ -302,7 +349,9 @@ async def _start_in(
     world = LiveWorld(host, loop, journal)
     node = Node(loop.call_soon, identity.members)
     configuration = Configuration(tuple(sorted(identity.members)))
-    replica = Replica(identity.node, identity.starts, configuration, settings, opened.bound_ms)
+    addresses = identity.contacts or identity.members
+    own_address = advertised(peer_listen, addresses[identity.acceptor])
+    replica = Replica(identity.acceptor, identity.starts, configuration, settings, opened.bound_ms)
     driver = make_driver(replica, world, node)
     node.driver = world.driver = driver
 
@@ -339,7 +388,20 @@ async def _start_in(
     writer = world.writer = host.start_writer(
         journal, world.stable, lambda error: host.die(EXIT_STORAGE, str(error))
     )
-    myself = Myself(identity.cluster, identity.node, identity.life, client_address, identity.remembers)
+
+    def has_history() -> bool:
+        # What a restored cluster began with has come to each of its directories without it.
+        return replica.acceptor.promised > NO_BALLOT or replica.sequence.watermark > identity.began_at
+
+    myself = Myself(
+        identity.cluster,
+        identity.acceptor,
+        identity.life,
+        own_address,
+        client_address,
+        identity.remembers,
+        has_history,
+    )
 
     def received(sender: NodeId, message: Message) -> None:
         is_full = writer.pending_bytes > UNSAVED_BYTES_MAX or unlikely("too much unsaved")
@@ -352,18 +414,77 @@ async def _start_in(
         except StorageError as problem:
             host.die(EXIT_STORAGE, str(problem))
 
-    def lost(problem: str) -> None:
-        host.die(EXIT_STORAGE, f"{opened.directory}: {problem}")
-
+    is_lost: asyncio.Future[Lost] = loop.create_future()
     peers = world.peers = Peers(
-        myself, dict(identity.members), received, opened.met, keep, lost, host.chance.random
+        myself,
+        dict(addresses),
+        received,
+        opened.met,
+        keep,
+        is_lost.set_result,
+        host.chance.random,
+        initial=identity.members,
     )
+    fetcher = world.fetcher = Fetcher(snapshots, peers.send_parcel, peers.may_send_part)
+    keeper = Keeper(world, node, peers)
+    peers.on_parcel, peers.on_arrival = fetcher.on_parcel, keeper.on_arrival
+    peers.cleared = lambda: driver.handle(Started())
+    is_cleared = peers.is_cleared
     await peers.start(*peer_listen)
-    running = RunningNode(node, world, peers, opened)
-    driver.handle(Started())
+    if is_cleared:
+        driver.handle(Started())
+    running = RunningNode(node, world, peers, opened, keeper, is_lost)
     running.watch_expiry()
     snapshots.watch()
+    fetcher.start()
+    keeper.watch()
+    if identity.contacts:
+        running.asking = loop.create_task(ask_to_be_let_in(running, list(identity.contacts.values())))
     return running
+
+
+def advertised(listen: tuple[str, int], known: str) -> str:
+    """Where the other nodes reach us: where we listen, unless that is everywhere; then the host that we are known by."""
+    host, port = listen
+    if host in WILDCARDS:
+        host = split_address(known)[0]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def find_place(host: Host, node_id: NodeId, join: Sequence[str], cluster: str = "") -> Newcomer:
+    """Ask the cluster at these addresses for what a new directory has to know. Raises `NotFound`.
+
+    `cluster` is the id that it must have; empty: any.
+    """
+    acceptor = new_acceptor(node_id, host.chance.getrandbits(32))
+    found = await _find_any(join, Myself(cluster, acceptor, Life(0, ""), "-:0", "-:0"))
+    return Newcomer(found.cluster, acceptor, found.initial, {**found.members, acceptor: "-:0"})
+
+
+async def _find_any(addresses: Sequence[str], myself: Myself) -> Found:
+    problems = []
+    for address in addresses:
+        try:
+            return await find_cluster(address, myself)
+        except NotFound as problem:
+            problems.append(str(problem))
+    raise NotFound("; ".join(problems))
+
+
+async def ask_to_be_let_in(running: RunningNode, addresses: Sequence[str]) -> None:
+    """Say to the members that we are here, again and again, until somebody leads us."""
+    problem = ""
+    myself = running.peers.myself
+    others = [address for address in addresses if address != myself.peer_address]
+    while running.replica.leader is None:
+        for address in others:
+            try:
+                await find_cluster(address, myself)
+            except NotFound as refusal:
+                if str(refusal) != problem:
+                    problem = str(refusal)
+                    log.warning("not let in yet: %s", problem)
+        await asyncio.sleep(ASK_EVERY_S)
 
 
 def _on_unhandled(host: Host, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -1,17 +1,23 @@
-"""The other nodes: two connections to each, for what we say, and two from each, for what we hear.
+"""The other nodes: three connections to each, for what we say, and three from each, for what we hear.
 
-One of the two is for large messages, so that a leader's voice never waits behind them. A connection is opened, greeted,
-used, and opened again when it breaks, with a growing pause. What cannot be sent at once because a peer is unreachable or
-does not keep up is dropped: the protocol sends again what still matters, and nothing may pile up here.
+One of them is for large messages and one for parts of snapshots, so that a leader's voice never waits behind them. A
+connection is opened, greeted, used, and opened again when it breaks, with a growing pause. What cannot be sent at once because a
+peer is unreachable or does not keep up is dropped: the protocol sends again what still matters, and nothing may pile up here.
 
 The kernel repeats what nobody acknowledges after longer and longer pauses, so that after a link was cut for a second its
 connections may stay mute for another one. So a connection that the kernel has repeated something on in vain, twice, is given up
 and opened anew; and who hears that a peer has come back to it tries at once to reach it, too.
 
-Strangers are refused by name: another cluster, another node than the one that was meant, somebody who is no member. So is
+Who the others are may change at any time (`Peers.update`). They are acceptors, that is directories, and not nodes: at the
+address of a node another directory may answer than the one that is meant, and what is for the one is never given to the other.
+Where an acceptor is reached, it says itself when it connects to us; that is believed until we are told otherwise.
+
+Strangers are refused by name: another cluster, another directory than the one that was meant, somebody who is no member. So is
 an earlier life of a node that has been met in a later one. And a node that hears that somebody has met it in a life which
 its own directory knows nothing of has an emptied directory, or an older copy: it may have lost what it promised, its word must
-not count, and it ends (rule P10). Whom a node has met, it remembers on disk before it listens.
+not count, and nothing passes any more in either direction (rule P10). Whom a node has met, it remembers on disk before it
+listens. A directory that has no history yet lets nothing pass either, until it knows that it stands in nobody's place
+(`freshness`).
 """
 
 from __future__ import annotations
@@ -28,17 +34,33 @@ from typing import cast
 from sofadb.paxos import Message, NodeId
 from sofadb.paxos.codec import Malformed, decode_message, encode
 from sofadb.paxos.messages import Forward
-from sofadb.storage.identity import Life
+from sofadb.storage.identity import Life, plain_name
 from sofadb.unlikely import unlikely
 
-from .frames import FRAME_BYTES_MAX, LANES, PREAMBLE, BadPeer, Buffer, FrameReader, Greeting, frame
+from .frames import (
+    BULK,
+    FRAME_BYTES_MAX,
+    LANES,
+    LARGE,
+    PREAMBLE,
+    SMALL,
+    BadPeer,
+    Buffer,
+    FrameReader,
+    Greeting,
+    encode_members,
+    frame,
+)
+from .freshness import is_fresh_safe
+from .parcels import PART_FRAME_BYTES_MAX, Parcel, Part, decode_parcel, encode_parcel, is_parcel
 
 log = logging.getLogger("sofadb.peers")
 
 WRITE_BUFFER_BYTES_MAX = 64 << 20
 """What may wait for one peer. Beyond it messages are dropped, whole."""
-CONNECT_TIMEOUT_S = 0.5
-"""After so long without an answer to it the kernel would repeat the request only half a second later: a new one is faster."""
+CONNECT_TIMEOUT_S, CONNECT_TIMEOUT_S_MAX = 0.5, 2.0
+"""After so long without an answer to it the kernel would repeat the request only half a second later: a new one is faster.
+But where the way is long a new one is no faster: the time is doubled after each in vain."""
 PAUSE_MS_MIN, PAUSE_MS_MAX = 20.0, 250.0
 """Between attempts to connect; doubled each time, with chance added so that nodes do not keep step."""
 REFUSED_PAUSE_MS = 5_000.0
@@ -57,13 +79,27 @@ SMALL_BYTES_MAX = 1 << 20
 """A message larger than this takes the lane for large ones."""
 
 
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Our directory has lost what it knew, or stands in the place of one that was lost."""
+
+    problem: str
+    """What to tell people."""
+    told_by: NodeId
+    peer_address: str
+    """Where the one who told us is reached: from there a new directory can join."""
+    cluster: str
+
+
 @dataclass(slots=True)
 class Peer:
-    """What is known of another node."""
+    """What is known of another acceptor."""
 
     node: NodeId
     host: str
     port: int
+    told_address: str = ""
+    """Where it is reached, as we were told last; it may have said otherwise itself since."""
     client_address: str = ""
     life: Life | None = None
     """The latest that we have met; on disk, too."""
@@ -78,6 +114,19 @@ class Peer:
     """It has connected to us: whoever waits to try again need not wait."""
     cut_off_at: float | None = None
     """Since when there has been no connection to it, on the event loop's clock; None when there is."""
+    has_history: bool | None = None
+    """What it said of itself when it last greeted us and had met no life of ours that we know nothing of; None: never yet."""
+    connecting: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return plain_name(self.node)
+
+    def go_to(self, address: str) -> None:
+        """It is reached at HOST:PORT from now on."""
+        host, _, port = address.rpartition(":")
+        self.host, self.port = host.strip("[]"), int(port)
 
     @property
     def problem(self) -> str:
@@ -87,7 +136,7 @@ class Peer:
     def problem_with(self, life: Life) -> str:
         """Why its word cannot count in this life; empty if it can."""
         if self.life is not None and life != self.life and life.starts <= self.life.starts:
-            return f"node {self.node} has been met in a later life"
+            return f"node {self.name} has been met in a later life"
         return ""
 
 
@@ -96,15 +145,42 @@ class Myself:
     """What we say of ourselves in greetings."""
 
     cluster: str
-    node: NodeId
+    acceptor: NodeId
     life: Life
+    peer_address: str
     client_address: str
     remembers: Callable[[str], bool] = lambda life: True
     """Whether we have had the life of that id."""
+    has_history: Callable[[], bool] = lambda: True
+    """Whether we have ever promised or learned anything."""
 
-    def greeting(self, lane: str, met: Life | None, to: str = "", problem: str = "") -> Greeting:
-        met_id = "" if met is None else met.id
-        return Greeting(self.cluster, self.node, *self.life, met_id, to, lane, self.client_address, problem)
+    @property
+    def name(self) -> str:
+        """For people."""
+        return plain_name(self.acceptor)
+
+    def greeting(
+        self,
+        lane: str,
+        met: Life | None = None,
+        to: str = "",
+        joining: bool = False,
+        problem: str = "",
+        heard_of_history: bool = False,
+    ) -> Greeting:
+        return Greeting(
+            self.cluster,
+            self.acceptor,
+            *self.life,
+            "" if met is None else met.id,
+            to,
+            lane,
+            self.peer_address,
+            self.client_address,
+            self.has_history() or heard_of_history,
+            joining,
+            problem,
+        )
 
 
 def tune(transport: asyncio.BaseTransport) -> None:
@@ -151,7 +227,7 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport = cast(asyncio.Transport, transport)  # uvloop's are not derived from it.
         tune(transport)
-        greeting = self.peers.myself.greeting(self.lane, self.peer.life, to=self.peer.node)
+        greeting = self.peers.greeting(self.lane, self.peer.node, to=self.peer.node)
         transport.writelines([PREAMBLE, *frame([greeting.encode()])])
 
     def data_received(self, data: bytes) -> None:
@@ -165,18 +241,21 @@ class Link(asyncio.Protocol):
         if self.answer is not None:
             raise BadPeer("it greets twice")
         self.refused = True
-        is_meant = (answer.cluster, answer.node) == (self.peers.myself.cluster, self.peer.node)
+        is_meant = (answer.cluster, answer.acceptor) == (self.peers.myself.cluster, self.peer.node)
         if is_meant and (problem := self.peers.problem_of_ours(answer)):
             raise BadPeer(problem)
         if answer.problem:
             raise BadPeer(f"it refuses us: {answer.problem}")
         if not is_meant:
-            raise BadPeer(f"there is node {answer.node} of cluster {answer.cluster} at its address")
+            is_other = answer.cluster == self.peers.myself.cluster and answer.node == self.peer.name
+            who = f"{'another directory of ' if is_other else ''}node {answer.node}"
+            raise BadPeer(f"there is {who} of cluster {answer.cluster} at its address")
         life = Life(answer.starts, answer.life)
         if problem := self.peer.problem_with(life):
             raise BadPeer(problem)
         self.refused = False
         self.answer = answer
+        self.peers.heard(self.peer, answer)
         assert self.transport is not None
         self.transport.writelines(frame([b""]))  # The confirmation.
         self.peers.remember(self.peer, life, self._become_ready)
@@ -191,7 +270,7 @@ class Link(asyncio.Protocol):
         self.peer.client_address = self.answer.client_address
         if not self.peer.problem:
             self.peer.cut_off_at = None
-            log.info("connected to %s", self.peer.node)
+            log.info("connected to %s", self.peer.name)
         if self.transport is not None and self.transport.get_extra_info("socket") is not None:
             self._look_after()
 
@@ -227,7 +306,8 @@ class Link(asyncio.Protocol):
     def send(self, buffers: list[Buffer]) -> bool:
         """Send a frame, or drop it: False."""
         transport = self.transport
-        if not self.ready or transport is None or transport.get_write_buffer_size() > WRITE_BUFFER_BYTES_MAX:
+        bytes_max = 0 if self.lane == BULK else WRITE_BUFFER_BYTES_MAX
+        if not self.ready or transport is None or transport.get_write_buffer_size() > bytes_max:
             return False
         transport.writelines(buffers)
         return True
@@ -249,6 +329,9 @@ class Inbound(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport = cast(asyncio.Transport, transport)  # uvloop's are not derived from it.
+        if self.peers.is_stopping:
+            transport.abort()  # The kernel had it ready when the port was closed.
+            return
         tune(transport)
         self.peers.make_room()
         self.peers.inbound[self] = None
@@ -258,28 +341,50 @@ class Inbound(asyncio.Protocol):
         try:
             for contents in self.reader.feed(data):
                 if self.peer is not None:
-                    self.peers.received(self.peer.node, decode_message(contents))
+                    self._hear(self.peer, contents)
                 elif self.greeting is None:
                     self._on_greeting(Greeting.decode(contents))
                 else:
                     self._on_confirmation(contents)
         except (BadPeer, Malformed) as problem:
-            who = self.peer.node if self.peer else self._address()
+            who = self.peer.name if self.peer else self._address()
             log.warning("closing the connection from %s: %s", who, problem)
             self.close()
 
+    def _hear(self, peer: Peer, contents: bytes) -> None:
+        """What a peer has to say, on the lane where it belongs."""
+        assert self.greeting is not None
+        parcel = decode_parcel(contents) if is_parcel(contents) else None
+        message = decode_message(contents) if parcel is None else None
+        if isinstance(parcel, Part) is not (self.greeting.lane == BULK):
+            raise BadPeer("it sends on one lane what belongs on another")
+        if not self.peers.is_cleared:
+            return
+        if message is not None:
+            self.peers.received(peer.node, message)
+        elif parcel is not None:
+            self.peers.on_parcel(peer.node, parcel)
+
     def _on_greeting(self, greeting: Greeting) -> None:
         self.greeting = greeting
-        problem = self.peers.problem_with(greeting) or self.peers.problem_of_ours(greeting)
-        peer = self.peers.known.get(greeting.node)
-        if not problem and peer is not None:
-            problem = peer.problem_with(Life(greeting.starts, greeting.life))
+        peers, peer = self.peers, self.peers.known.get(greeting.acceptor)
+        problem = peers.problem_with(greeting)
+        if not problem and not greeting.joining:
+            assert peer is not None
+            problem = peers.problem_of_ours(greeting) or peer.problem_with(
+                Life(greeting.starts, greeting.life)
+            )
         assert self.transport is not None
-        met = None if peer is None else peer.life
-        answer = self.peers.myself.greeting(greeting.lane, met, problem=problem)
+        answer = peers.greeting(greeting.lane, greeting.acceptor, problem=problem)
         self.transport.writelines([PREAMBLE, *frame([answer.encode()])])
         if problem:
             raise BadPeer(problem)
+        if greeting.joining:
+            self.transport.writelines(frame([encode_members(peers.members, peers.initial)]))
+            peers.on_arrival(greeting)
+            self.close()
+        elif peer is not None:
+            peers.heard(peer, greeting)
 
     def _on_confirmation(self, contents: bytes) -> None:
         """It knows the life in which we have met it. What it says next waits until it is on our disk whom we have met now.
@@ -291,15 +396,21 @@ class Inbound(asyncio.Protocol):
             return
         if contents:
             raise BadPeer("it does not confirm that it knows in which life we have met it")
+        peer = self.peers.known.get(self.greeting.acceptor)
+        if peer is None:
+            raise BadPeer("it is no member any more")
         self.is_confirmed = True
-        self.reader.bytes_max = FRAME_BYTES_MAX
+        self.reader.bytes_max = PART_FRAME_BYTES_MAX if self.greeting.lane == BULK else FRAME_BYTES_MAX
         assert self.transport is not None
         self.transport.pause_reading()
-        greeting, peer = self.greeting, self.peers.known[self.greeting.node]
+        greeting = self.greeting
         self.peers.remember(peer, Life(greeting.starts, greeting.life), lambda: self._accept(peer, greeting))
 
     def _accept(self, peer: Peer, greeting: Greeting) -> None:
         if self not in self.peers.inbound:
+            return
+        if self.peers.known.get(peer.node) is not peer:
+            self.close()  # It has ceased to be a member meanwhile.
             return
         if self.timer is not None:
             self.timer.cancel()
@@ -309,6 +420,7 @@ class Inbound(asyncio.Protocol):
         peer.client_address = greeting.client_address
         peer.is_back.set()
         self.peer = peer
+        self.peers.believe(peer, greeting.peer_address)
         assert self.transport is not None
         self.transport.resume_reading()
 
@@ -336,41 +448,86 @@ class Peers:
 
     myself: Myself
     members: dict[NodeId, str]
-    """Everybody's peer address as HOST:PORT, our own included."""
+    """Each acceptor's peer address as HOST:PORT, our own included."""
     received: Callable[[NodeId, Message], None]
     met: dict[NodeId, Life] = field(default_factory=dict)
-    """The latest life of each node that we have met."""
+    """The latest life of each acceptor that we have met."""
     keep: Callable[[dict[NodeId, Life]], None] = lambda met: None
     """Makes `met` durable, in a thread of its own."""
-    lost: Callable[[str], None] = lambda problem: None
-    """Called when we are found to have lost what we knew."""
+    lost: Callable[[Lost], None] = lambda lost: None
+    """Called, once, when we are found to have lost what we knew. Nothing passes any more."""
     chance: Callable[[], float] = random.random
+    on_parcel: Callable[[NodeId, Parcel], None] = lambda sender, parcel: None
+    on_arrival: Callable[[Greeting], None] = lambda greeting: None
+    """Somebody who joins has greeted us."""
+    initial: dict[NodeId, str] = field(default_factory=dict)
+    """With whom the cluster began, for whoever joins."""
+    cleared: Callable[[], None] = lambda: None
+    """Called, once, when a directory that had no history at the start may take part."""
+    is_cleared: bool = field(init=False)
+    """Whether anything but greetings passes."""
     known: dict[NodeId, Peer] = field(default_factory=dict)
     inbound: dict[Inbound, None] = field(default_factory=dict)
     """All connections to our port, the oldest first."""
     _server: asyncio.Server | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _is_stopping: bool = False
+    is_stopping: bool = False
+    _is_lost: bool = False
     _framed: tuple[Message | None, list[Buffer], str] = (None, [], "")
 
     def __post_init__(self) -> None:
-        for node, address in self.members.items():
-            if node != self.myself.node:
-                host, _, port = address.rpartition(":")
-                self.known[node] = Peer(node, host.strip("[]"), int(port), life=self.met.get(node))
+        # An acceptor with an id of its own has become one by a chosen change: it stands in nobody's place.
+        is_first = self.myself.acceptor == self.myself.name
+        self.is_cleared = self.myself.has_history() or not is_first
+        self.update(self.members)
 
     async def start(self, host: str, port: int) -> None:
         """Listen, and connect to everybody. Raises `OSError` if the port cannot be had."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: Inbound(self), host, port, backlog=4 * STRANGERS_MAX)
         for peer in self.known.values():
-            for lane in LANES:
-                self._spawn(self._keep_connected(peer, lane))
+            self._connect(peer)
+        self._maybe_clear()
+
+    def update(self, members: dict[NodeId, str]) -> None:
+        """From now on these are the members: connect to new ones, let go of the others, follow those who have moved."""
+        self.members = dict(members)
+        for node in [node for node in self.known if node not in members]:
+            peer = self.known.pop(node)
+            self._disconnect(peer)
+            for inbound in peer.inbound.values():
+                inbound.close()
+        # A node's first directory may yet be mistaken for a new one; of the others none ever comes back.
+        self.met = {
+            node: life for node, life in self.met.items() if node in members or node == plain_name(node)
+        }
+        for node, address in members.items():
+            if node == self.myself.acceptor:
+                continue
+            peer = self.known.get(node) or Peer(node, "", 0, life=self.met.get(node))
+            if peer.told_address != address:
+                self.known[node] = peer
+                peer.told_address = address
+                peer.go_to(address)
+                if self._server is not None and not self.is_stopping:
+                    self._disconnect(peer)
+                    self._connect(peer)
+        if self._server is not None:
+            self._maybe_clear()
+
+    def believe(self, peer: Peer, address: str) -> None:
+        """`peer` says that it is reached at `address`."""
+        before = peer.host, peer.port
+        peer.go_to(address)
+        if (peer.host, peer.port) != before and not peer.links:
+            log.info("%s is reached at %s now", peer.name, address)
+            self._disconnect(peer)
+            self._connect(peer)
 
     async def stop(self) -> None:
         """Close everything. What is on its way to the disk gets there first: nothing is written once this is done."""
-        self._is_stopping = True
+        self.is_stopping = True
         async with self._keeping:
             tasks = list(self._tasks)
             for task in tasks:
@@ -380,10 +537,6 @@ class Peers:
             self._server.close()
         for inbound in list(self.inbound):
             inbound.close()
-        for peer in self.known.values():
-            for link in peer.links.values():
-                if link.transport is not None:
-                    link.transport.close()
 
     def send(self, to: NodeId, message: Message) -> None:
         """Send, or drop. A message for several peers is encoded once."""
@@ -395,22 +548,59 @@ class Peers:
             buffers = frame(encode(message))
             # The commands of a session keep their order, so they share a lane whatever their size.
             is_large = isinstance(message, Forward) or sum(map(len, buffers)) > SMALL_BYTES_MAX
-            lane = LANES[is_large or unlikely("message on the large lane")]
+            lane = LARGE if is_large or unlikely("message on the large lane") else SMALL
             self._framed = (message, buffers, lane)
-        link = peer.links.get(lane)
+        link = peer.links.get(lane) if self.is_cleared else None
         if link is None or unlikely("message lost") or not link.send(buffers):
             peer.dropped += 1
         elif unlikely("link broken"):
             link.give_up("it was broken on purpose")
 
+    def send_parcel(self, to: NodeId, parcel: Parcel) -> bool:
+        """Send, or drop: False. A part goes only when no other part is waiting to leave for the same peer."""
+        peer = self.known.get(to)
+        link = (
+            peer.links.get(BULK if isinstance(parcel, Part) else SMALL) if peer and self.is_cleared else None
+        )
+        return link is not None and link.send(frame(encode_parcel(parcel)))
+
+    def may_send_part(self, to: NodeId) -> bool:
+        """Whether a part would leave for this peer now."""
+        link = self.known[to].links.get(BULK) if to in self.known else None
+        return link is not None and link.transport is not None and not link.transport.get_write_buffer_size()
+
+    # Who is who
+
+    def greeting(self, lane: str, whom: NodeId, to: NodeId = "", problem: str = "") -> Greeting:
+        """What we say to an acceptor."""
+        heard_of_history = any(peer.has_history for peer in self.known.values())
+        return self.myself.greeting(
+            lane, self.met_of(whom), to, problem=problem, heard_of_history=heard_of_history
+        )
+
+    def met_of(self, acceptor: NodeId) -> Life | None:
+        """The life in which we have met this directory; of a node's first one also that of any which took its place.
+
+        (Who is emptied begins as if it were the first.)
+        """
+        replaced = (life for other, life in self.met.items() if plain_name(other) == acceptor)
+        return self.met.get(acceptor) or next(replaced, None)
+
     def problem_with(self, greeting: Greeting) -> str:
         """Why whoever greets so is no peer of ours; empty if it is."""
         myself = self.myself
-        if greeting.cluster != myself.cluster:
+        if greeting.cluster != myself.cluster and (greeting.cluster or not greeting.joining):
             return f"this is cluster {myself.cluster}, not {greeting.cluster}"
-        if greeting.to != myself.node:
-            return f"this is node {myself.node}, not {greeting.to}"
-        if greeting.node not in self.known:
+        if greeting.joining:
+            return ""
+        if greeting.to != myself.acceptor:
+            to = plain_name(greeting.to)
+            if to == myself.name:
+                return f"this is another directory of node {to} than the one that was meant"
+            return f"this is node {myself.name}, not {to}"
+        if greeting.acceptor not in self.known:
+            if greeting.node in map(plain_name, self.known):
+                return f"this directory of node {greeting.node} is no member of this cluster, another one is"
             return f"node {greeting.node} is no member of this cluster"
         return ""
 
@@ -419,12 +609,41 @@ class Peers:
         if not greeting.met or self.myself.remembers(greeting.met):
             return ""
         problem = (
-            f"node {greeting.node} has met this node, {self.myself.node}, in a life of which its data directory knows nothing: "
+            f"node {greeting.node} has met this node, {self.myself.name}, in a life of which its data directory knows nothing: "
             "the directory was emptied or is an older copy, and may lack what was promised. Put the right one back; "
             "without it this node must not take part any more"
         )
-        self.lost(problem)
+        if not self._is_lost:
+            self._is_lost, self.is_cleared = True, False
+            self.lost(Lost(problem, greeting.acceptor, greeting.peer_address, self.myself.cluster))
         return problem
+
+    def heard(self, peer: Peer, greeting: Greeting) -> None:
+        """`peer` has greeted us, and met no life of ours that we know nothing of."""
+        peer.has_history = greeting.has_history
+        self._maybe_clear()
+
+    @property
+    def unheard(self) -> tuple[str, ...]:
+        """Of whom we do not know whether they ever met us, for people."""
+        return tuple(sorted(peer.name for peer in self.known.values() if peer.has_history is None))
+
+    def is_fresh_safe(self) -> bool:
+        """Whether a directory of ours without history may speak (`freshness`)."""
+        histories = {
+            node: peer.has_history for node, peer in self.known.items() if peer.has_history is not None
+        }
+        return is_fresh_safe(self.known, histories)
+
+    def _maybe_clear(self) -> None:
+        if not self.is_cleared and self.is_fresh_safe():
+            self.clear()
+
+    def clear(self) -> None:
+        """We stand in nobody's place: let everything pass."""
+        if not self.is_cleared and not self._is_lost:
+            self.is_cleared = True
+            self.cleared()
 
     def cut_off_ms(self, peer: Peer) -> float:
         """For how long there has been no connection to it."""
@@ -448,11 +667,21 @@ class Peers:
             return
         self._spawn(self._remember(peer, life, then))
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _connect(self, peer: Peer) -> None:
+        peer.cut_off_at = asyncio.get_running_loop().time()
+        peer.connecting = [self._spawn(self._keep_connected(peer, lane)) for lane in LANES]
+
+    def _disconnect(self, peer: Peer) -> None:
+        for task in peer.connecting:
+            task.cancel()
+        peer.connecting = []
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Have it done; should it end by a mistake, the loop's handler hears of it."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -468,7 +697,7 @@ class Peers:
         async with self._keeping:
             if peer.problem_with(life):
                 return  # A later life has come meanwhile: nobody answers this one.
-            if self._is_stopping:
+            if self.is_stopping:
                 return
             if peer.life != life:
                 self.met = {**self.met, peer.node: life}
@@ -479,23 +708,29 @@ class Peers:
     async def _keep_connected(self, peer: Peer, lane: str) -> None:
         """Connect to `peer`, for ever. Only cancelling ends it."""
         loop = asyncio.get_running_loop()
-        pause_ms = PAUSE_MS_MIN
-        peer.cut_off_at = loop.time()
+        pause_ms, connect_s = PAUSE_MS_MIN, CONNECT_TIMEOUT_S
         while True:
             link = Link(self, peer, lane)
             try:
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                async with asyncio.timeout(connect_s):
                     await loop.create_connection(lambda link=link: link, peer.host, peer.port)  # type: ignore[misc]
             except (OSError, TimeoutError, UnicodeError) as problem:  # The last: of a host name that is none.
                 link.problem = str(problem) or "it does not answer"
+                connect_s = min(CONNECT_TIMEOUT_S_MAX, 2 * connect_s)
             else:
+                connect_s = CONNECT_TIMEOUT_S
                 timer = loop.call_later(GREETING_TIMEOUT_S, link.expect_greeting)
-                await link.closed
-                timer.cancel()
+                try:
+                    await link.closed
+                finally:
+                    timer.cancel()
+                    link.ready = False
+                    if link.transport is not None:
+                        link.transport.close()
                 if link.answer is not None:
                     pause_ms = PAUSE_MS_MIN
             if link.problem != peer.problem:
-                log.warning("no connection to %s: %s", peer.node, link.problem)
+                log.warning("no connection to %s: %s", peer.name, link.problem)
             peer.problems[lane] = link.problem
             if peer.cut_off_at is None:
                 peer.cut_off_at = loop.time()
@@ -504,7 +739,7 @@ class Peers:
                 pause = 0.0
             if unlikely("connect late"):
                 pause += REFUSED_PAUSE_MS / 2
-            await (asyncio.sleep(pause / 1000) if link.refused else self._pause(peer, pause / 1000))
+            await self._pause(peer, pause / 1000)
             pause_ms = min(PAUSE_MS_MAX, 2 * pause_ms)
 
     async def _pause(self, peer: Peer, seconds: float) -> None:

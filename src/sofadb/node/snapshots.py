@@ -69,7 +69,8 @@ class Snapshotter:
         self.owner = owner
         self.store = store
         self.settings = settings
-        self.newest: SnapshotInfo | None = None
+        self.known: list[SnapshotInfo] = []
+        """Those that are whole, the newest first."""
         self.taken_at = 0.0
         """When the newest was finished (milliseconds of `Host.now`); that of an earlier life counts from our start."""
         self.finished_at = 0
@@ -99,7 +100,10 @@ class Snapshotter:
                 log.error("a snapshot is damaged and was put aside as %s: %s", aside, problem)
                 self.problem = str(problem)
                 continue
-            self.newest = info
+            self.known = [
+                info,
+                *(each for each in self.store.found() if each.instance < info.instance and not each.damage),
+            ]
             self.node.begin_from(foundation.instance, database)
             self.world.driver.handle(Founded(foundation))
             log.info("began from the snapshot of instance %d", foundation.instance)
@@ -123,6 +127,11 @@ class Snapshotter:
         is_old = host.now() - self.taken_at >= 1000 * settings.every_s
         is_wanted = self._reaches() < self.wanted
         return has_grown or is_old or is_wanted or unlikely("snapshot now")
+
+    @property
+    def newest(self) -> SnapshotInfo | None:
+        """The one that reaches furthest."""
+        return self.known[0] if self.known else None
 
     def _has_news(self) -> bool:
         return self.node.applied > self._reaches()
@@ -204,7 +213,8 @@ class Snapshotter:
 
     def _has_taken(self, info: SnapshotInfo) -> None:
         """One more is there to stay: cut the log behind the one before it."""
-        before, self.newest = self.newest, info
+        before = self.newest
+        self.known = [info, *self.known][:KEPT]
         self.taken_at, self.problem = self.world.host.now(), ""
         self.finished_at = self.world.host.clock()
         log.info("took a snapshot of instance %d: %d bytes", info.instance, info.size)
@@ -235,7 +245,7 @@ class Snapshotter:
         if foundation.instance <= self.node.applied:
             return
         self.node.begin_from(foundation.instance, database)
-        self.newest, self.logged_bytes = info, 0
+        self.known, self.logged_bytes = [info, *self.known][:KEPT], 0
         self.taken_at = self.world.host.now()
         self.world.driver.handle(Founded(foundation))
         log.info("went on from another node's snapshot, of instance %d", foundation.instance)

@@ -91,7 +91,9 @@ class Leading:
         self.stamp = replica.time
         self.confirming = Confirming()
         self.latest = replica.membership.latest
-        """The latest change of which we have taken notice."""
+        """The latest change of which we have taken notice ..."""
+        self.oldest = replica.membership.table[0][1]
+        """... and the oldest configuration that has not yet had its day."""
         self.heard_at = dict.fromkeys(proposer.promised_by, replica.moment.now)
         self.heartbeat_at = replica.moment.now
         self.announced = Instance(0)
@@ -280,11 +282,15 @@ class Leading:
             self.latest = self.replica.membership.latest
             for node in self.replica.others():  # A new member may be silent for as long as any other.
                 self.heard_at.setdefault(node, self.replica.moment.now)
+        if self.replica.membership.table[0][1] is not self.oldest:
+            self._part_with(self.oldest)
+            self.oldest = self.replica.membership.table[0][1]
         self.pump()
         if self.announced < watermark:
             self.announced = watermark
             for node in self.replica.others():
                 self.replica.emit(Send(node, Chosen(self.ballot, watermark)))
+        self._maybe_leave()
         if self.is_pausing and not self.flights:
             self._start_round()  # Has the successor heard that, too?
         else:
@@ -315,7 +321,7 @@ class Leading:
     def behind(self, node: NodeId) -> int | None:
         """How many chosen instances `node` (perhaps a learner) lacks, as far as it told; None: it is not heard."""
         upto = self.confirmed_upto.get(node)
-        if upto is None or not self._is_heard(node):
+        if upto is None or not self.is_heard(node):
             return None
         return max(0, self.replica.sequence.watermark - upto)
 
@@ -356,6 +362,20 @@ class Leading:
         membership = self.replica.membership
         is_settled = membership.is_settled(self.replica.sequence.watermark)
         return is_settled and self.replica.me not in membership.latest.acceptors
+
+    def _part_with(self, past: Configuration) -> None:
+        """Something was chosen without those who have no place any more: tell them once. If that is lost, nobody heeds them."""
+        replica = self.replica
+        for node in past.members:
+            if node != replica.me and not replica.membership.is_member(node):
+                self.confirmed_upto.pop(node, None)
+                self.heard_at.pop(node, None)
+                replica.emit(Send(node, Chosen(self.ballot, replica.sequence.watermark)))
+
+    def _maybe_leave(self) -> None:
+        """We have no place in what comes, and nothing more to do: hand over to whoever has."""
+        if self.is_leaving and self.successor is None:
+            self.hand_over(None, 2 * self.replica.pace.timeout_ms)
 
     # Confirming
 
@@ -464,7 +484,7 @@ class Leading:
         """Begin to hand over, if there is somebody who can lead."""
         replica = self.replica
         able = set(replica.others()).intersection(*(each.acceptors for each in replica.window()))
-        able = {node for node in able if self._is_heard(node)}
+        able = {node for node in able if self.is_heard(node)}
         if to is None and able:
             answered = self.confirming.answered  # Of those who know as much, whoever is nearest.
             to = max(sorted(able), key=lambda node: (self.confirmed_upto.get(node, 0), answered.get(node, 0)))
@@ -495,7 +515,8 @@ class Leading:
             self.lease.is_given_up = True
             replica.emit(Send(successor, TakeOver(self.ballot, watermark)))
 
-    def _is_heard(self, node: NodeId) -> bool:
+    def is_heard(self, node: NodeId) -> bool:
+        """Whether `node` has answered us lately."""
         replica = self.replica
         heard_at = self.heard_at.get(node, float("-inf"))
         return node == replica.me or replica.moment.now - heard_at < replica.pace.timeout_ms
@@ -507,13 +528,13 @@ class Leading:
         replica = self.replica
         now = replica.moment.now
         if self.successor is not None:
-            is_silent = self.is_pausing and not self._is_heard(self.successor)
+            is_silent = self.is_pausing and not self.is_heard(self.successor)
             if is_silent or now >= self.hand_over_until:
                 if self.is_leaving:
                     replica.become_following(None)
                     return
                 self.keep_lead()
-        heard = {node for node in self.heard_at if self._is_heard(node)}
+        heard = {node for node in self.heard_at if self.is_heard(node)}
         followed = all(each.is_quorum(heard) for each in replica.window())
         if not followed or self._disk_hangs() or self._nobody_accepts():
             replica.become_following(None)
@@ -561,8 +582,7 @@ class Leading:
                     room -= accept.value.size
                     self._send_accept(node, accept)
         self._ask_promises()
-        if self.is_leaving and self.successor is None:
-            self.hand_over(None, 2 * replica.pace.timeout_ms)
+        self._maybe_leave()
         self._start_round()
         self.timed.append(self.confirming.number)
 

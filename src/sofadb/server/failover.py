@@ -67,7 +67,7 @@ def failover(connection: Connection, args: list[bytes]) -> Reply:
         found = [each for each in facts.members if each.client_address == address and each.node != facts.node]
         if not found:
             raise ReplyError("ERR FAILOVER target HOST and PORT is not a replica.")
-        to = found[0].node
+        to = found[0].acceptor
     node.hand_over(to, min(within_ms, HAND_OVER_MS_MAX))
     after = connection.state.facts()
     if after.role == "leading" and not after.successor:

@@ -12,7 +12,8 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sofadb.node.host import EXIT_STORAGE
+from sofadb.node.host import EXIT_NOT_FOUND, EXIT_STORAGE
+from sofadb.node.joining import NotFound
 from sofadb.node.live import RunningNode, start_node
 from sofadb.node.snapshots import SnapshotSettings
 from sofadb.paxos import Configuration, NodeId
@@ -66,6 +67,8 @@ class Machine:
         """How the last life ended, if it ended by itself."""
         self.told_to_stop = asyncio.Event()
         """Of its present life: it has been sent SIGTERM."""
+        self.join: tuple[str, ...] = ()
+        """Whom it asks to be let in, if its directory is new."""
         self.is_paused = False
         self.clock_offset_ms = 0
         self.clock_rate = 1.0
@@ -108,6 +111,7 @@ class Cluster:
             name: Machine(name, f"10.0.0.{number}") for number, name in enumerate(sorted(names), 1)
         }
         self.members = {name: f"{each.address}:{PEER_PORT}" for name, each in self.machines.items()}
+        self.initial_members = dict(self.members)
         self.configuration = Configuration(tuple(self.machines))
         self.watch = Watch(self.configuration, self.settings.alpha, lambda: self.simulation.now)
         self.ends: list[tuple[float, NodeId, End]] = []
@@ -157,11 +161,14 @@ class Cluster:
                 machine.name,
                 (machine.address, PEER_PORT),
                 client_address,
-                self.members,
+                None if machine.join else self.initial_members,
                 self.settings,
                 self.watch.driver,
                 self.snapshot_settings,
+                join=machine.join,
             )
+        except NotFound as problem:
+            host.die(EXIT_NOT_FOUND, str(problem))
         except StorageError as problem:
             host.die(EXIT_STORAGE, str(problem))
         machine.running = running
@@ -179,10 +186,22 @@ class Cluster:
         )
         await listener.start(state)
         machine.server = state
-        await machine.told_to_stop.wait()
+        await running.until_lost_or(machine.told_to_stop)
+        if running.lost.done():
+            await running.begin_anew()
+            self.kill(machine.name)
+            self.start(machine.name)
+            return
         await stop_in_order(state, running)
         self.kill(machine.name)
         machine.end = End(0, "stopped")
+
+    def add_machine(self, name: NodeId, join: Iterable[NodeId]) -> None:
+        """A new machine, whose node asks these to be let in when it is started."""
+        assert name not in self.machines
+        machine = self.machines[name] = Machine(name, f"10.0.0.{len(self.machines) + 1}")
+        machine.join = tuple(self.members[each] for each in join)
+        self.members[name] = f"{machine.address}:{PEER_PORT}"
 
     def start_all(self) -> None:
         """Start every node that does not run."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sofadb.storage.files import StorageError
-from sofadb.storage.identity import Opened, begin_life
+from sofadb.storage.identity import Anew, Newcomer, Opened, begin_life, told_to_begin_anew
 from sofadb.storage.journal import Journal
 from sofadb.storage.writer import MARK_AFTER_S, PREPARE_AGAIN_S, Asked, Callback, Taken, Writer
 
@@ -157,13 +157,22 @@ class SimulatedHost:
     def new_salt(self) -> int:
         return self.chance.getrandbits(64)
 
-    def open_directory(self, node: str, members: dict[str, str] | None, bound_ms: int) -> Opened:
+    def told_to_begin_anew(self) -> Anew | None:
+        return told_to_begin_anew(self.disk, Path("/"))
+
+    def is_new(self) -> bool:
+        return "identity" not in self.disk.names()
+
+    def open_directory(
+        self, node: str, members: dict[str, str] | None, bound_ms: int, newcomer: Newcomer | None = None
+    ) -> Opened:
         opened = begin_life(
             self.disk,
             Path("/", node),
             node,
             members,
             bound_ms=bound_ms,
+            newcomer=newcomer,
             new_life=lambda: f"{self.chance.getrandbits(64):016x}",
         )
         self.on_life(opened.identity.life.id)

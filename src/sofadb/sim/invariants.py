@@ -38,7 +38,10 @@ class Ledger:
     """All that the invariants need to know of the past."""
 
     configuration: Configuration
+    """Of the first instances."""
     alpha: int
+    changes: list[tuple[int, Configuration]] = field(default_factory=list)
+    """What was chosen to come after it, and from which instance on; in order."""
     votes: dict[tuple[int, Ballot], set[NodeId]] = field(default_factory=dict)
     """Whose disk holds an acceptance of which proposal; for ever, also when the disk is lost later."""
     values: dict[tuple[int, Ballot], Value] = field(default_factory=dict)
@@ -75,13 +78,22 @@ class Ledger:
         one_value_per_ballot(self, record.ballot, record.instance, record.value)
         voters = self.votes.setdefault(key, set())
         voters.add(node)
-        if self.configuration.is_quorum(voters):
+        if self.configuration_of(record.instance).is_quorum(voters):
             one_value_chosen(self, record)
             earlier = self.chosen.get(record.instance)
             if earlier is None or record.ballot < earlier[0]:
                 self.chosen[record.instance] = (record.ballot, record.value)
-            while self.chosen_upto + 1 in self.chosen:
+            while (chosen := self.chosen.get(self.chosen_upto + 1)) is not None:
                 self.chosen_upto += 1
+                if chosen[1].configuration is not None:
+                    self.changes.append((self.chosen_upto + self.alpha, chosen[1].configuration))
+
+    def configuration_of(self, instance: int) -> Configuration:
+        """Who the acceptors of an instance are, by what is chosen up to alpha before it (section 3)."""
+        for first, configuration in reversed(self.changes):
+            if instance >= first:
+                return configuration
+        return self.configuration
 
 
 # What disks hold

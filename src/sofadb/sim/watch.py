@@ -203,8 +203,8 @@ class _Watched:
                 one_leader_per_ballot(ledger, self.life, phase.ballot)
 
     def _note_report(self, sender: NodeId, promise: Promise) -> None:
-        campaign = self.phase
-        if isinstance(campaign, Campaigning) and promise.ballot == campaign.ballot:
+        phase = self.phase  # Who leads goes on to ask those whom a change has made acceptors.
+        if isinstance(phase, Campaigning | Leading) and promise.ballot == phase.ballot:
             report = self.reports.setdefault(sender, {})
             report.update({instance: (ballot, value) for instance, ballot, value in promise.reported})
 

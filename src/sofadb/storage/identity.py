@@ -4,6 +4,10 @@ A data directory belongs to one node of one cluster, for good. A small file says
 often the node was started: the number is raised, durably, before the node says its first word, so that no two lives of it
 can be taken for one another. Before the first life, the way to the directory is made durable too. A lock keeps a second
 process out. What does not fit is refused with a sentence; nothing is guessed and nothing repaired here.
+
+To the others a directory is an acceptor. A node's first directory has the node's own id for that, `n3`. A directory that takes
+the place of one that was lost has another, `n3~` and eight hexadecimal digits, so that what the lost one promised is never
+mixed up with what this one does. People call both n3 (`plain_name`).
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +29,7 @@ from .files import DiskFiles, Files, StorageError
 
 FORMAT_VERSION = 1
 NODE_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+ACCEPTOR_ID = re.compile(r"[A-Za-z0-9_-]{1,32}(~[0-9a-f]{8})?")
 _IDENTITY = "identity"
 _MET = "met"
 _NEW = ".new"
@@ -33,6 +38,11 @@ _BYTES_MAX = 1 << 20
 _LIFE_DIGITS = 16
 LIVES_MAX = 20_000
 """So many lives are remembered: more than a node may be started while one of the others is away."""
+
+
+def plain_name(acceptor: str) -> str:
+    """What people call an acceptor: its node."""
+    return acceptor.partition("~")[0]
 
 
 class Life(NamedTuple):
@@ -56,12 +66,22 @@ class Identity:
     lives: str
     """The ids of its lives, one behind the other, the latest last."""
     members: dict[str, str]
-    """The initial cluster: each node's id and peer address (HOST:PORT)."""
+    """The initial cluster: each acceptor's id and peer address (HOST:PORT). The same on all nodes, for ever."""
     bound_ms: int = 0
     """So long after its end (milliseconds) any of its lives may still be bound to what it told others in passing.
 
     (Any of them, not the latest: that may have ended as soon as it began.)
     """
+    acceptor: str = ""
+    """What it is to the others; empty, as in directories from before there were others, stands for the node's own id."""
+
+    contacts: dict[str, str] = field(default_factory=dict)
+    """Of a directory that has joined: whom it found, and itself, as acceptor ids and peer addresses."""
+    began_at: int = 0
+    """The instance of the state that the cluster began with, if it was restored; of a directory that joined, 0."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "acceptor", self.acceptor or self.node)
 
     @property
     def life(self) -> Life:
@@ -82,13 +102,76 @@ class Identity:
 
     @property
     def owner(self) -> int:
-        """This node of this cluster as a number of 64 bits."""
-        return _number(f"{self.cluster}/{self.node}")
+        """This acceptor of this cluster as a number of 64 bits."""
+        return _number(f"{self.cluster}/{self.acceptor}")
 
     @property
     def cluster_owner(self) -> int:
         """The cluster as a number of 64 bits: for files that its nodes hand to each other."""
         return cluster_owner_of(self.cluster)
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """What a new directory is told of the cluster that it joins."""
+
+    cluster: str
+    acceptor: str
+    """What it will be to the others."""
+    initial: dict[str, str]
+    contacts: dict[str, str]
+    """The present members and itself."""
+
+
+def new_acceptor(node: str, chance: int) -> str:
+    """An acceptor id for a directory that is not its node's first; `chance` is a random number."""
+    return f"{node}~{chance & 0xFFFFFFFF:08x}"
+
+
+LOST = ".lost"
+_ANEW = "anew"
+
+
+@dataclass(frozen=True, slots=True)
+class Anew:
+    """That what a directory held is of no use any more, and where its node can join again."""
+
+    cluster: str
+    addresses: list[str]
+    """Peer addresses of members (HOST:PORT)."""
+
+
+def begin_anew(files: Files, anew: Anew) -> None:
+    """Have the next life of a directory begin as a newcomer's. What is there is kept, under names that nobody reads.
+
+    Of what was set aside before only the latest is kept. Raises `StorageError`.
+    """
+    _replace(files, _ANEW, asdict(anew))
+    _set_aside(files)
+
+
+def _set_aside(files: Files) -> None:
+    names = files.names()
+    kept = (_LOCK, _ANEW)
+    rest = [name for name in names if name not in kept and not name.endswith(LOST)]
+    if rest:
+        for name in names:
+            if name.endswith(LOST):
+                files.remove(name)
+    for name in rest:
+        files.rename(name, name + LOST)
+    files.sync_directory()
+
+
+def told_to_begin_anew(files: Files, path: Path) -> Anew | None:
+    """Where to join again, if an earlier life has found that it must. Raises `StorageError`."""
+    if _ANEW not in files.names():
+        return None
+    _set_aside(files)  # That life may have been killed in the middle of it.
+    try:
+        return Anew(**_read(files, path / _ANEW))
+    except TypeError as problem:
+        raise StorageError(f"{path / _ANEW} cannot be understood: {problem}") from None
 
 
 @dataclass(slots=True)
@@ -121,7 +204,12 @@ def cluster_id(members: dict[str, str]) -> str:
 
 
 def open_directory(
-    path: Path, node: str, members: dict[str, str] | None, cluster: str | None = None, bound_ms: int = 0
+    path: Path,
+    node: str,
+    members: dict[str, str] | None,
+    cluster: str | None = None,
+    bound_ms: int = 0,
+    newcomer: Newcomer | None = None,
 ) -> Opened:
     """Open or create the data directory of `node`, lock it, and begin a new life in it, as `begin_life` says."""
     _check_ids(node, members)
@@ -131,7 +219,9 @@ def open_directory(
         raise StorageError(f"the directory {path} cannot be made: {problem}") from problem
     lock = lock_directory(path)
     try:
-        opened = begin_life(DiskFiles(path), path, node, members, cluster, bound_ms, make_way=sync_way)
+        opened = begin_life(
+            DiskFiles(path), path, node, members, cluster, bound_ms, newcomer, make_way=sync_way
+        )
     except BaseException:
         os.close(lock)
         raise
@@ -159,14 +249,16 @@ def begin_life(
     members: dict[str, str] | None,
     cluster: str | None = None,
     bound_ms: int = 0,
+    newcomer: Newcomer | None = None,
     new_life: Callable[[], str] = _random_life,
     make_way: Callable[[Path], None] = lambda path: None,
 ) -> Opened:
     """Begin a new life of `node` in the directory of `files`, which is at `path`.
 
     `members` (id to peer address) matters at the first start only; None then is an error. `cluster`, if it is given, must
-    be the id of the cluster that the directory belongs to. `bound_ms` is how long this life may bind the next. Raises
-    `StorageError`; what was refused has changed nothing.
+    be the id of the cluster that the directory belongs to. `bound_ms` is how long this life may bind the next. `newcomer`
+    matters at the first start only: then the directory joins a cluster that is there already. Raises `StorageError`; what
+    was refused has changed nothing.
     """
     _check_ids(node, members)
     names = files.names()
@@ -174,13 +266,26 @@ def begin_life(
         identity = _read_identity(files, path / _IDENTITY)
         if identity.node != node:
             raise StorageError(f"{path} is the directory of node {identity.node}, not of {node}")
-    elif any(name.endswith(".seg") or name.startswith("snapshot-") for name in names):
+    elif any(
+        name.endswith(".seg") or (name.startswith("snapshot-") and not name.endswith(LOST)) for name in names
+    ):
         raise StorageError(
             f"{path} holds a journal or a snapshot but no identity: it is not clear whose promises these are, or a restore"
             " was not finished"
         )
+    elif newcomer is not None:
+        acceptor, contacts = newcomer.acceptor, newcomer.contacts
+        assert ACCEPTOR_ID.fullmatch(acceptor)
+        assert plain_name(acceptor) == node
+        assert acceptor in contacts
+        identity = Identity(
+            FORMAT_VERSION, newcomer.cluster, node, 0, "", newcomer.initial, 0, acceptor, contacts
+        )
+        make_way(path)
     elif members is None:
-        raise StorageError(f"{path} is new: say who the members are, with --cluster")
+        raise StorageError(
+            f"{path} is new: say who the members are, with --cluster, or whom to join, with --join"
+        )
     elif node not in members:
         raise StorageError(f"node {node} is not among the members: {', '.join(sorted(members))}")
     else:
@@ -192,12 +297,15 @@ def begin_life(
     identity = identity.born(new_life(), bound_ms)
     met = _read_met(files, path / _MET) if _MET in names else {}
     _replace(files, _IDENTITY, asdict(identity))
+    if _ANEW in names:
+        files.remove(_ANEW)
+        files.sync_directory()
     return Opened(identity, path, files, met, bound_ms_before)
 
 
 def _check_ids(node: str, members: dict[str, str] | None) -> None:
-    for each in (node, *(members or ())):
-        if not NODE_ID.fullmatch(each):
+    for each, pattern in ((node, NODE_ID), *((member, ACCEPTOR_ID) for member in members or ())):
+        if not pattern.fullmatch(each):
             raise StorageError(f"{each!r} is no node id: 1 to 32 letters, digits, hyphens and underscores")
 
 
@@ -248,11 +356,14 @@ def read_identity(files: Files, path: Path) -> Identity:
     return _read_identity(files, path / _IDENTITY)
 
 
-def write_identity(files: Files, cluster: str, node: str, members: dict[str, str]) -> Identity:
-    """Make a directory that of a node of a cluster that did not begin empty; it has had no life yet. Raises `StorageError`."""
+def write_identity(
+    files: Files, cluster: str, node: str, members: dict[str, str], began_at: int = 0
+) -> Identity:
+    """Make a directory that of a node of a cluster that began with a state; it has had no life yet. Raises `StorageError`."""
     _check_ids(node, members)
     assert node in members
-    identity = Identity(FORMAT_VERSION, cluster, node, 0, "", dict(sorted(members.items())))
+    initial = dict(sorted(members.items()))
+    identity = Identity(FORMAT_VERSION, cluster, node, 0, "", initial, began_at=began_at)
     _replace(files, _IDENTITY, asdict(identity))
     return identity
 
@@ -266,11 +377,14 @@ def _read_identity(files: Files, path: Path) -> Identity:
                 f"{path} has format version {version}, and this program knows version {FORMAT_VERSION}"
             )
         identity = Identity(**fields)
-        texts = [identity.cluster, identity.node, identity.lives]
-        texts += [*identity.members, *identity.members.values()]
-        numbers = (identity.starts, identity.bound_ms)
+        texts = [identity.cluster, identity.node, identity.lives, identity.acceptor]
+        for addresses in (identity.members, identity.contacts):
+            texts += [*addresses, *addresses.values()]
+        numbers = (identity.starts, identity.bound_ms, identity.began_at)
         if not all(isinstance(text, str) for text in texts) or {type(number) for number in numbers} != {int}:
             raise TypeError("a field is of the wrong type")
+        if not ACCEPTOR_ID.fullmatch(identity.acceptor) or plain_name(identity.acceptor) != identity.node:
+            raise TypeError("its acceptor is another node's")
     except (TypeError, KeyError, AttributeError) as problem:
         raise StorageError(f"{path} cannot be understood: {problem}") from None
     return identity

@@ -1,0 +1,169 @@
+"""The keeper: brings the cluster to what the roster wants of it, a step at a time.
+
+On every node it tells the peers who the members are and where they are reached, as the state says, and has the state told where
+this node is reached, if that is not what it says. On the leader it also looks which configuration is next on the way, and asks
+the core for it when that can carry it: each change is one of the sequence's values, and the next is not begun before the last
+is in force (rule P4). A member that is to vote does so when it has learned about all there is; a change whose quorum does
+not answer now is not begun at all, since it might never end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sofadb.database.replies import Reply, ReplyError
+from sofadb.database.roster import Member, plain_name
+from sofadb.database.runs import Run
+from sofadb.database.table import check
+from sofadb.paxos import Configuration, NodeId, Reconfigure
+from sofadb.paxos.leading import Leading
+
+if TYPE_CHECKING:
+    from sofadb.database.database import Database
+
+    from .frames import Greeting
+    from .live import LiveWorld
+    from .node import Node
+    from .peers import Peers
+
+log = logging.getLogger("sofadb.keeper")
+
+LOOK_EVERY_S = 0.1
+TELL_AGAIN_S = 2.0
+"""So long after we had the state told something it is told again, if it is not what it says by then."""
+
+
+class Errand:
+    """A command that the node itself asks for. What becomes of it is seen in the state."""
+
+    def __init__(self, *words: str) -> None:
+        args = [word.encode() for word in words]
+        raw = b"*%d\r\n" % len(args) + b"".join(b"$%d\r\n%s\r\n" % (len(arg), arg) for arg in args)
+        self.words = words
+        self.run = Run(0, [(check(args).function, args)], raw)
+
+    def encode(self) -> bytes:
+        """As every write."""
+        return self.run.encode()
+
+    def execute(self, database: Database) -> None:
+        """It has come up in the sequence."""
+        replies: list[Reply] = self.run.execute(database)
+        for reply in replies:
+            if isinstance(reply, ReplyError):
+                log.warning("%s: %s", " ".join(self.words), reply.text)
+
+    def fail(self, error: ReplyError) -> None:
+        """It has not, or nobody knows; whoever asked looks again."""
+
+
+class Keeper:
+    """One node's."""
+
+    def __init__(self, world: LiveWorld, node: Node, peers: Peers) -> None:
+        self.world = world
+        self.node = node
+        self.peers = peers
+        self._told_at: dict[str, float] = {}
+        """When the state was told of an acceptor (milliseconds of `Host.now`)."""
+        self._timer: Callable[[], None] = lambda: None
+        self._seen: object = None
+
+    def watch(self) -> None:
+        """Look from now on."""
+        self.look()
+        self._timer = self.world.loop.call_later(LOOK_EVERY_S, self.watch).cancel
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._timer()
+
+    def look(self) -> None:
+        """Do what is due."""
+        self._tell_peers()
+        self._announce()
+        self._go_on()
+
+    def _tell_peers(self) -> None:
+        replica, roster = self.world.driver.replica, self.node.database.shared.roster
+        seen = (roster.pack(), replica.membership.table)
+        if seen == self._seen or not roster.members:
+            return
+        self._seen = (seen[0], list(seen[1]))
+        addresses = {each.acceptor: each.peer_address for each in roster.members.values() if each.acceptor}
+        for acceptor in replica.membership.members():
+            # Who has a part still and is none of those has an address that we know, or that of its node.
+            known = self.peers.members.get(acceptor)
+            member = roster.members.get(plain_name(acceptor))
+            if acceptor not in addresses and (known or member):
+                addresses[acceptor] = known or (member.peer_address if member else "")
+        me = self.peers.myself
+        if me.acceptor not in addresses:
+            # A newcomer has not read yet that it is one; who was removed stays where it can be told so.
+            addresses = {**self.peers.members, **addresses, me.acceptor: me.peer_address}
+        self.peers.update(addresses)
+
+    def _announce(self) -> None:
+        """Have it known where we are, if we belong to those who do and it is not what is known."""
+        me = self.peers.myself
+        member = self.node.database.shared.roster.members.get(me.name)
+        if member is not None and member.acceptor == me.acceptor:
+            self._tell(member, me.acceptor, me.peer_address, me.client_address)
+
+    def on_arrival(self, greeting: Greeting) -> None:
+        """A node that joins has greeted us: have it known, if it is wanted and not there already."""
+        member = self.node.database.shared.roster.members.get(plain_name(greeting.acceptor))
+        if member is None:
+            log.warning(
+                "%s wants to join and is no member; see sofadb member add", plain_name(greeting.acceptor)
+            )
+            return
+        present = self.peers.known.get(member.acceptor)
+        if member.acceptor == self.peers.myself.acceptor or (present is not None and present.links):
+            if member.acceptor != greeting.acceptor:
+                log.warning("another %s wants to join, and %s is there", member.name, member.name)
+            return
+        self._tell(member, greeting.acceptor, greeting.peer_address, greeting.client_address)
+
+    def _tell(self, member: Member, acceptor: str, peer_address: str, client_address: str) -> None:
+        now = self.world.host.now()
+        if (member.acceptor, member.peer_address) == (acceptor, peer_address):
+            return
+        if now - self._told_at.get(acceptor, float("-inf")) >= 1000 * TELL_AGAIN_S:
+            self._told_at = {acceptor: now}
+            self.node.submit(Errand("SOFA.MEMBER", "ARRIVE", acceptor, peer_address, client_address))
+
+    def _go_on(self) -> None:
+        """On the leader: the next change."""
+        replica = self.world.driver.replica
+        phase = replica.phase
+        if not isinstance(phase, Leading) or not phase.can_change:
+            return
+        latest = replica.membership.latest
+        heard = frozenset(node for node in (replica.me, *phase.heard_at) if phase.is_heard(node))
+        upto = replica.sequence.watermark - replica.settings.alpha
+        able = frozenset(node for node in heard if phase.confirmed_upto.get(node, -1) >= upto)
+        roster = self.node.database.shared.roster
+        voters, learners = roster.next_step(frozenset(latest.acceptors), frozenset(latest.learners), able)
+        change = Configuration(tuple(sorted(voters)), tuple(sorted(learners)))
+        formers = set(latest.acceptors) - voters
+        if any(
+            each in heard and plain_name(each) in roster.members for each in formers if not self._leaves(each)
+        ):
+            return  # Another directory claims the place of a node that is there: perhaps it was started twice.
+        if change != latest and change.is_quorum(heard):
+            log.info(
+                "changing who votes: %s; who learns: %s", _names(change.acceptors), _names(change.learners)
+            )
+            self.world.driver.handle(Reconfigure(change))
+
+    def _leaves(self, acceptor: NodeId) -> bool:
+        """Whether it is asked to go."""
+        member = self.node.database.shared.roster.members.get(plain_name(acceptor))
+        return member is None or (member.is_leaving and member.acceptor == acceptor)
+
+
+def _names(acceptors: tuple[NodeId, ...]) -> str:
+    return ", ".join(map(plain_name, acceptors)) or "nobody"

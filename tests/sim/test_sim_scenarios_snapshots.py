@@ -124,3 +124,26 @@ def test_a_disk_without_room_for_a_snapshot_costs_the_snapshot_and_nothing_else(
         stage.disk(node).is_full = False
         take_snapshot(stage, node)
         assert "rdb_last_bgsave_status:ok" in stage.ask(node, "INFO", "persistence")
+
+
+def test_a_fresh_snapshot_holds_what_was_acknowledged_before_though_an_older_one_is_under_way() -> None:
+    with Stage(segment_bytes=SMALL_SEGMENT_BYTES) as stage:
+        write(stage, 0, 300)
+        node = stage.others(stage.leader)[0]
+        assert stage.ask(node, "SOFA.SNAPSHOT") is None
+        assert stage.ask(node, "BGSAVE") == "Background saving started"
+        write(stage, 0, 60)
+        wanted = stage.ask(node, "SOFA.SNAPSHOT", "FRESH")
+        stage.until(lambda: (stage.ask(node, "SOFA.SNAPSHOT") or [0])[0] >= wanted)
+        instance, salt, size, _ = stage.ask(node, "SOFA.SNAPSHOT")
+        assert instance >= stage.node(node).applied - 1 >= wanted - 1
+        assert is_error(stage.ask(node, "SOFA.SNAPSHOTPART", instance, "0" * 16, 0, size), "ERR")
+        take_snapshot_with_news(stage, node)
+        take_snapshot_with_news(stage, node)
+        gone = stage.ask(node, "SOFA.SNAPSHOTPART", instance, salt, 0, size)
+        assert is_error(gone, "ERR that snapshot cannot be had any more")
+
+
+def take_snapshot_with_news(stage: Stage, node: str) -> None:
+    assert stage.ask(stage.leader, "SET", "news", 1) == "OK"
+    take_snapshot(stage, node)

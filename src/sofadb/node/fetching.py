@@ -16,7 +16,7 @@ from sofadb.paxos import NodeId, Offer
 from sofadb.paxos.codec import Malformed
 from sofadb.storage.files import NoSpace, StorageError
 from sofadb.storage.segment import Rot
-from sofadb.storage.snapshot import ReceivedSnapshot, SnapshotInfo, snapshot_name
+from sofadb.storage.snapshot import ReceivedSnapshot, SnapshotInfo
 
 from .frames import Buffer
 from .host import EXIT_STORAGE
@@ -116,13 +116,7 @@ class Fetcher:
         self._read_part(fetch.title, fetch.offset, fetch.size)
 
     def _read_part(self, title: Title, offset: int, size: int) -> bytes | None:
-        name = snapshot_name(title.instance)
-        try:
-            if any(info.name == name and info.salt == title.salt for info in self.snapshots.known):
-                return self.snapshots.store.read_part(name, offset, size)
-        except StorageError as problem:
-            log.warning("a snapshot cannot be handed on: %s", problem)
-        return None
+        return self.snapshots.read_part(title.instance, title.salt, offset, size)
 
     # The side that receives
 

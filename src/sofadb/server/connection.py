@@ -660,7 +660,7 @@ class Connection(asyncio.Protocol):
         if isinstance(run, _Elsewhere):
             flight.append(work)
             self._elsewhere = asyncio.get_running_loop().create_task(run.wait())
-            self._elsewhere.add_done_callback(lambda task: work.execute(self.state.node.database))
+            self._elsewhere.add_done_callback(partial(self._done_elsewhere, work))
         elif isinstance(run, _After):
             flight.append(work)
             self._begin_after(cast(_WaitingForInstance, work), run.instance)
@@ -681,6 +681,11 @@ class Connection(asyncio.Protocol):
             flight.append(work)
             if flight[0] is work:
                 self.work_done()
+
+    def _done_elsewhere(self, work: Work, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            task.result()  # A mistake is the event loop's to tell.
+            work.execute(self.state.node.database)
 
     def _begin_after(self, work: _WaitingForInstance, instance: int) -> None:
         state = self.state

@@ -135,6 +135,8 @@ class SimulatedDisk:
         return SimulatedFile(self, name, self.latest[name])
 
     def open(self, name: str) -> SimulatedFile:
+        if name not in self.latest:
+            raise StorageError(f"open {name} failed: ENOENT")
         return SimulatedFile(self, name, self.latest[name])
 
     def rename(self, old: str, new: str) -> None:

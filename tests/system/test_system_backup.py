@@ -162,3 +162,57 @@ def test_what_the_last_survivor_has_becomes_a_cluster_of_its_own(tmp_path: Path)
     both = sofadb("recover", "--dir", tmp_path / "n1", "--with", tmp_path / "n2")
     assert both.returncode == 2
     assert "are a majority of n1, n2, n3: start them" in both.stderr
+
+
+class ArchivedCluster(Cluster):
+    """All its nodes write to one archive, often."""
+
+    def command(self, name: str) -> list[str]:
+        archive = str(self.directory / "archive")
+        return [*super().command(name), "--archive", archive, "--archive-every-s", "0.2"]
+
+
+def archived_upto(cluster: Cluster) -> int:
+    return max((cluster.facts(name) or {}).get("archived") or 0 for name in cluster.processes)
+
+
+def test_any_point_in_time_is_had_again_from_an_archive_that_survives_its_leader(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    old = ArchivedCluster(tmp_path / "old")
+    client = started(old)
+    load = Load(old.client("n1"))
+    load.stopping.set()
+    load.run()
+    wait_until(lambda: archived_upto(old) >= load.writes[-1][0], "the first part is archived")
+    leader = old.leader()
+    old.kill(leader)
+    left = next(name for name in old.names if name != leader)
+    wait_until(lambda: (old.facts(left) or {}).get("leader") not in ("", leader), "another one leads")
+    second = Load(old.client(left))
+    second.stopping.set()
+    second.run()
+    deleted = old.client(left)
+    assert deleted("FLUSHALL") == b"OK"
+    end = deleted("SOFA.LASTINSTANCE")
+    wait_until(lambda: archived_upto(old) >= end, "the rest is archived")
+    old.stop()
+    checked = sofadb("verify", old.directory / "archive")
+    assert (checked.returncode, checked.stderr) == (0, ""), checked.stdout + checked.stderr
+
+    (tmp_path / "new").mkdir()
+    new = Cluster(tmp_path / "new", 1)
+    point = second.writes[len(second.writes) // 2][0]
+    words = ("--dir", new.directory / "n1", "--id", "n1", "--cluster", new.members)
+    result = sofadb("restore", old.directory / "archive", *words, "--to-instance", point)
+    assert result.returncode == 0, result.stderr
+    assert told(result.stdout, "instance") == str(point)
+    client = started(new)
+    keys = sorted({key for _, key, _ in load.writes})
+    assert state_of(client, keys) == {**load.state_at(point), **second.state_at(point)}
+    new.stop()
+    moment = re.search(r"^instance +\d+, at (\S+)", result.stdout, re.MULTILINE)
+    assert moment
+    words = ("--dir", tmp_path / "by-time", "--id", "n1", "--cluster", new.members)
+    result = sofadb("restore", old.directory / "archive", *words, "--to-time", moment[1])
+    assert result.returncode == 0, result.stderr
+    assert point <= int(told(result.stdout, "instance")) < end

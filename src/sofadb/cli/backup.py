@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 from contextlib import closing
 from datetime import UTC, datetime
@@ -21,17 +22,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from sofadb.node.founding import (
-    Founded,
-    survey_directories,
-)
-from sofadb.node.founding import (
-    recover as recover_directory,
-)
-from sofadb.node.founding import (
-    restore as restore_backup,
-)
-from sofadb.node.verifying import Contents, Unsound, verify_backup, verify_directory
+from sofadb.node import founding
+from sofadb.node.archive import CLUSTER, SNAPSHOT, Unavailable
+from sofadb.node.point_in_time import Archive, Point, verify_archive
+from sofadb.node.verifying import Contents, Findings, Unsound, verify_backup, verify_directory
 from sofadb.storage.files import DiskFiles, StorageError, UntouchedFiles
 from sofadb.storage.identity import lock_directory
 from sofadb.storage.segment import Rot
@@ -167,33 +161,47 @@ def _receive(node: Conversation, directory: Path, instance: int, salt: str, size
 
 
 def verify(
-    path: Annotated[
-        Path, typer.Argument(help="A backup, or the data directory of a node that does not run.")
+    what: Annotated[
+        str, typer.Argument(help="A backup, the data directory of a node that does not run, or an archive.")
     ],
 ) -> None:
-    """Read all of a backup or a data directory: exit 0 if it is sound, 1 if it is damaged, 2 if it cannot be read."""
+    """Read all of a backup, a directory or an archive: exit 0 if sound, 1 if damaged, 2 if it cannot be read."""
+    path = Path(what)
     try:
-        if path.is_dir():
-            _verify_directory(path)
+        if _is_archive(what):
+            with tempfile.TemporaryDirectory(prefix="sofadb-") as scratch:
+                _tell(verify_archive(Archive.at(what, Path(scratch))))
+        elif path.is_dir():
+            lock = lock_directory(path)
+            try:
+                _tell(verify_directory(_only_looked_at(path), path))
+            finally:
+                os.close(lock)
         else:
             _print_contents(path, verify_backup(_only_looked_at(path.parent), path.name))
     except Unsound as problem:
         fail(f"{path} is damaged: {problem}", 1)
-    except StorageError as problem:
+    except (StorageError, Unavailable) as problem:
         fail(str(problem), 2)
     print("sound")
+
+
+def _is_archive(what: str) -> bool:
+    """Whether this is the place of an archive: a URL, or a directory with what archives have in it."""
+    if "://" in what:
+        return True
+    if not os.path.isdir(what):
+        return False
+    names = os.listdir(what)
+    has_any = any(CLUSTER.fullmatch(name) or SNAPSHOT.fullmatch(name) for name in names)
+    return has_any and "identity" not in names
 
 
 def _only_looked_at(directory: Path) -> UntouchedFiles:
     return UntouchedFiles(DiskFiles(directory, may_write=False))
 
 
-def _verify_directory(path: Path) -> None:
-    lock = lock_directory(path)
-    try:
-        findings = verify_directory(_only_looked_at(path), path)
-    finally:
-        os.close(lock)
+def _tell(findings: Findings) -> None:
     for fact in findings.facts:
         print(fact)
     for damage in findings.damages:
@@ -206,23 +214,27 @@ def _verify_directory(path: Path) -> None:
 
 
 def restore(
-    file: Annotated[Path, typer.Argument(help="A backup.")],
+    source: Annotated[str, typer.Argument(help="A backup, or an archive: a directory or a URL.")],
     directory: Annotated[Path, typer.Option("--dir", help="A new or empty directory: this node's data.")],
     id: Annotated[str, typer.Option("--id", help="This node's id.")],  # noqa: A002
     cluster: Annotated[
         str,
-        typer.Option(help="All members of the new cluster, as n1=HOST:PORT,...; this node alone by default."),
+        typer.Option(help="All members of the new cluster, as n1=HOST:PORT,...; by default this node alone."),
     ] = "",
     peer_listen: Annotated[
         str, typer.Option(help="Where this node listens for others, if it is alone.")
     ] = "127.0.0.1:16379",
     attempt: Annotated[
         int,
-        typer.Option(
-            min=1,
-            help="Another number makes another cluster: for a backup that was restored to the same members before.",
-        ),
+        typer.Option(min=1, help="Another number makes another cluster, where the same was restored before."),
     ] = 1,
+    to_instance: Annotated[
+        int | None, typer.Option(min=1, help="Of an archive: the state after this instance.")
+    ] = None,
+    to_time: Annotated[
+        str,
+        typer.Option(help="Of an archive: the state at this time, in ISO 8601 (UTC by default), or in ms."),
+    ] = "",
 ) -> None:
     """Make the data directory of a new cluster that begins with a backup; the same on each of its members."""
     if not NODE_ID.fullmatch(id):
@@ -231,17 +243,38 @@ def restore(
     members = parse_cluster(cluster) if cluster else {id: peer_listen}
     if id not in members:
         raise typer.BadParameter(f"{id} is not among the members: {', '.join(sorted(members))}")
+    point = Point(to_instance, _parse_time(to_time) if to_time else None)
     try:
-        founded = restore_backup(file, directory, id, members, attempt)
+        if _is_archive(source):
+            founded = founding.restore_point(source, point, directory, id, members, attempt)
+        elif point != Point():
+            raise typer.BadParameter(
+                "a backup is of one point in time; only of an archive another can be named"
+            )
+        else:
+            founded = founding.restore(Path(source), directory, id, members, attempt)
     except Unsound as problem:
-        fail(f"{file} is damaged: {problem}", 1)
-    except StorageError as problem:
+        fail(f"{source} cannot be restored: {problem}", 1)
+    except (StorageError, Unavailable) as problem:
         fail(str(problem), 2)
-    _print_contents(file, founded.contents)
+    _print_contents(directory, founded.contents)
     _print_founded(founded, id, directory)
 
 
-def _print_founded(founded: Founded, node: str, directory: Path) -> None:
+def _parse_time(text: str) -> int:
+    """Milliseconds since 1970."""
+    if text.isascii() and text.isdigit():
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"'{text}' is no time; write 2026-11-26T09:30:00, or with +01:00 behind it, or milliseconds since 1970"
+        ) from None
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _print_founded(founded: founding.Founded, node: str, directory: Path) -> None:
     members = ",".join(f"{name}={address}" for name, address in sorted(founded.members.items()))
     print(f"cluster    {founded.cluster}, new: {members}")
     print(
@@ -280,7 +313,7 @@ def recover(
 ) -> None:
     """When a majority is gone FOR GOOD: go on from what the survivors have, as a new cluster of this one node."""
     try:
-        survey, mine = survey_directories(directory, others or [])
+        survey, mine = founding.survey_directories(directory, others or [])
         first = survey.known + 1
         best = survey.best.identity.node
         print(f"voters     {', '.join(survey.voters)}")
@@ -296,7 +329,7 @@ def recover(
         )
         if accept_loss != f"{first}..":
             fail(f"nothing was changed. If the others are gone for good, say --accept-loss {first}..", 1)
-        founded, old = recover_directory(directory, mine, survey)
+        founded, old = founding.recover(directory, mine, survey)
     except StorageError as problem:
         fail(str(problem), 2)
     _print_contents(directory, founded.contents)

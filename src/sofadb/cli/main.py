@@ -117,6 +117,15 @@ def serve(
             "--snapshot-every-s", min=1, help="Or after so long, if anything was written (seconds)."
         ),
     ] = 3_600,
+    archive: Annotated[
+        str,
+        typer.Option(
+            help="Where all that is chosen is kept for ever: a directory, or a URL for fsspec. The same on all nodes."
+        ),
+    ] = "",
+    archive_every: Annotated[
+        float, typer.Option("--archive-every-s", min=0.1, help="So often it is added to (seconds).")
+    ] = 10,
 ) -> None:
     """Run one node until it is told to stop (SIGTERM, Ctrl-C)."""
     if not SERVICE_NAME.fullmatch(service_name):
@@ -138,7 +147,17 @@ def serve(
     addresses = [f"{host}:{port}" for host, port in map(parse_address, join.split(",") if join else ())]
     uvloop.run(
         run_node(
-            id, directory, client_address, peer_address, members, tuning, service_name, snapshots, addresses
+            id,
+            directory,
+            client_address,
+            peer_address,
+            members,
+            tuning,
+            service_name,
+            snapshots,
+            addresses,
+            archive,
+            archive_every,
         )
     )
 

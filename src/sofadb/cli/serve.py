@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from sofadb.node.archive import Unavailable, place_of
 from sofadb.node.host import EXIT_NOT_FOUND, EXIT_STORAGE, LiveHost, die
 from sofadb.node.joining import NotFound
 from sofadb.node.live import start_node
@@ -24,6 +25,8 @@ from sofadb.storage.files import StorageError
 
 log = logging.getLogger("sofadb")
 
+EXIT_ARCHIVE = 78
+"""What is to be the archive cannot be one (sysexits.h: configuration error)."""
 EXIT_PORT = 69
 """A port cannot be had (sysexits.h: service unavailable)."""
 
@@ -38,10 +41,16 @@ async def run_node(
     service_name: str,
     snapshots: SnapshotSettings,
     join: list[str],
+    archive: str,
+    archive_every_s: float,
 ) -> None:
     """Run until SIGTERM or SIGINT. Exits with one line if the directory or a port cannot be had."""
     start_logging()
     told_to_stop = _listen_for_signals()
+    try:
+        place = place_of(archive) if archive else None
+    except Unavailable as problem:
+        die(EXIT_ARCHIVE, f"there cannot be an archive: {problem}")
     host, port = client_address
     try:
         running = await start_node(
@@ -76,6 +85,8 @@ async def run_node(
         await listener.start(state)
     except OSError as problem:
         _no_port(client_address, "clients", problem)
+    if place is not None:
+        running.archive(place, archive_every_s)
     # What is there by now stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()

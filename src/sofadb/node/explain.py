@@ -81,6 +81,8 @@ class Observations:
     reads: Waiting = Waiting()
     writes: Waiting = Waiting()
     """Of our own clients; what came at the same moment counts as one."""
+    archive_problem: str = ""
+    """Why the archive falls behind."""
 
 
 def explain(seen: Observations) -> tuple[str, ...]:
@@ -91,6 +93,7 @@ def explain(seen: Observations) -> tuple[str, ...]:
         *_about_disk(seen),
         *_about_proposal(seen),
         *_about_clients(seen),
+        *((f"the archive falls behind: {seen.archive_problem}",) if seen.archive_problem else ()),
     )
     return sentences or (_about_nothing(seen),)
 

@@ -55,6 +55,10 @@ class Facts:
     snapshot_problem: str
     """Why the last attempt failed; empty if it did not."""
     members: tuple[Member, ...]
+    archived: int | None = None
+    """Everything up to here is in the archive, as the leader knows (0: it does not lead); None if there is none."""
+    archive_problem: str = ""
+    """Why it falls behind; empty if it does not."""
 
     def run_id(self, node: str) -> str:
         """What Redis's clients take for the id of a server."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ from sofadb.storage.files import DiskFiles, Files, NoSpace, StorageError, Untouc
 from sofadb.storage.identity import cluster_owner_of, lock_directory, sync_way, write_identity
 from sofadb.storage.snapshot import SnapshotWriter
 
+from .point_in_time import Archive, Point, state_at
 from .reading_back import ReadBack, read_back
 from .verifying import Contents, contents_of, open_backup, read_whole
 
@@ -74,18 +76,31 @@ def found(
 def restore(source: Path, target: Path, node: str, members: dict[str, str], attempt: int = 1) -> Founded:
     """Make `target` the directory of `node` in a new cluster of `members` that begins with a backup.
 
-    The same backup, members and attempt give the same cluster, on each of its nodes; any other, another one. Raises `Unsound`,
+    The same state, members and attempt give the same cluster, on each of its nodes; any other, another one. Raises `Unsound`,
     `StorageError`.
     """
     with_backup = UntouchedFiles(DiskFiles(source.parent, may_write=False))
-    reader = open_backup(with_backup, source.name)
-    info = reader.info
-    foundation, database = read_whole(reader)
+    foundation, database = read_whole(open_backup(with_backup, source.name))
+    return _restored(database, foundation.time, target, node, members, attempt)
+
+
+def restore_point(
+    url: str, point: Point, target: Path, node: str, members: dict[str, str], attempt: int = 1
+) -> Founded:
+    """The same with what an archive has of a point in time. Raises `Unavailable`, too."""
+    with tempfile.TemporaryDirectory(prefix="sofadb-") as scratch:
+        back = state_at(Archive.at(url, Path(scratch)), point)
+    return _restored(back.node.database, back.replica.time, target, node, members, attempt)
+
+
+def _restored(
+    database: Database, time: int, target: Path, node: str, members: dict[str, str], attempt: int
+) -> Founded:
     who = ",".join(f"{name}={address}" for name, address in sorted(members.items()))
-    which = f"{info.instance} {info.salt} {info.digest.hex()} {attempt} {who}"
+    cluster = _cluster_id(f"restored {database.instance} {database.digest().hex()} {attempt} {who}")
     files, lock = _begin_directory(target)
     try:
-        return found(files, database, foundation.time, _cluster_id(f"restored {which}"), node, members)
+        return found(files, database, time, cluster, node, members)
     finally:
         os.close(lock)
 

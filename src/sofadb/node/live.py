@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil
 from typing import Any
@@ -49,6 +49,8 @@ from sofadb.storage.snapshot import Snapshots
 from sofadb.storage.writer import Writer
 from sofadb.unlikely import unlikely
 
+from .archive import Place
+from .archiving import Archiver
 from .driver import Driver
 from .explain import explain, observe
 from .facts import WILDCARDS, Facts, Member, reachable_address, split_address
@@ -181,6 +183,7 @@ class RunningNode:
     """Done when the directory is found to have lost what it knew: it takes no part any more."""
     asking: asyncio.Task[None] | None = None
     """Asks to be let in."""
+    archiver: Archiver | None = None
     started_at: float = field(default_factory=time.monotonic)
     _expiry: asyncio.TimerHandle | None = None
 
@@ -228,12 +231,23 @@ class RunningNode:
             snapshot_is_taken=snapshots.is_taking,
             snapshot_problem=snapshots.problem,
             members=tuple(members),
+            archived=None if self.archiver is None else self.archiver.upto,
+            archive_problem="" if self.archiver is None else self.archiver.trouble(),
         )
 
     def explain(self) -> tuple[str, ...]:
         """What is waited for, as far as this node sees, in sentences."""
         saves, now = self.world.saves, self.world.host.now()
-        return explain(observe(self.replica, self.peers, (len(saves), saves[0] if saves else now), now))
+        seen = observe(self.replica, self.peers, (len(saves), saves[0] if saves else now), now)
+        problem = "" if self.archiver is None else self.archiver.trouble()
+        return explain(replace(seen, archive_problem=problem))
+
+    def archive(self, place: Place, every_s: float) -> None:
+        """Have what is chosen archived from now on, in a folder of that place."""
+        identity = self.opened.identity
+        folder = place.folder(identity.cluster)
+        self.archiver = Archiver(self.world, self.node, identity.cluster_owner, folder, every_s)
+        self.archiver.start()
 
     def watch_expiry(self) -> None:
         """Let time move when keys fall due."""
@@ -285,6 +299,8 @@ class RunningNode:
         if self._expiry is not None:
             self._expiry.cancel()
         self.keeper.stop()
+        if self.archiver is not None:
+            self.archiver.stop()
         if self.asking is not None:
             self.asking.cancel()
         await self.world.fetcher.stop()

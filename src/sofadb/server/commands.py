@@ -896,6 +896,8 @@ def _sections(connection: Connection) -> dict[str, dict[str, object]]:
             "rdb_last_bgsave_status": "err" if facts.snapshot_problem else "ok",
             "snapshot_instance": facts.snapshot,
             "snapshot_bytes": facts.snapshot_bytes,
+            "archived_instance": -1 if facts.archived is None else facts.archived,
+            "archive_problem": facts.archive_problem,
         },
         "Stats": {
             "total_connections_received": state.connections_received,

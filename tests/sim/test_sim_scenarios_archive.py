@@ -1,0 +1,154 @@
+"""The archiver on whole nodes: whoever leads archives, and an archive that is away costs nothing but time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sim.stories import Stage
+from sofadb.node.archive import Unavailable
+from sofadb.node.archiving import Archiver
+from sofadb.node.point_in_time import Archive, Point, state_at, verify_archive
+
+SMALL_SEGMENT_BYTES = 16 << 10
+
+
+class Memory:
+    """A place that can be away."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.is_away = False
+
+    def _ask(self) -> None:
+        if self.is_away:
+            raise Unavailable("no route to the archive")
+
+    def names(self) -> list[str]:
+        self._ask()
+        return sorted(self.files)
+
+    def read(self, name: str) -> Iterator[bytes]:
+        self._ask()
+        yield self.files[name]
+
+    def write(self, name: str, pieces: Iterable[bytes]) -> None:
+        data = b"".join(pieces)
+        self._ask()
+        assert self.files.setdefault(name, data) == data, "files of one name are the same"
+
+    def folder(self, name: str) -> Memory:
+        return self
+
+
+class Archived:
+    """A cluster whose nodes all archive."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.place = Memory()
+        self.archivers: dict[str, Archiver] = {}
+        for node in stage.names:
+            self.attach(node)
+
+    def attach(self, node: str) -> None:
+        running = self.stage.cluster.machines[node].running
+        identity = running.opened.identity
+        self.cluster = identity.cluster
+        archiver = Archiver(
+            running.world, running.node, identity.cluster_owner, self.place, 0.5, asyncio.to_thread
+        )
+        archiver.start()
+        running.archiver = self.archivers[node] = archiver
+
+    def until_archived(self) -> int:
+        """Wait until the leader has archived all that is applied; up to where that is."""
+        stage = self.stage
+        stage.until(
+            lambda: (
+                self.archivers[stage.leader].upto == stage.node(stage.leader).applied > 0
+                and not self.archivers[stage.leader].problem
+            )
+        )
+        return self.archivers[stage.leader].upto
+
+
+def write(stage: Stage, first: int, last: int) -> None:
+    talk = stage.connect(stage.leader)
+    for number in range(first, last):
+        assert talk.ask("SET", f"k{number}", "x" * 200) == "OK"
+    talk.leave()
+
+
+def check(archived: Archived, scratch: Path) -> bytes:
+    """The archive is sound; the digest of where it ends."""
+    archive = Archive(archived.place, archived.cluster, scratch)
+    assert verify_archive(archive).damages == []
+    return state_at(archive, Point()).node.database.digest()
+
+
+def test_what_is_chosen_is_archived_and_after_a_failover_another_node_goes_on(tmp_path: Path) -> None:
+    with Stage(segment_bytes=SMALL_SEGMENT_BYTES) as stage:
+        archived = Archived(stage)
+        write(stage, 0, 30)
+        before = archived.until_archived()
+        stage.kill(stage.leader)
+        stage.until(lambda: bool(stage.leader))
+        write(stage, 30, 60)
+        assert archived.until_archived() > before
+        assert check(archived, tmp_path) == stage.node(stage.leader).database.digest()
+
+
+def test_an_archive_that_is_away_stops_nobody_and_is_caught_up_with(tmp_path: Path) -> None:
+    with Stage(segment_bytes=SMALL_SEGMENT_BYTES) as stage:
+        archived = Archived(stage)
+        write(stage, 0, 10)
+        archived.until_archived()
+        archived.place.is_away = True
+        write(stage, 10, 60)
+        stage.until(lambda: archived.archivers[stage.leader].problem != "")
+        assert "the archive falls behind: no route to the archive" in stage.ask(stage.leader, "SOFA.EXPLAIN")
+        assert "archive_problem:no route" in stage.ask(stage.leader, "INFO", "persistence")
+        write(stage, 60, 70)
+        archived.place.is_away = False
+        archived.until_archived()
+        assert check(archived, tmp_path) == stage.node(stage.leader).database.digest()
+
+
+def test_what_was_cut_while_the_archive_was_away_is_a_gap_that_a_snapshot_closes(tmp_path: Path) -> None:
+    with Stage(segment_bytes=SMALL_SEGMENT_BYTES) as stage:
+        archived = Archived(stage)
+        write(stage, 0, 10)
+        archived.until_archived()
+        archived.place.is_away = True
+        for number in range(4):
+            write(stage, 100 * number, 100 * number + 100)
+            stage.ask(stage.leader, "BGSAVE")
+            stage.pass_time(1)
+        archived.place.is_away = False
+        archived.until_archived()
+        archive = Archive(archived.place, archived.cluster, tmp_path)
+        (damage,) = verify_archive(archive).damages
+        assert "are missing; snapshot-" in damage
+        assert state_at(archive, Point()).node.database.digest() == stage.node(stage.leader).database.digest()
+
+
+@pytest.mark.parametrize("seconds", [59, 61])
+def test_an_archive_that_does_not_answer_is_told_after_a_minute(seconds: int) -> None:
+    with Stage(segment_bytes=SMALL_SEGMENT_BYTES) as stage:
+        archived = Archived(stage)
+        write(stage, 0, 10)
+        archived.until_archived()
+        archiver = archived.archivers[stage.leader]
+
+        async def never(*call: object) -> None:
+            await asyncio.Event().wait()
+
+        archiver._in_thread = never
+        archiver._is_listed = False
+        stage.pass_time(1)
+        stage.pass_time(seconds - 1)
+        assert bool(archiver.trouble()) == (seconds > 60)

@@ -9,11 +9,36 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sofadb.paxos.ballot import Ballot, Instance, NodeId
-from sofadb.paxos.effects import Abandon, Deliver, Effect, Save, Send, Serve, Teach, WakeAt
-from sofadb.paxos.events import Event, Moment, Read, Received, Recovered, Started, Submit, Tick
+from sofadb.paxos.effects import (
+    Abandon,
+    Deliver,
+    Effect,
+    GiveUp,
+    Offer,
+    Save,
+    Send,
+    Serve,
+    Teach,
+    WakeAt,
+)
+from sofadb.paxos.events import (
+    CutOff,
+    Event,
+    Founded,
+    Moment,
+    Read,
+    Received,
+    Reconfigure,
+    Recovered,
+    Started,
+    Submit,
+    Tick,
+)
+from sofadb.paxos.foundation import Foundation
 from sofadb.paxos.leading import Leading
 from sofadb.paxos.messages import Accepted, Learn, Message, Promise
 from sofadb.paxos.records import Acceptance, Learned, Promised, Record
@@ -29,6 +54,14 @@ class Packet:
     message: Message
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """What a state machine had become, and what the core must know about it."""
+
+    foundation: Foundation
+    applied: tuple[bytes, ...]
+
+
 @dataclass
 class Node:
     """One process and its disk."""
@@ -37,6 +70,8 @@ class Node:
     replica: Replica | None = None
     disk: list[Record] = field(default_factory=list)
     saving: list[Save] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
+    """On the disk, the newest last."""
     wake_at: float = float("inf")
     starts: int = 0
     applied: list[bytes] = field(default_factory=list)
@@ -65,7 +100,12 @@ class Cluster:
         """Links (from, to) on which nothing passes."""
         self.stuck_disks: set[NodeId] = set()
         self.tokens = 0
+        self.offers: list[tuple[NodeId, NodeId]] = []
+        """Who offered its snapshot to whom."""
         self.chosen: dict[int, Value] = {}
+        self.votes: dict[tuple[int, Ballot], set[NodeId]] = defaultdict(set)
+        self.proposed: dict[tuple[int, Ballot], Value] = {}
+        """What was ever seen on a disk, also where it has been cut off or lost since."""
         self.sequence: list[bytes] = []
         """The longest run of applied commands seen anywhere."""
         self.leaders: dict[Ballot, NodeId] = {}
@@ -81,6 +121,8 @@ class Cluster:
         node.starts += 1
         node.replica = Replica(name, node.starts, self.configuration, self.settings)
         node.applied, node.delivered, node.saving = [], 0, []
+        if node.snapshots:
+            self.begin_from(node, node.snapshots[-1])
         for record in list(node.disk):
             self.step(name, Recovered(record))
         self.step(name, Started())
@@ -92,6 +134,45 @@ class Cluster:
             node.disk.extend(save.records)
         node.replica, node.saving, node.wake_at = None, [], float("inf")
 
+    def add(self, name: NodeId) -> None:
+        """A node of which nobody has heard, with an empty disk."""
+        self.nodes[name] = Node(name)
+        self.start(name)
+
+    def lose(self, name: NodeId) -> None:
+        """The directory of `name` is lost, for ever."""
+        self.check_chosen()
+        self.crash(name)
+        self.nodes[name].disk, self.nodes[name].snapshots = [], []
+
+    # Snapshots
+
+    def begin_from(self, node: Node, snapshot: Snapshot) -> None:
+        node.applied = list(snapshot.applied)
+        node.delivered = snapshot.foundation.instance
+        self.step(node.name, Founded(snapshot.foundation))
+
+    def snapshot(self, name: NodeId) -> Snapshot:
+        """Write a snapshot of `name` as it is now; two are kept."""
+        node = self.nodes[name]
+        snapshot = Snapshot(self.replica(name).foundation(), tuple(node.applied))
+        node.snapshots = [*node.snapshots[-1:], snapshot]
+        return snapshot
+
+    def cut_log(self, name: NodeId, upto: int | None = None) -> None:
+        """Cut the log of `name` behind the older one of its snapshots (or where it is said)."""
+        if upto is None:
+            upto = self.nodes[name].snapshots[0].foundation.instance
+        self.step(name, CutOff(Instance(upto)))
+
+    def transfer(self, giver: NodeId, taker: NodeId) -> None:
+        """`taker` fetches the newest snapshot of `giver`, makes it durable, and goes on from it if it reaches further."""
+        snapshot = self.nodes[giver].snapshots[-1]
+        node = self.nodes[taker]
+        if snapshot.foundation.instance > self.replica(taker).sequence.watermark:
+            node.snapshots = [*node.snapshots[-1:], snapshot]
+            self.begin_from(node, snapshot)
+
     # Steps
 
     def step(self, name: NodeId, event: Event) -> list[Effect]:
@@ -102,7 +183,7 @@ class Cluster:
         effects = node.replica.step(event, moment)
         for effect in effects:
             self.perform(node, effect)
-        if not isinstance(event, Recovered):
+        if node.replica._is_started:
             self.check(node)
         return effects
 
@@ -126,6 +207,18 @@ class Cluster:
                 node.overloaded.update(effect.tokens)
         elif isinstance(effect, WakeAt):
             node.wake_at = effect.time
+        elif isinstance(effect, Offer):
+            self.offers.append((node.name, effect.to))
+        elif isinstance(effect, GiveUp):
+            assert is_saved, "it is given up before it is known to be of no use"
+            self.check_chosen()
+            beyond = (
+                number
+                for number, record in enumerate(node.disk)
+                if isinstance(record, Acceptance | Learned) and record.instance > effect.upto
+            )
+            # What was saved together with this is no older than the last thing on the disk.
+            del node.disk[: next(beyond, len(node.disk) - 3)]
         elif isinstance(effect, Teach):
             assert is_saved, "a teacher reads its disk before it is written"
             values = [
@@ -188,6 +281,35 @@ class Cluster:
             else:
                 return
 
+    def flow(self, is_allowed: Callable[[Packet], bool]) -> None:
+        """Save everything, and deliver what may be delivered; the rest stays on its way."""
+        while True:
+            for name in self.nodes:
+                self.save(name)
+            for packet in self.network:
+                if (packet.sender, packet.to) not in self.cut and is_allowed(packet):
+                    self.pass_on(packet)
+                    break
+            else:
+                return
+
+    def run_until(self, is_so: Callable[[], bool]) -> None:
+        """Go on in the smallest steps; let time pass only if nothing else can happen."""
+        for _ in range(20_000):
+            if is_so():
+                return
+            busy = [n for n, node in self.nodes.items() if node.saving and n not in self.stuck_disks]
+            if self.network:
+                self.pass_on(self.network[0])
+            elif busy:
+                self.save(busy[0], 1)
+            else:
+                name = min(self.nodes, key=lambda n: self.nodes[n].wake_at)
+                self.now = max(self.now, self.nodes[name].wake_at)
+                self.nodes[name].wake_at = float("inf")
+                self.step(name, Tick())
+        raise AssertionError("it does not come to that")
+
     # Time
 
     def settle(self, rounds: int = 10_000) -> None:
@@ -237,6 +359,24 @@ class Cluster:
             self.advance(50)
         raise AssertionError("nobody leads")
 
+    def change(self, acceptors: str, learners: str = "") -> None:
+        """Ask the leader for a change, and let it come to be in force."""
+        leader = self.leader
+        assert leader is not None
+        wanted = Configuration(tuple(sorted(acceptors.split())), tuple(sorted(learners.split())))
+        self.step(leader, Reconfigure(wanted))
+        for _ in range(100):
+            self.settle()
+            newest = self.leader
+            if newest is not None:
+                replica = self.replica(newest)
+                if replica.membership.latest == wanted and replica.membership.is_settled(
+                    replica.sequence.watermark
+                ):
+                    return
+            self.advance(50)
+        raise AssertionError("the change does not come to be in force")
+
     def submit(self, name: NodeId, payload: bytes) -> int:
         self.tokens += 1
         self.step(name, Submit(self.tokens, payload))
@@ -271,10 +411,22 @@ class Cluster:
             owner = self.leaders.setdefault(replica.phase.ballot, node.name)
             assert owner == node.name, "two distinguished proposers for one ballot"
 
+    def acceptors_of(self, instance: int) -> Configuration:
+        """Who votes on `instance`: by what was chosen, not by what replicas believe."""
+        changes = [
+            number
+            for number, value in self.chosen.items()
+            if value.configuration is not None and number + self.settings.alpha <= instance
+        ]
+        if not changes:
+            return self.configuration
+        configuration = self.chosen[max(changes)].configuration
+        assert configuration is not None
+        return configuration
+
     def check_chosen(self) -> None:
         """One value per instance, ever: by what the disks of the acceptors hold, not by what replicas believe."""
-        votes: dict[tuple[int, Ballot], set[NodeId]] = defaultdict(set)
-        values: dict[tuple[int, Ballot], Value] = {}
+        votes, values = self.votes, self.proposed
         for name, node in self.nodes.items():
             for record in node.disk:
                 if isinstance(record, Acceptance):
@@ -283,7 +435,8 @@ class Cluster:
                     assert values.setdefault(key, record.value) == record.value, (
                         f"two values proposed as {key}"
                     )
-        for (instance, ballot), voters in votes.items():
-            if self.configuration.is_quorum(voters):
+        for instance, ballot in sorted(votes):  # Changes come before those who vote by them.
+            voters = votes[instance, ballot]
+            if self.acceptors_of(instance).is_quorum(voters):
                 value = values[instance, ballot]
                 assert self.chosen.setdefault(instance, value) == value, f"two values chosen for {instance}"

@@ -113,7 +113,7 @@ def test_the_instances_up_to_alpha_after_a_change_still_belong_to_the_old_config
     membership.change(Instance(10), AFTER)
     assert [membership.at(Instance(i)) for i in (10, 11, 12, 13, 14)] == [BEFORE] * 3 + [AFTER] * 2
     assert membership.window(Instance(10)) == (BEFORE, AFTER)
-    assert membership.members(Instance(10)) == ("n1", "n2", "n3", "n4")
+    assert membership.members() == ("n1", "n2", "n3", "n4")
     membership.forget(Instance(11))
     assert membership.at(Instance(12)) == BEFORE, "it still holds for one instance"
     membership.forget(Instance(12))

@@ -91,7 +91,9 @@ class Leading:
         self.stamp = replica.time
         self.confirming = Confirming()
         self.latest = replica.membership.latest
-        """The latest change of which we have taken notice."""
+        """The latest change of which we have taken notice ..."""
+        self.oldest = replica.membership.table[0][1]
+        """... and the oldest configuration that has not yet had its day."""
         self.heard_at = dict.fromkeys(proposer.promised_by, replica.moment.now)
         self.heartbeat_at = replica.moment.now
         self.announced = Instance(0)
@@ -123,7 +125,7 @@ class Leading:
     def _finish(self, last: Instance) -> None:
         """Propose what others began, up to `last`, and no-ops between (rule P3)."""
         self._pass_over_known()
-        while self.next <= min(last, self._limit):
+        while self.next <= last and self.next <= self._limit:
             self._take(self._propose(NO_OP))
             self._pass_over_known()
 
@@ -280,11 +282,15 @@ class Leading:
             self.latest = self.replica.membership.latest
             for node in self.replica.others():  # A new member may be silent for as long as any other.
                 self.heard_at.setdefault(node, self.replica.moment.now)
+        if self.replica.membership.table[0][1] is not self.oldest:
+            self._part_with(self.oldest)
+            self.oldest = self.replica.membership.table[0][1]
         self.pump()
         if self.announced < watermark:
             self.announced = watermark
             for node in self.replica.others():
                 self.replica.emit(Send(node, Chosen(self.ballot, watermark)))
+        self._maybe_leave()
         if self.is_pausing and not self.flights:
             self._start_round()  # Has the successor heard that, too?
         else:
@@ -356,6 +362,20 @@ class Leading:
         membership = self.replica.membership
         is_settled = membership.is_settled(self.replica.sequence.watermark)
         return is_settled and self.replica.me not in membership.latest.acceptors
+
+    def _part_with(self, past: Configuration) -> None:
+        """Something was chosen without those who have no place any more: tell them once. If that is lost, nobody heeds them."""
+        replica = self.replica
+        for node in past.members:
+            if node != replica.me and not replica.membership.is_member(node):
+                self.confirmed_upto.pop(node, None)
+                self.heard_at.pop(node, None)
+                replica.emit(Send(node, Chosen(self.ballot, replica.sequence.watermark)))
+
+    def _maybe_leave(self) -> None:
+        """We have no place in what comes, and nothing more to do: hand over to whoever has."""
+        if self.is_leaving and self.successor is None:
+            self.hand_over(None, 2 * self.replica.pace.timeout_ms)
 
     # Confirming
 
@@ -561,8 +581,7 @@ class Leading:
                     room -= accept.value.size
                     self._send_accept(node, accept)
         self._ask_promises()
-        if self.is_leaving and self.successor is None:
-            self.hand_over(None, 2 * replica.pace.timeout_ms)
+        self._maybe_leave()
         self._start_round()
         self.timed.append(self.confirming.number)
 

@@ -84,6 +84,6 @@ class Membership:
         """The configurations in which a leader that knows everything up to `chosen` may propose."""
         return self.between(Instance(chosen + 1), Instance(chosen + self.alpha))
 
-    def members(self, chosen: Instance) -> tuple[NodeId, ...]:
-        """Everybody who has a part in the window above `chosen`."""
-        return tuple(sorted({node for each in self.window(chosen) for node in each.members}))
+    def members(self) -> tuple[NodeId, ...]:
+        """Everybody who has a part in what comes, or had one in the last instance that was chosen: they shall hear of it."""
+        return tuple(sorted({node for _, each in self.table for node in each.members}))

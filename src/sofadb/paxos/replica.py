@@ -219,7 +219,7 @@ class Replica:
 
     def others(self) -> list[NodeId]:
         """All members but ourselves."""
-        return [node for node in self.membership.members(self.sequence.watermark) if node != self.me]
+        return [node for node in self.membership.members() if node != self.me]
 
     def new_attempt(self) -> int:
         """A number for a canvass, never used before in this incarnation."""

@@ -9,13 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from sofadb.paxos.effects import Abandon, Deliver, Effect, Leads, Save, Send, Serve, Teach, WakeAt
+from sofadb.paxos.effects import (
+    Abandon,
+    Deliver,
+    Effect,
+    GiveUp,
+    Leads,
+    Offer,
+    Save,
+    Send,
+    Serve,
+    Teach,
+    WakeAt,
+)
 from sofadb.paxos.events import (
+    CutOff,
+    Founded,
     HandOver,
     KeepLead,
     MoveTime,
     Read,
     Received,
+    Reconfigure,
     Recovered,
     Started,
     Submit,
@@ -39,7 +54,7 @@ from sofadb.paxos.messages import (
     Support,
     TakeOver,
 )
-from sofadb.paxos.records import Acceptance, ChosenUpTo, Learned, Promised
+from sofadb.paxos.records import Acceptance, ChosenUpTo, CutUpTo, Learned, Promised
 from sofadb.paxos.values import Value
 
 SHOWN_BYTES = 40
@@ -66,17 +81,21 @@ _WORDS: dict[type, Callable[[Any], str]] = {
     # events
     Tick: lambda it: "tick",
     Started: lambda it: "started",
+    Founded: lambda it: f"founded on #{it.foundation.instance}",
     Recovered: lambda it: f"recovered {in_words(it.record)}",
     Submit: lambda it: f"submit {it.token} ({len(it.payload)} bytes)",
     Read: lambda it: f"read {it.token}",
     MoveTime: lambda it: f"move time to {it.due}",
     HandOver: lambda it: f"hand over to {it.to or 'whoever is best prepared'} within {it.within_ms:.0f} ms",
     KeepLead: lambda it: "do not hand over",
+    CutOff: lambda it: f"cut off up to #{it.upto}",
+    Reconfigure: lambda it: f"let it be {value_in_words(Value(0, configuration=it.configuration))}",
     # records
     Promised: lambda it: f"promised {it.ballot}",
     Acceptance: lambda it: f"accepted {it.ballot} #{it.instance} {value_in_words(it.value)}",
     Learned: lambda it: f"learned #{it.instance} {value_in_words(it.value)}",
     ChosenUpTo: lambda it: f"chosen up to #{it.instance}",
+    CutUpTo: lambda it: f"cut up to #{it.instance}",
     # messages
     Prepare: lambda it: (
         f"prepare {it.ballot} from #{it.first}"
@@ -95,7 +114,7 @@ _WORDS: dict[type, Callable[[Any], str]] = {
     ),
     Accepted: lambda it: f"accepted {it.ballot} #{it.instance}",
     Refused: lambda it: f"refused {it.ballot}, promised {it.promised}",
-    Canvass: lambda it: f"canvass {it.attempt}",
+    Canvass: lambda it: f"canvass {it.attempt}, chosen up to #{it.chosen}",
     Support: lambda it: f"support {it.attempt}, promised {it.promised}",
     Confirm: lambda it: f"confirm {it.ballot} round {it.round}, chosen up to #{it.chosen}",
     Confirmed: lambda it: f"confirmed {it.ballot} round {it.round}, chosen up to #{it.chosen}",
@@ -117,6 +136,8 @@ _WORDS: dict[type, Callable[[Any], str]] = {
         f"give up {' '.join(map(str, it.tokens))} ({'never done' if it.certain else 'outcome unknown'})"
     ),
     Teach: lambda it: f"teach {it.to} from disk, #{it.first} to #{it.last}",
+    Offer: lambda it: f"offer {it.to} a snapshot, for #{it.first}",
+    GiveUp: lambda it: f"give up the log up to #{it.upto}",
     Leads: lambda it: f"{it.ballot.node} leads under {it.ballot}",
     WakeAt: lambda it: f"wake at {it.time:.3f} ms",
 }

@@ -169,7 +169,7 @@ def test_a_directory_of_no_use_is_set_aside_whole_wherever_the_machine_stops() -
             else:
                 assert set(left.names()) - {"anew.new"} == {"identity", "journal-1.seg", "met"}
     assert operation > 5
-    # The next time only the latest rest is kept.
+    disk.crash_at = -1  # The next time only the latest rest is kept.
     disk.create("identity")
     begin_anew(disk, anew)
     assert disk.names() == ["anew", "identity.lost"]

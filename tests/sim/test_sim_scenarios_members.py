@@ -125,3 +125,18 @@ def test_a_node_whose_directory_was_emptied_comes_back_by_itself_as_another_acce
 
 def latest(stage: Stage) -> Configuration:
     return stage.node(stage.leader).driver.replica.membership.latest
+
+
+def test_a_replica_that_has_diverged_takes_itself_out_and_is_rebuilt() -> None:
+    """As by a memory that forgot a bit: its state is another one, and a quorum of the others agree."""
+    with Stage(segment_bytes=SMALL_SEGMENT_BYTES) as stage:
+        write(stage, stage.leader)
+        node = stage.others(stage.leader)[0]
+        stage.pass_time(1.0)
+        stage.cluster.watch.excused.add(node)
+        stage.node(node).database.keyspaces[0].set(b"k1", b"something else")
+        write(stage, stage.leader)
+        stage.until(lambda: any(each.startswith(f"{node}~") for each in latest(stage).acceptors))
+        until_they_vote(stage, *stage.names)
+        assert stage.insist(node, "GET", "k1") == "x" * 100
+        assert [name for name in stage.disk(node).names() if name.endswith(".lost")], "what it had is kept"

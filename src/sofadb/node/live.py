@@ -49,6 +49,7 @@ from sofadb.storage.snapshot import Snapshots
 from sofadb.storage.writer import Writer
 from sofadb.unlikely import unlikely
 
+from .digests import DigestBook
 from .driver import Driver
 from .explain import explain, observe
 from .facts import WILDCARDS, Facts, Member, reachable_address, split_address
@@ -57,6 +58,7 @@ from .host import EXIT_INVARIANT, EXIT_STORAGE, Host
 from .joining import Found, NotFound, find_cluster
 from .keeper import Keeper
 from .node import Node
+from .parcels import Digests, Parcel
 from .peers import Lost, Myself, Peers
 from .snapshots import SnapshotSettings, Snapshotter
 
@@ -67,6 +69,7 @@ UNSAVED_BYTES_MAX = 256 << 20
 TEACH_BYTES_MAX = 4 << 20
 """How much is read back from disk for one message to a replica that is behind."""
 ASK_EVERY_S = 1.0
+COMPARE_EVERY_S = 1.0
 TIMER_HAIR_S = 1e-6
 """Timers are set so much later than they are due."""
 
@@ -83,6 +86,7 @@ class LiveWorld:
         self.driver: Driver
         self.snapshots: Snapshotter
         self.fetcher: Fetcher
+        self.digests: DigestBook
         self.saves: deque[float] = deque()
         """Since when each write waits that the disk was asked for and has not finished (monotonic milliseconds)."""
         self._timer: asyncio.TimerHandle | None = None
@@ -183,6 +187,7 @@ class RunningNode:
     """Asks to be let in."""
     started_at: float = field(default_factory=time.monotonic)
     _expiry: asyncio.TimerHandle | None = None
+    _comparing: asyncio.TimerHandle | None = None
 
     @property
     def replica(self) -> Replica:
@@ -243,6 +248,23 @@ class RunningNode:
             wait_ms *= 5
         self._expiry = self.world.loop.call_later(max(wait_ms, 1.0) / 1000, self.watch_expiry)
 
+    def compare_digests(self) -> None:
+        """Tell the others what our state was, and take ourselves out if it is not what it should be (rule D2)."""
+        digests = self.world.digests
+        self._comparing = self.world.loop.call_later(COMPARE_EVERY_S, self.compare_digests)
+        for node in self.replica.others():
+            self.peers.send_parcel(node, digests.tell(self.node.applied))
+        instance = digests.diverged_at(self.replica.membership.latest)
+        if instance is not None and not self.lost.done():
+            self.peers.fall_silent()
+            problem = (
+                f"the state of this node after instance {instance} is not that of the others, a quorum of whom agree: "
+                "it is not to be trusted, and neither is what made it so (the memory? the processor?)"
+            )
+            told_by = next(iter(self.peers.known.values()))
+            address = f"{told_by.host}:{told_by.port}"
+            self.lost.set_result(Lost(problem, told_by.node, address, self.opened.identity.cluster))
+
     async def give_way(self, within_s: float) -> None:
         """If this node leads, have another one lead; return when it does, or when nothing came of it in time."""
         replica = self.replica
@@ -285,6 +307,8 @@ class RunningNode:
         if self._expiry is not None:
             self._expiry.cancel()
         self.keeper.stop()
+        if self._comparing is not None:
+            self._comparing.cancel()
         if self.asking is not None:
             self.asking.cancel()
         await self.world.fetcher.stop()
@@ -426,7 +450,18 @@ async def _start_in(
     )
     fetcher = world.fetcher = Fetcher(snapshots, peers.send_parcel, peers.may_send_part)
     keeper = Keeper(world, node, peers)
-    peers.on_parcel, peers.on_arrival = fetcher.on_parcel, keeper.on_arrival
+    digests = world.digests = DigestBook(
+        identity.acceptor, lambda instance: node.database.rolling_at(instance)
+    )
+    node.on_applied.append(lambda: digests.applied(node.applied))
+
+    def on_parcel(sender: NodeId, parcel: Parcel) -> None:
+        if isinstance(parcel, Digests):
+            digests.heard(sender, parcel)
+        else:
+            fetcher.on_parcel(sender, parcel)
+
+    peers.on_parcel, peers.on_arrival = on_parcel, keeper.on_arrival
     peers.cleared = lambda: driver.handle(Started())
     is_cleared = peers.is_cleared
     await peers.start(*peer_listen)
@@ -437,6 +472,7 @@ async def _start_in(
     snapshots.watch()
     fetcher.start()
     keeper.watch()
+    running.compare_digests()
     if identity.contacts:
         running.asking = loop.create_task(ask_to_be_let_in(running, list(identity.contacts.values())))
     return running

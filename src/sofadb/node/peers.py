@@ -614,7 +614,7 @@ class Peers:
             "without it this node must not take part any more"
         )
         if not self._is_lost:
-            self._is_lost, self.is_cleared = True, False
+            self.fall_silent()
             self.lost(Lost(problem, greeting.acceptor, greeting.peer_address, self.myself.cluster))
         return problem
 
@@ -644,6 +644,10 @@ class Peers:
         if not self.is_cleared and not self._is_lost:
             self.is_cleared = True
             self.cleared()
+
+    def fall_silent(self) -> None:
+        """Let nothing pass any more."""
+        self._is_lost, self.is_cleared = True, False
 
     def cut_off_ms(self, peer: Peer) -> float:
         """For how long there has been no connection to it."""

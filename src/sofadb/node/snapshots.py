@@ -227,6 +227,7 @@ class Snapshotter:
         if foundation.instance <= self.node.applied:
             return
         self.node.begin_from(foundation.instance, database)
+        self.world.digests.begin_from(foundation.instance)
         self.known, self.logged_bytes = [info, *self.known][:KEPT], 0
         self.taken_at = self.world.host.now()
         self.world.driver.handle(Founded(foundation))

@@ -45,6 +45,8 @@ class Facts:
     journal_syncs: int
     journal_held: int
     """Bytes of the log on disk."""
+    level: int
+    """What all members' programs know (`roster`)."""
     snapshot: int
     """Up to which instance the newest snapshot goes; 0 if there is none."""
     snapshot_bytes: int

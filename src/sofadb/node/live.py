@@ -227,6 +227,7 @@ class RunningNode:
             journal_bytes=self.world.journal.bytes,
             journal_syncs=self.world.journal.syncs,
             journal_held=self.world.journal.bytes_held,
+            level=self.node.database.shared.roster.level,
             snapshot=0 if newest is None else newest.instance,
             snapshot_bytes=0 if newest is None else newest.size,
             snapshot_at=snapshots.finished_at,
@@ -461,6 +462,7 @@ async def _start_in(
         else:
             fetcher.on_parcel(sender, parcel)
 
+    keeper.check_level()
     peers.on_parcel, peers.on_arrival = on_parcel, keeper.on_arrival
     peers.cleared = lambda: driver.handle(Started())
     is_cleared = peers.is_cleared

@@ -31,6 +31,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import cast
 
+from sofadb.database.roster import LEVEL
 from sofadb.paxos import Message, NodeId
 from sofadb.paxos.codec import Malformed, decode_message, encode
 from sofadb.paxos.messages import Forward
@@ -180,6 +181,7 @@ class Myself:
             self.has_history() or heard_of_history,
             joining,
             problem,
+            LEVEL,
         )
 
 

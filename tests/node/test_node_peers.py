@@ -92,7 +92,7 @@ class Station:
                 f"127.0.0.1:{self.port}",
                 f"{node}:6379",
                 lives.__contains__,
-                lambda: self.has_history,
+                has_history=lambda: self.has_history,
             ),
             {name: f"127.0.0.1:{port}" for name, port in ports.items() if name in (members or ports)},
             lambda sender, message: self.mail.put_nowait((sender, message)),

@@ -25,6 +25,7 @@ from sofadb.paxos import (
     Configuration,
     GiveUp,
     Incomplete,
+    Instance,
     Message,
     Moment,
     NodeId,
@@ -414,6 +415,12 @@ async def _start_in(
         journal, world.stable, lambda error: host.die(EXIT_STORAGE, str(error))
     )
 
+    def has_confirmed(ballot: Ballot, instance: Instance) -> bool:
+        # What is in the log comes in order: who knows of a higher promise knows of all that was accepted before it.
+        acceptor = replica.acceptor
+        upto = max((acceptor.chosen, *acceptor.accepted))
+        return acceptor.promised > ballot or (acceptor.promised == ballot and upto >= instance)
+
     def has_history() -> bool:
         return replica.acceptor.promised > NO_BALLOT or replica.sequence.watermark > 0
 
@@ -424,6 +431,7 @@ async def _start_in(
         own_address,
         client_address,
         identity.remembers,
+        has_confirmed,
         has_history,
     )
 

@@ -64,6 +64,8 @@ class Facts:
 
 
 WILDCARDS = ("0.0.0.0", "::")
+UNKNOWN_HOST = "-"
+"""In the address of a node that listens on all its addresses and does not know by which the others reach it."""
 
 
 def reachable_address(client_address: str, peer_address: str) -> str:

@@ -20,6 +20,7 @@ from sofadb.database.table import check
 from sofadb.paxos import Configuration, NodeId, Reconfigure
 from sofadb.paxos.leading import Leading
 
+from .facts import UNKNOWN_HOST, split_address
 from .host import EXIT_LEVEL
 
 if TYPE_CHECKING:
@@ -145,6 +146,8 @@ class Keeper:
         self, member: Member, acceptor: str, peer_address: str, client_address: str, level: int
     ) -> None:
         now = self.world.host.now()
+        if split_address(peer_address)[0] == UNKNOWN_HOST:
+            peer_address = member.peer_address
         if (member.acceptor, member.peer_address, member.level) == (acceptor, peer_address, level):
             return
         if now - self._told_at.get(acceptor, float("-inf")) >= 1000 * TELL_AGAIN_S:

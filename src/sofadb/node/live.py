@@ -53,7 +53,7 @@ from sofadb.unlikely import unlikely
 from .digests import DigestBook
 from .driver import Driver
 from .explain import explain, observe
-from .facts import WILDCARDS, Facts, Member, reachable_address, split_address
+from .facts import UNKNOWN_HOST, WILDCARDS, Facts, Member, reachable_address, split_address
 from .fetching import Fetcher
 from .host import EXIT_INVARIANT, EXIT_STORAGE, Host
 from .joining import Found, NotFound, find_cluster
@@ -69,6 +69,7 @@ UNSAVED_BYTES_MAX = 256 << 20
 """With more than this on its way to the disk, what would add to it is not taken in: peers will say it again."""
 TEACH_BYTES_MAX = 4 << 20
 """How much is read back from disk for one message to a replica that is behind."""
+UNKNOWN = f"{UNKNOWN_HOST}:0"
 ASK_EVERY_S = 1.0
 COMPARE_EVERY_S = 1.0
 TIMER_HAIR_S = 1e-6
@@ -502,8 +503,8 @@ async def find_place(host: Host, node_id: NodeId, join: Sequence[str], cluster: 
     `cluster` is the id that it must have; empty: any.
     """
     acceptor = new_acceptor(node_id, host.chance.getrandbits(32))
-    found = await _find_any(join, Myself(cluster, acceptor, Life(0, ""), "-:0", "-:0"))
-    return Newcomer(found.cluster, acceptor, found.initial, {**found.members, acceptor: "-:0"})
+    found = await _find_any(join, Myself(cluster, acceptor, Life(0, ""), UNKNOWN, UNKNOWN))
+    return Newcomer(found.cluster, acceptor, found.initial, {**found.members, acceptor: UNKNOWN})
 
 
 async def _find_any(addresses: Sequence[str], myself: Myself) -> Found:

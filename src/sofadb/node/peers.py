@@ -38,6 +38,7 @@ from sofadb.paxos.messages import Accepted, Forward
 from sofadb.storage.identity import Life, plain_name
 from sofadb.unlikely import unlikely
 
+from .facts import UNKNOWN_HOST, split_address
 from .frames import (
     BULK,
     FRAME_BYTES_MAX,
@@ -528,6 +529,8 @@ class Peers:
 
     def believe(self, peer: Peer, address: str) -> None:
         """`peer` says that it is reached at `address`."""
+        if split_address(address)[0] == UNKNOWN_HOST:
+            return
         before = peer.host, peer.port
         peer.go_to(address)
         if (peer.host, peer.port) != before and not peer.links:

@@ -2,11 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install up test verify fix docs bench bench-faults bench-image chaos soak seeds spec compat clean
+.PHONY: help install up test verify fix docs bench bench-faults bench-snapshots bench-image chaos soak seeds spec compat clean
 .PHONY: test-core test-inside test-system
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/installed ## Make a virtual environment in .venv with the package and its tools
 
@@ -55,6 +55,9 @@ bench-faults: install ## Measure what a node that is dead, paused or slow costs 
 
 bench-image: install ## Measure what it costs to take an image of a million keys, and to load it
 	$(BIN)/python benchmarks/image.py
+
+bench-snapshots: install ## Measure what snapshots of a million keys cost, and restarts
+	PYTHONPATH=tests $(BIN)/python benchmarks/snapshots.py --page docs/snapshots.md
 
 MINUTES ?= 60
 FIRST ?= 1000

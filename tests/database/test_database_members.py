@@ -27,8 +27,8 @@ def test_members_are_listed_with_what_they_are_and_are_to_be(database: Database)
     assert ask(database, "sofa.member", "add", "n4", "h:4") == OK
     assert ask(database, "SOFA.MEMBER", "ADD", "n5", "h:5", "learner") == OK
     assert ask(database, "SOFA.MEMBER", "REPLACE", "n1", "n6", "h:6") == OK
-    assert ask(database, "SOFA.MEMBER", "ARRIVE", "n5~0000000a", "g:5", "g:55") == OK
-    assert ask(database, "SOFA.MEMBER", "ARRIVE", "n4~0000000b", "h:4", "h:44") == OK
+    assert ask(database, "SOFA.MEMBER", "ARRIVE", "n5~0000000a", "g:5", "g:55", 1) == OK
+    assert ask(database, "SOFA.MEMBER", "ARRIVE", "n4~0000000b", "h:4", "h:44", 1) == OK
     assert ask(database, "SOFA.MEMBER", "REMOVE", "n2", "FORCE") == OK
     assert parts(database) == {
         b"n1": b"voter, leaving when n6 is ready",
@@ -53,7 +53,8 @@ def test_members_are_listed_with_what_they_are_and_are_to_be(database: Database)
         ("REMOVE", "n9"),
         ("REMOVE", "n1"),
         ("PROMOTE", "n1"),
-        ("ARRIVE", "n9", "h:9", "h:9"),
+        ("ARRIVE", "n9", "h:9", "h:9", 1),
+        ("ARRIVE", "n1", "h:9", "h:9", "one"),
     ],
 )
 def test_what_cannot_be_is_an_error_and_changes_nothing(database: Database, words: tuple[str, ...]) -> None:

@@ -29,7 +29,7 @@ class Way:
 
     def arrive(self, acceptor: str) -> None:
         name = plain_name(acceptor)
-        self.roster.arrive(acceptor, f"{name}:1", f"{name}:2")
+        self.roster.arrive(acceptor, f"{name}:1", f"{name}:2", 1)
 
     def is_(self, voters: str, learners: str = "") -> bool:
         return (self.voters, self.learners) == (frozenset(voters.split()), frozenset(learners.split()))
@@ -163,9 +163,10 @@ def test_what_cannot_be_is_refused_and_changes_nothing() -> None:
         lambda: roster.replace("n1", "n2", "h"),
         lambda: roster.replace("n9", "n2", "h:2"),
         lambda: roster.promote("n9"),
-        lambda: roster.arrive("n9", "h:2", "h:3"),
-        lambda: roster.arrive("n1~x", "h:2", "h:3"),
-        lambda: roster.arrive("n1", "h:2", "h"),
+        lambda: roster.arrive("n9", "h:2", "h:3", 1),
+        lambda: roster.arrive("n1~x", "h:2", "h:3", 1),
+        lambda: roster.arrive("n1", "h:2", "h", 1),
+        lambda: roster.arrive("n1", "h:2", "h:3", 0),
     ):
         with pytest.raises(ReplyError):
             ask()
@@ -178,7 +179,7 @@ def test_what_cannot_be_is_refused_and_changes_nothing() -> None:
 
 def test_a_node_that_moves_is_followed_without_a_change_of_who_votes() -> None:
     way = Way("n1", "n2", "n3")
-    way.roster.arrive("n2", "elsewhere:1", "elsewhere:2")
+    way.roster.arrive("n2", "elsewhere:1", "elsewhere:2", 1)
     assert way.roster.members["n2"].peer_address == "elsewhere:1"
     way.step("n1", "n2", "n3")
     assert way.is_("n1 n2 n3")
@@ -187,15 +188,41 @@ def test_a_node_that_moves_is_followed_without_a_change_of_who_votes() -> None:
 def test_a_roster_becomes_bytes_and_is_the_same_again() -> None:
     roster = Roster(Rolling(), {"n1": "h:1", "n2": "h:2"})
     roster.replace("n1", "n3", "h:3")
-    roster.arrive("n3~0000000a", "h:3", "h:33")
+    roster.arrive("n3~0000000a", "h:3", "h:33", 1)
     again = Roster(Rolling())
     assert again.pack() == b""
     again.unpack(roster.pack())
     assert (again.members, again.voters) == (roster.members, roster.voters)
-    for data in (b"", b"1", b"[[],1]", b"[[{}],[]]", b"[[],[]] ", b'[[{"name":1}],[]]', roster.pack()[:-1]):
+    for data in (
+        b"",
+        b"1",
+        b"[[],1,1]",
+        b"[[{}],[],1]",
+        b"[[],[],1] ",
+        b'[[{"name":1}],[],1]',
+        roster.pack()[:-1],
+    ):
         with pytest.raises(ValueError, match=r".") as problem:
             again.unpack(data)
         assert type(problem.value).__name__ in ("ValueError", "JSONDecodeError")
+
+
+def test_the_cluster_rises_to_a_level_when_the_last_member_knows_it_and_never_falls() -> None:
+    roster = Roster(Rolling(), {"n1": "h:1", "n2": "h:2"})
+    roster.arrive("n1", "h:1", "h:11", 3)
+    assert roster.level == 1
+    roster.add("n3", "h:3", is_voter=True)
+    roster.arrive("n2", "h:2", "h:22", 2)
+    assert roster.level == 2, "who has not arrived does not count"
+    with pytest.raises(ReplyError, match="at level 2, and n3 knows 1: upgrade it"):
+        roster.arrive("n3", "h:3", "h:33", 1)
+    roster.arrive("n3", "h:3", "h:33", 3)
+    roster.remove("n2", force=True)
+    roster.settle(["n1", "n3"], [])
+    assert roster.level == 3
+    again = Roster(Rolling())
+    again.unpack(roster.pack())
+    assert again.level == 3
 
 
 def test_each_change_is_rolled_into_the_digest() -> None:
@@ -204,7 +231,7 @@ def test_each_change_is_rolled_into_the_digest() -> None:
     seen = {rolling.crc}
     for change in (
         lambda: roster.add("n4", "h:4", is_voter=False),
-        lambda: roster.arrive("n4", "h:4", "h:44"),
+        lambda: roster.arrive("n4", "h:4", "h:44", 1),
         lambda: roster.promote("n4"),
         lambda: roster.replace("n1", "n5", "h:5"),
         lambda: roster.remove("n5", force=False),

@@ -143,13 +143,17 @@ def changed(**fields: object) -> bytes:
         *(changed(has_history=what) for what in (1, None, "yes")),
         changed(joining=0),
         changed(acceptor=["n2"]),
-        changed(extra=1),
+        changed(level="1"),
         changed(problem=None),
     ],
 )
-def test_greeting_with_anything_missing_or_extra_or_of_the_wrong_type_is_refused(greeting: bytes) -> None:
+def test_greeting_with_anything_missing_or_of_the_wrong_type_is_refused(greeting: bytes) -> None:
     with pytest.raises(BadPeer, match="its greeting"):
         Greeting.decode(greeting)
+
+
+def test_what_a_later_program_says_beyond_is_passed_over() -> None:
+    assert Greeting.decode(changed(extra=1)) == GREETING
 
 
 def test_greeting_nested_as_deep_as_its_size_allows_is_refused_like_any_other() -> None:

@@ -23,7 +23,7 @@ async def test_any_member_tells_which_cluster_it_is_and_where_all_members_are() 
     async with Station(ports, "n1") as n1:
         for cluster in ("", "c"):
             found = await find_cluster(f"127.0.0.1:{n1.port}", replace(NEWCOMER, cluster=cluster))
-            assert found == Found("c", n1.peers.members)
+            assert found == Found("c", n1.peers.members, n1.peers.initial)
 
 
 @in_a_loop
@@ -55,10 +55,11 @@ def members(data: bytes) -> bytes:
         (hello(replace(greeting_from("n4"), life=NEWCOMER.life.id)), "this node itself is there"),
         (members(b"nothing"), "its list of members cannot be read"),
         (members(b"[" * 60_000), "its list of members cannot be read"),
-        (members(b'["n1"]'), "names or addresses that cannot be"),
-        (members(b'{"n1": 3}'), "names or addresses that cannot be"),
-        (members(b'{"n1": "nowhere"}'), "names or addresses that cannot be"),
-        (members(b'{"n 1": "a:1"}'), "names or addresses that cannot be"),
+        (members(b'["n1"]'), "its list of members cannot be read"),
+        (members(b'[["n1"], {}]'), "names or addresses that cannot be"),
+        (members(b'[{"n1": 3}, {}]'), "names or addresses that cannot be"),
+        (members(b'[{}, {"n1": "nowhere"}]'), "names or addresses that cannot be"),
+        (members(b'[{"n 1": "a:1"}, {}]'), "names or addresses that cannot be"),
         (members(bytes(MEMBERS_BYTES_MAX + 1)), "announced a frame"),
     ],
 )

@@ -92,7 +92,7 @@ class Station:
                 f"127.0.0.1:{self.port}",
                 f"{node}:6379",
                 lives.__contains__,
-                lambda: self.has_history,
+                has_history=lambda: self.has_history,
             ),
             {name: f"127.0.0.1:{port}" for name, port in ports.items() if name in (members or ports)},
             lambda sender, message: self.mail.put_nowait((sender, message)),
@@ -888,7 +888,7 @@ async def test_who_wants_to_join_is_told_the_members_and_nothing_it_says_is_hear
             received += contents
         answer, members = received
         assert (Greeting.decode(answer).problem, Greeting.decode(answer).cluster) == ("", "c")
-        assert decode_members(members) == n1.peers.members
+        assert decode_members(members) == (n1.peers.members, n1.peers.initial)
         assert n1.mail.empty()
         assert n1.kept == []
 

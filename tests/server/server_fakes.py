@@ -255,6 +255,7 @@ def facts_of(role: str, leader: str = "n1") -> Facts:
         journal_bytes=4096,
         journal_syncs=17,
         journal_held=0,
+        level=1,
         snapshot=0,
         snapshot_bytes=0,
         snapshot_at=0,

@@ -125,3 +125,43 @@ def test_a_node_whose_directory_was_emptied_comes_back_by_itself_as_another_acce
 
 def latest(stage: Stage) -> Configuration:
     return stage.node(stage.leader).driver.replica.membership.latest
+
+
+def test_a_replica_that_has_diverged_takes_itself_out_and_is_rebuilt() -> None:
+    """As by a memory that forgot a bit: its state is another one, and a quorum of the others agree."""
+    with Stage(segment_bytes=SMALL_SEGMENT_BYTES) as stage:
+        write(stage, stage.leader)
+        node = stage.others(stage.leader)[0]
+        stage.pass_time(1.0)
+        stage.cluster.watch.excused.add(node)
+        stage.node(node).database.keyspaces[0].set(b"k1", b"something else")
+        write(stage, stage.leader)
+        stage.until(lambda: any(each.startswith(f"{node}~") for each in latest(stage).acceptors))
+        until_they_vote(stage, *stage.names)
+        assert stage.insist(node, "GET", "k1") == "x" * 100
+        assert [name for name in stage.disk(node).names() if name.endswith(".lost")], "what it had is kept"
+
+
+def test_a_copy_from_within_one_run_that_is_put_back_is_found_out_by_who_was_told_more() -> None:
+    """Its lives are all there; but it knows nothing of what it has told since the copy was taken."""
+    with Stage(segment_bytes=SMALL_SEGMENT_BYTES) as stage:
+        write(stage, stage.leader)
+        node = stage.others(stage.leader)[0]
+        stage.pass_time(0.5)
+        copy = stage.disk(node).killed()
+        write(stage, stage.leader)
+        stage.kill(node)
+        stage.start_forgetful(node, copy)
+        stage.until(lambda: any(each.startswith(f"{node}~") for each in latest(stage).acceptors))
+        until_they_vote(stage, *stage.names)
+
+
+def test_a_restart_is_not_taken_for_a_loss() -> None:
+    with Stage(segment_bytes=SMALL_SEGMENT_BYTES) as stage:
+        for name in stage.names * 2:
+            write(stage, stage.leader)
+            stage.kill(name)
+            stage.cluster.start(name)
+            stage.until_settled()
+        stage.pass_time(2.0)
+        assert latest(stage).acceptors == tuple(stage.names)

@@ -5,14 +5,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 
 import pytest
 from crc32c import crc32c
 
+from sofadb.sim.disk import Crash, SimulatedDisk
 from sofadb.storage import identity
 from sofadb.storage.files import DiskFiles, StorageError
-from sofadb.storage.identity import Life, cluster_id, open_directory
+from sofadb.storage.identity import (
+    Anew,
+    Life,
+    Newcomer,
+    begin_anew,
+    cluster_id,
+    open_directory,
+    told_to_begin_anew,
+)
 
 MEMBERS = {"n1": "127.0.0.1:17001", "n2": "127.0.0.1:17002", "n3": "127.0.0.1:17003"}
 
@@ -122,15 +132,47 @@ def test_the_first_directory_is_an_acceptor_by_the_nodes_own_name_and_another_by
 ) -> None:
     first = started(tmp_path / "1", members=MEMBERS)
     assert first.acceptor == "n1"
-    members = {**MEMBERS, "n1~0123abcd": MEMBERS["n1"]}
-    second = open_directory(tmp_path / "2", "n1", members, first.cluster, acceptor="n1~0123abcd")
+    contacts = {**MEMBERS, "n1~0123abcd": MEMBERS["n1"]}
+    newcomer = Newcomer(first.cluster, "n1~0123abcd", MEMBERS, contacts)
+    second = open_directory(tmp_path / "2", "n1", None, newcomer=newcomer)
     second.close()
     assert (second.identity.node, second.identity.acceptor) == ("n1", "n1~0123abcd")
-    assert (second.identity.cluster, second.identity.members) == (first.cluster, members)
+    assert (second.identity.cluster, second.identity.members) == (first.cluster, MEMBERS)
     assert second.identity.owner != first.owner
     again = started(tmp_path / "2", members=MEMBERS)
-    assert (again.acceptor, again.starts, again.members) == ("n1~0123abcd", 2, members)
+    assert (again.acceptor, again.starts, again.contacts) == ("n1~0123abcd", 2, contacts)
     assert identity.plain_name("n1~0123abcd") == identity.plain_name("n1") == "n1"
+
+
+def test_a_directory_of_no_use_is_set_aside_whole_wherever_the_machine_stops() -> None:
+    """Either nothing has happened yet, or the next life is a newcomer's; never is half of the old one there."""
+    anew = Anew("c", ["n2:1", "n3:1"])
+    for operation in count(1):
+        disk = SimulatedDisk()
+        for name in ("identity", "journal-1.seg", "met"):
+            file = disk.create(name)
+            file.write([name.encode()], 0)
+            file.sync()
+        disk.sync_directory()
+        disk.crash_at = disk.operations + operation
+        try:
+            begin_anew(disk, anew)
+        except Crash:
+            pass
+        else:
+            break
+        for choose in (lambda number: True, lambda number: False, lambda number: number % 2 == 0):
+            left = disk.survive(choose)
+            if "anew" in left.names():
+                assert told_to_begin_anew(left, Path("/")) == anew
+                assert all(name == "anew" or name.endswith(".lost") for name in left.names())
+            else:
+                assert set(left.names()) - {"anew.new"} == {"identity", "journal-1.seg", "met"}
+    assert operation > 5
+    disk.crash_at = -1  # The next time only the latest rest is kept.
+    disk.create("identity")
+    begin_anew(disk, anew)
+    assert disk.names() == ["anew", "identity.lost"]
 
 
 @pytest.mark.parametrize("acceptor", ["n2", "n1~", "n1~0123ABCD", "n1~0123abcd0"])

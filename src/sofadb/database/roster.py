@@ -8,6 +8,10 @@ the sequence, strikes from the roster what is done with (`settle`).
 A member has a name, for people, and an acceptor id, which stands for one data directory: the name, and for every directory but a
 node's first a `~` and something random behind it. A node whose directory was lost arrives with another id and takes the place
 of its former self like any newcomer; what the former one has promised is never taken for the new one's word.
+
+Members may run different versions of the program for a while. What a version can do that an earlier one cannot is a *level*; the
+cluster is at the highest one that all members know, and rises to it when the last of them says so. It never falls, since what was
+written at a level may be read by nobody below it.
 """
 
 from __future__ import annotations
@@ -24,6 +28,10 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
 ACCEPTOR = re.compile(r"[A-Za-z0-9_-]{1,32}(~[0-9a-f]{8})?")
 ADDRESS = re.compile(r"[!-~]{1,255}:[0-9]{1,5}")
 MEMBERS_MAX = 32
+LEVEL = 1
+"""The highest level that this program knows."""
+LEVEL_MIN = 1
+"""The lowest at which it can take part."""
 
 
 def plain_name(acceptor: str) -> str:
@@ -44,6 +52,8 @@ class Member:
     is_voter: bool = True
     """Whether it is to vote."""
     is_leaving: bool = False
+    level: int = 1
+    """The highest that its program knows."""
     successor: str = ""
     """It leaves as soon as the member of this name has its part; empty: as soon as it can."""
 
@@ -51,11 +61,13 @@ class Member:
 class Roster:
     """All members, by name."""
 
-    __slots__ = ("members", "rolling", "voters")
+    __slots__ = ("level", "members", "rolling", "voters")
 
     def __init__(self, rolling: Rolling, initial: dict[str, str] | None = None) -> None:
         """A new cluster of these names and peer addresses: all vote from the beginning."""
         self.rolling = rolling
+        self.level = 1
+        """What all members know."""
         self.members: dict[str, Member] = {}
         self.voters: frozenset[str] = frozenset()
         """The acceptor ids that vote, by the latest change that was chosen."""
@@ -64,9 +76,11 @@ class Roster:
     def begin(self, members: dict[str, str]) -> None:
         """A cluster begins, with these names and peer addresses and nobody else, whatever state it begins from.
 
-        That is no change that replicas make: the rolling digest stays.
+        The level stays, since the state may need it. That is no change that replicas make: the rolling digest stays, too.
         """
-        self.members = {name: Member(name, name, address) for name, address in sorted(members.items())}
+        self.members = {
+            name: Member(name, name, address, level=self.level) for name, address in sorted(members.items())
+        }
         self.voters = frozenset(members)
 
     # What people ask for. Each may raise `ReplyError`, and then has changed nothing.
@@ -123,7 +137,7 @@ class Roster:
 
     # What nodes ask for
 
-    def arrive(self, acceptor: str, peer_address: str, client_address: str) -> None:
+    def arrive(self, acceptor: str, peer_address: str, client_address: str, level: int) -> None:
         """A node says who and where it is: a newcomer, one that has moved, or one that has lost its directory."""
         name = plain_name(acceptor)
         _check(name, peer_address)
@@ -132,8 +146,12 @@ class Roster:
         member = self.members.get(name)
         if member is None:
             raise ReplyError(f"ERR {name} is no member: add it first (sofadb member add)")
+        if level < self.level:
+            raise ReplyError(
+                f"ERR the cluster is at level {self.level}, and {name} knows {level}: upgrade it"
+            )
         self.members[name] = replace(
-            member, acceptor=acceptor, peer_address=peer_address, client_address=client_address
+            member, acceptor=acceptor, peer_address=peer_address, client_address=client_address, level=level
         )
         self._has_changed()
 
@@ -188,12 +206,12 @@ class Roster:
         if not self.members:
             return b""
         members = [asdict(self.members[name]) for name in sorted(self.members)]
-        return json.dumps([members, sorted(self.voters)], separators=(",", ":")).encode()
+        return json.dumps([members, sorted(self.voters), self.level], separators=(",", ":")).encode()
 
     def unpack(self, data: bytes) -> None:
         """Become what was packed. Raises `ValueError`."""
         try:
-            members, voters = json.loads(data)
+            members, voters, self.level = json.loads(data)
             self.members = {fields["name"]: Member(**fields) for fields in members}
             self.voters = frozenset(voters)
         except (TypeError, KeyError, RecursionError) as problem:
@@ -202,6 +220,8 @@ class Roster:
             raise ValueError("the members are not as they are written")
 
     def _has_changed(self) -> None:
+        arrived = [each.level for each in self.members.values() if each.acceptor]
+        self.level = max(self.level, min(arrived, default=1))
         self.rolling.roll(b"members", self.pack())
 
     def _votes(self, member: Member) -> bool:

@@ -45,6 +45,8 @@ class Facts:
     journal_syncs: int
     journal_held: int
     """Bytes of the log on disk."""
+    level: int
+    """What all members' programs know (`roster`)."""
     snapshot: int
     """Up to which instance the newest snapshot goes; 0 if there is none."""
     snapshot_bytes: int
@@ -66,6 +68,8 @@ class Facts:
 
 
 WILDCARDS = ("0.0.0.0", "::")
+UNKNOWN_HOST = "-"
+"""In the address of a node that listens on all its addresses and does not know by which the others reach it."""
 
 
 def reachable_address(client_address: str, peer_address: str) -> str:

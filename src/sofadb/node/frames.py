@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from struct import Struct
 
 from crc32c import crc32c
@@ -78,6 +79,10 @@ class Greeting:
     joining: bool = False
     """Whether it asks for nothing but the members' addresses."""
     problem: str = ""
+    confirmed: tuple[int, str, int] = (0, "", 0)
+    """What the other end has told the speaker that it accepted: the highest ballot (round, node) and instance."""
+    level: int = 1
+    """The highest that its program knows (`roster`). (What a later program says beyond all this is passed over.)"""
 
     @property
     def node(self) -> str:
@@ -92,15 +97,18 @@ class Greeting:
         """Raises `BadPeer`."""
         try:
             fields = json.loads(bytes(data))
-            greeting = cls(**fields)
-        except (ValueError, TypeError, RecursionError) as problem:
+            known = {each.name for each in dataclass_fields(cls)}
+            fields["confirmed"] = tuple(fields["confirmed"])
+            greeting = cls(**{name: value for name, value in fields.items() if name in known})
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
             raise BadPeer(f"its greeting cannot be read: {problem}") from None
         names = (greeting.cluster, greeting.life, greeting.met)
         addresses = (greeting.peer_address, greeting.client_address)
         texts = (*names, greeting.acceptor, greeting.to, greeting.lane, *addresses, greeting.problem)
         if not (
             all(isinstance(text, str) for text in texts)
-            and type(greeting.starts) is int
+            and type(greeting.starts) is type(greeting.level) is int
+            and tuple(map(type, greeting.confirmed)) == (int, str, int)
             and isinstance(greeting.has_history, bool)
             and isinstance(greeting.joining, bool)
         ):

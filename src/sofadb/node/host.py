@@ -23,6 +23,8 @@ log = logging.getLogger("sofadb.node")
 
 EXIT_NOT_FOUND = 68
 """The cluster to be joined was not found (sysexits.h: no such host)."""
+EXIT_LEVEL = 78
+"""This program is too old or too new for the cluster (sysexits.h: configuration error)."""
 EXIT_STORAGE = 74
 """Stable storage failed (the number that sysexits.h gives to input/output errors)."""
 EXIT_INVARIANT = 70

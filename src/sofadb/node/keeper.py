@@ -14,11 +14,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sofadb.database.replies import Reply, ReplyError
-from sofadb.database.roster import Member, plain_name
+from sofadb.database.roster import LEVEL, LEVEL_MIN, Member, plain_name
 from sofadb.database.runs import Run
 from sofadb.database.table import check
 from sofadb.paxos import Configuration, NodeId, Reconfigure
 from sofadb.paxos.leading import Leading
+
+from .facts import UNKNOWN_HOST, split_address
+from .host import EXIT_LEVEL
 
 if TYPE_CHECKING:
     from sofadb.database.database import Database
@@ -82,9 +85,21 @@ class Keeper:
 
     def look(self) -> None:
         """Do what is due."""
+        self.check_level()
         self._tell_peers()
         self._announce()
         self._go_on()
+
+    def check_level(self) -> None:
+        """End with words if this program cannot take part in what the cluster has become."""
+        level = self.node.database.shared.roster.level
+        if level > LEVEL:
+            advice = f"this program knows up to level {LEVEL}: start this node with a newer one"
+        elif level < LEVEL_MIN:
+            advice = f"this program begins at level {LEVEL_MIN}: upgrade all nodes to one in between first"
+        else:
+            return
+        self.world.host.die(EXIT_LEVEL, f"the cluster is at level {level}, and {advice}")
 
     def _tell_peers(self) -> None:
         replica, roster = self.world.driver.replica, self.node.database.shared.roster
@@ -110,7 +125,7 @@ class Keeper:
         me = self.peers.myself
         member = self.node.database.shared.roster.members.get(me.name)
         if member is not None and member.acceptor == me.acceptor:
-            self._tell(member, me.acceptor, me.peer_address, me.client_address)
+            self._tell(member, me.acceptor, me.peer_address, me.client_address, LEVEL)
 
     def on_arrival(self, greeting: Greeting) -> None:
         """A node that joins has greeted us: have it known, if it is wanted and not there already."""
@@ -125,15 +140,20 @@ class Keeper:
             if member.acceptor != greeting.acceptor:
                 log.warning("another %s wants to join, and %s is there", member.name, member.name)
             return
-        self._tell(member, greeting.acceptor, greeting.peer_address, greeting.client_address)
+        self._tell(member, greeting.acceptor, greeting.peer_address, greeting.client_address, greeting.level)
 
-    def _tell(self, member: Member, acceptor: str, peer_address: str, client_address: str) -> None:
+    def _tell(
+        self, member: Member, acceptor: str, peer_address: str, client_address: str, level: int
+    ) -> None:
         now = self.world.host.now()
-        if (member.acceptor, member.peer_address) == (acceptor, peer_address):
+        if split_address(peer_address)[0] == UNKNOWN_HOST:
+            peer_address = member.peer_address
+        if (member.acceptor, member.peer_address, member.level) == (acceptor, peer_address, level):
             return
         if now - self._told_at.get(acceptor, float("-inf")) >= 1000 * TELL_AGAIN_S:
             self._told_at = {acceptor: now}
-            self.node.submit(Errand("SOFA.MEMBER", "ARRIVE", acceptor, peer_address, client_address))
+            words = ("SOFA.MEMBER", "ARRIVE", acceptor, peer_address, client_address, str(level))
+            self.node.submit(Errand(*words))
 
     def _go_on(self) -> None:
         """On the leader: the next change."""

@@ -25,6 +25,7 @@ from sofadb.paxos import (
     Configuration,
     GiveUp,
     Incomplete,
+    Instance,
     Message,
     Moment,
     NodeId,
@@ -51,14 +52,16 @@ from sofadb.unlikely import unlikely
 
 from .archive import Place
 from .archiving import Archiver
+from .digests import DigestBook
 from .driver import Driver
 from .explain import explain, observe
-from .facts import WILDCARDS, Facts, Member, reachable_address, split_address
+from .facts import UNKNOWN_HOST, WILDCARDS, Facts, Member, reachable_address, split_address
 from .fetching import Fetcher
 from .host import EXIT_INVARIANT, EXIT_STORAGE, Host
 from .joining import Found, NotFound, find_cluster
 from .keeper import Keeper
 from .node import Node
+from .parcels import Digests, Parcel
 from .peers import Lost, Myself, Peers
 from .snapshots import SnapshotSettings, Snapshotter
 
@@ -68,7 +71,9 @@ UNSAVED_BYTES_MAX = 256 << 20
 """With more than this on its way to the disk, what would add to it is not taken in: peers will say it again."""
 TEACH_BYTES_MAX = 4 << 20
 """How much is read back from disk for one message to a replica that is behind."""
+UNKNOWN = f"{UNKNOWN_HOST}:0"
 ASK_EVERY_S = 1.0
+COMPARE_EVERY_S = 1.0
 TIMER_HAIR_S = 1e-6
 """Timers are set so much later than they are due."""
 
@@ -85,6 +90,7 @@ class LiveWorld:
         self.driver: Driver
         self.snapshots: Snapshotter
         self.fetcher: Fetcher
+        self.digests: DigestBook
         self.saves: deque[float] = deque()
         """Since when each write waits that the disk was asked for and has not finished (monotonic milliseconds)."""
         self._timer: asyncio.TimerHandle | None = None
@@ -186,6 +192,7 @@ class RunningNode:
     archiver: Archiver | None = None
     started_at: float = field(default_factory=time.monotonic)
     _expiry: asyncio.TimerHandle | None = None
+    _comparing: asyncio.TimerHandle | None = None
 
     @property
     def replica(self) -> Replica:
@@ -225,6 +232,7 @@ class RunningNode:
             journal_bytes=self.world.journal.bytes,
             journal_syncs=self.world.journal.syncs,
             journal_held=self.world.journal.bytes_held,
+            level=self.node.database.shared.roster.level,
             snapshot=0 if newest is None else newest.instance,
             snapshot_bytes=0 if newest is None else newest.size,
             snapshot_at=snapshots.finished_at,
@@ -256,6 +264,23 @@ class RunningNode:
         if unlikely("expiry later"):
             wait_ms *= 5
         self._expiry = self.world.loop.call_later(max(wait_ms, 1.0) / 1000, self.watch_expiry)
+
+    def compare_digests(self) -> None:
+        """Tell the others what our state was, and take ourselves out if it is not what it should be (rule D2)."""
+        digests = self.world.digests
+        self._comparing = self.world.loop.call_later(COMPARE_EVERY_S, self.compare_digests)
+        for node in self.replica.others():
+            self.peers.send_parcel(node, digests.tell(self.node.applied))
+        instance = digests.diverged_at(self.replica.membership.latest)
+        if instance is not None and not self.lost.done():
+            self.peers.fall_silent()
+            problem = (
+                f"the state of this node after instance {instance} is not that of the others, a quorum of whom agree: "
+                "it is not to be trusted, and neither is what made it so (the memory? the processor?)"
+            )
+            told_by = next(iter(self.peers.known.values()))
+            address = f"{told_by.host}:{told_by.port}"
+            self.lost.set_result(Lost(problem, told_by.node, address, self.opened.identity.cluster))
 
     async def give_way(self, within_s: float) -> None:
         """If this node leads, have another one lead; return when it does, or when nothing came of it in time."""
@@ -301,6 +326,8 @@ class RunningNode:
         self.keeper.stop()
         if self.archiver is not None:
             self.archiver.stop()
+        if self._comparing is not None:
+            self._comparing.cancel()
         if self.asking is not None:
             self.asking.cancel()
         await self.world.fetcher.stop()
@@ -405,6 +432,12 @@ async def _start_in(
         journal, world.stable, lambda error: host.die(EXIT_STORAGE, str(error))
     )
 
+    def has_confirmed(ballot: Ballot, instance: Instance) -> bool:
+        # What is in the log comes in order: who knows of a higher promise knows of all that was accepted before it.
+        acceptor = replica.acceptor
+        upto = max((acceptor.chosen, *acceptor.accepted))
+        return acceptor.promised > ballot or (acceptor.promised == ballot and upto >= instance)
+
     def has_history() -> bool:
         # What a restored cluster began with has come to each of its directories without it.
         return replica.acceptor.promised > NO_BALLOT or replica.sequence.watermark > identity.began_at
@@ -416,6 +449,7 @@ async def _start_in(
         own_address,
         client_address,
         identity.remembers,
+        has_confirmed,
         has_history,
     )
 
@@ -443,7 +477,19 @@ async def _start_in(
     )
     fetcher = world.fetcher = Fetcher(snapshots, peers.send_parcel, peers.may_send_part)
     keeper = Keeper(world, node, peers)
-    peers.on_parcel, peers.on_arrival = fetcher.on_parcel, keeper.on_arrival
+    digests = world.digests = DigestBook(
+        identity.acceptor, lambda instance: node.database.rolling_at(instance)
+    )
+    node.on_applied.append(lambda: digests.applied(node.applied))
+
+    def on_parcel(sender: NodeId, parcel: Parcel) -> None:
+        if isinstance(parcel, Digests):
+            digests.heard(sender, parcel)
+        else:
+            fetcher.on_parcel(sender, parcel)
+
+    keeper.check_level()
+    peers.on_parcel, peers.on_arrival = on_parcel, keeper.on_arrival
     peers.cleared = lambda: driver.handle(Started())
     is_cleared = peers.is_cleared
     await peers.start(*peer_listen)
@@ -454,6 +500,7 @@ async def _start_in(
     snapshots.watch()
     fetcher.start()
     keeper.watch()
+    running.compare_digests()
     if identity.contacts:
         running.asking = loop.create_task(ask_to_be_let_in(running, list(identity.contacts.values())))
     return running
@@ -473,8 +520,8 @@ async def find_place(host: Host, node_id: NodeId, join: Sequence[str], cluster: 
     `cluster` is the id that it must have; empty: any.
     """
     acceptor = new_acceptor(node_id, host.chance.getrandbits(32))
-    found = await _find_any(join, Myself(cluster, acceptor, Life(0, ""), "-:0", "-:0"))
-    return Newcomer(found.cluster, acceptor, found.initial, {**found.members, acceptor: "-:0"})
+    found = await _find_any(join, Myself(cluster, acceptor, Life(0, ""), UNKNOWN, UNKNOWN))
+    return Newcomer(found.cluster, acceptor, found.initial, {**found.members, acceptor: UNKNOWN})
 
 
 async def _find_any(addresses: Sequence[str], myself: Myself) -> Found:

@@ -31,12 +31,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import cast
 
-from sofadb.paxos import Message, NodeId
+from sofadb.database.roster import LEVEL
+from sofadb.paxos import NO_BALLOT, Ballot, Instance, Message, NodeId
 from sofadb.paxos.codec import Malformed, decode_message, encode
-from sofadb.paxos.messages import Forward
+from sofadb.paxos.messages import Accepted, Forward
 from sofadb.storage.identity import Life, plain_name
 from sofadb.unlikely import unlikely
 
+from .facts import UNKNOWN_HOST, split_address
 from .frames import (
     BULK,
     FRAME_BYTES_MAX,
@@ -114,6 +116,8 @@ class Peer:
     """It has connected to us: whoever waits to try again need not wait."""
     cut_off_at: float | None = None
     """Since when there has been no connection to it, on the event loop's clock; None when there is."""
+    confirmed: tuple[Ballot, Instance] = (NO_BALLOT, Instance(0))
+    """The highest proposal that it has told us that it accepted, since we were started. (Who has told that has it on disk.)"""
     has_history: bool | None = None
     """What it said of itself when it last greeted us and had met no life of ours that we know nothing of; None: never yet."""
     connecting: list[asyncio.Task[None]] = field(default_factory=list)
@@ -151,6 +155,8 @@ class Myself:
     client_address: str
     remembers: Callable[[str], bool] = lambda life: True
     """Whether we have had the life of that id."""
+    has_confirmed: Callable[[Ballot, Instance], bool] = lambda ballot, instance: True
+    """Whether our directory knows that we accepted that, or something higher."""
     has_history: Callable[[], bool] = lambda: True
     """Whether we have ever promised or learned anything."""
 
@@ -167,6 +173,7 @@ class Myself:
         joining: bool = False,
         problem: str = "",
         heard_of_history: bool = False,
+        confirmed: tuple[Ballot, Instance] = (NO_BALLOT, Instance(0)),
     ) -> Greeting:
         return Greeting(
             self.cluster,
@@ -180,6 +187,8 @@ class Myself:
             self.has_history() or heard_of_history,
             joining,
             problem,
+            (*confirmed[0], confirmed[1]),
+            LEVEL,
         )
 
 
@@ -361,6 +370,8 @@ class Inbound(asyncio.Protocol):
         if not self.peers.is_cleared:
             return
         if message is not None:
+            if isinstance(message, Accepted):
+                peer.confirmed = max(peer.confirmed, (message.ballot, message.instance))
             self.peers.received(peer.node, message)
         elif parcel is not None:
             self.peers.on_parcel(peer.node, parcel)
@@ -518,6 +529,8 @@ class Peers:
 
     def believe(self, peer: Peer, address: str) -> None:
         """`peer` says that it is reached at `address`."""
+        if split_address(address)[0] == UNKNOWN_HOST:
+            return
         before = peer.host, peer.port
         peer.go_to(address)
         if (peer.host, peer.port) != before and not peer.links:
@@ -574,8 +587,14 @@ class Peers:
     def greeting(self, lane: str, whom: NodeId, to: NodeId = "", problem: str = "") -> Greeting:
         """What we say to an acceptor."""
         heard_of_history = any(peer.has_history for peer in self.known.values())
+        peer = self.known.get(whom)
         return self.myself.greeting(
-            lane, self.met_of(whom), to, problem=problem, heard_of_history=heard_of_history
+            lane,
+            self.met_of(whom),
+            to,
+            problem=problem,
+            heard_of_history=heard_of_history,
+            confirmed=(NO_BALLOT, Instance(0)) if peer is None else peer.confirmed,
         )
 
     def met_of(self, acceptor: NodeId) -> Life | None:
@@ -605,16 +624,19 @@ class Peers:
         return ""
 
     def problem_of_ours(self, greeting: Greeting) -> str:
-        """Why it is us who cannot take part: our directory knows nothing of a life in which we have been met."""
-        if not greeting.met or self.myself.remembers(greeting.met):
+        """Why it is us who cannot take part: our directory knows nothing of a life in which we have been met, or of our word."""
+        round_, node, instance = greeting.confirmed
+        if greeting.met and not self.myself.remembers(greeting.met):
+            what = (
+                f"has met this node, {self.myself.name}, in a life of which its data directory knows nothing"
+            )
+        elif not self.myself.has_confirmed(Ballot(round_, node), Instance(instance)):
+            what = f"was told by this node, {self.myself.name}, of what its data directory knows nothing"
+        else:
             return ""
-        problem = (
-            f"node {greeting.node} has met this node, {self.myself.name}, in a life of which its data directory knows nothing: "
-            "the directory was emptied or is an older copy, and may lack what was promised. Put the right one back; "
-            "without it this node must not take part any more"
-        )
+        problem = f"node {greeting.node} {what}: the directory was emptied or is an older copy, and may lack what was promised"
         if not self._is_lost:
-            self._is_lost, self.is_cleared = True, False
+            self.fall_silent()
             self.lost(Lost(problem, greeting.acceptor, greeting.peer_address, self.myself.cluster))
         return problem
 
@@ -644,6 +666,10 @@ class Peers:
         if not self.is_cleared and not self._is_lost:
             self.is_cleared = True
             self.cleared()
+
+    def fall_silent(self) -> None:
+        """Let nothing pass any more."""
+        self._is_lost, self.is_cleared = True, False
 
     def cut_off_ms(self, peer: Peer) -> float:
         """For how long there has been no connection to it."""

@@ -223,6 +223,8 @@ class Snapshotter:
     def _has_taken(self, info: SnapshotInfo) -> None:
         """One more is there to stay: cut the log behind the one before it."""
         before = self.newest
+        if before is not None and before.instance >= info.instance:
+            return  # Another node's has been gone on from meanwhile.
         self.known = [info, *self.known][:KEPT]
         self.taken_at, self.problem = self.world.host.now(), ""
         self.finished_at = self.world.host.clock()
@@ -254,6 +256,7 @@ class Snapshotter:
         if foundation.instance <= self.node.applied:
             return
         self.node.begin_from(foundation.instance, database)
+        self.world.digests.begin_from(foundation.instance)
         self.known, self.logged_bytes = [info, *self.known][:KEPT], 0
         self.taken_at = self.world.host.now()
         self.world.driver.handle(Founded(foundation))

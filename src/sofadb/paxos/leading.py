@@ -125,7 +125,7 @@ class Leading:
     def _finish(self, last: Instance) -> None:
         """Propose what others began, up to `last`, and no-ops between (rule P3)."""
         self._pass_over_known()
-        while self.next <= min(last, self._limit):
+        while self.next <= last and self.next <= self._limit:
             self._take(self._propose(NO_OP))
             self._pass_over_known()
 

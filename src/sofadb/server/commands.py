@@ -918,6 +918,7 @@ def _sections(connection: Connection) -> dict[str, dict[str, object]]:
             "ballot": facts.ballot,
             "chosen_instance": facts.chosen,
             "applied_instance": facts.applied,
+            "feature_level": facts.level,
         },
         "CPU": {"used_cpu_sys": f"{usage.ru_stime:.6f}", "used_cpu_user": f"{usage.ru_utime:.6f}"},
         "Keyspace": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..arguments import parse_integer
 from ..keyspace import Keyspace
 from ..replies import OK, SYNTAX, Reply, ReplyError
 from ..roster import Member, Roster
@@ -27,7 +28,8 @@ def _promote(roster: Roster, words: list[str], options: set[str]) -> None:
 
 
 def _arrive(roster: Roster, words: list[str], options: set[str]) -> None:
-    roster.arrive(*words)
+    acceptor, peer_address, client_address, level = words
+    roster.arrive(acceptor, peer_address, client_address, parse_integer(level.encode()))
 
 
 _ASKED: dict[str, tuple[int, str, Callable[[Roster, list[str], set[str]], None]]] = {
@@ -35,7 +37,7 @@ _ASKED: dict[str, tuple[int, str, Callable[[Roster, list[str], set[str]], None]]
     "REMOVE": (1, "FORCE", _remove),
     "REPLACE": (3, "", _replace),
     "PROMOTE": (1, "", _promote),
-    "ARRIVE": (3, "", _arrive),
+    "ARRIVE": (4, "", _arrive),
 }
 """For each thing that may be asked, how many words it takes, an option, and what does it."""
 

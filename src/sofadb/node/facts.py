@@ -17,7 +17,11 @@ class Member:
     problem: str
     """Why it is not reachable."""
     acceptor: str
-    """What its directory is to the others; all else here calls it by its node's name."""
+    """What its directory is to the others; all else here calls it by its node's name. Empty if it has not arrived."""
+    part: str = ""
+    """voter, learner or not arrived, and what it is to be (`Roster.part`); empty for who is none, as far as we know."""
+    behind: int | None = None
+    """How many chosen instances it lacks; None if this node does not lead, or does not hear it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,11 @@ class Facts:
     snapshot_problem: str
     """Why the last attempt failed; empty if it did not."""
     members: tuple[Member, ...]
+    """Each node once, those that are wanted and have not arrived among them."""
+    voters: tuple[str, ...] = ()
+    """Who votes, by the last change that this node knows to be chosen."""
+    quorum: int = 1
+    """How many of them are a majority."""
 
     def run_id(self, node: str) -> str:
         """What Redis's clients take for the id of a server."""

@@ -125,3 +125,13 @@ def test_a_node_whose_directory_was_emptied_comes_back_by_itself_as_another_acce
 
 def latest(stage: Stage) -> Configuration:
     return stage.node(stage.leader).driver.replica.membership.latest
+
+
+def test_who_only_asks_the_way_has_not_arrived_yet() -> None:
+    """A newcomer asks who the members are before it has a directory, and an address to be reached at."""
+    with Stage() as stage:
+        add(stage, "n4")
+        roster = stage.node(stage.leader).database.shared.roster
+        stage.until(lambda: bool(roster.members["n4"].acceptor))
+        assert roster.members["n4"].peer_address == stage.cluster.members["n4"]
+        until_they_vote(stage, "n1", "n2", "n3", "n4")

@@ -64,6 +64,8 @@ class Facts:
     """Who votes, by the last change that this node knows to be chosen."""
     quorum: int = 1
     """How many of them are a majority."""
+    is_changing: bool = False
+    """Whether that change is not in force yet."""
 
     def run_id(self, node: str) -> str:
         """What Redis's clients take for the id of a server."""

@@ -21,6 +21,8 @@ from sofadb.database.table import check
 from sofadb.paxos import Configuration, NodeId, Reconfigure
 from sofadb.paxos.leading import Leading
 
+from .joining import NOWHERE
+
 if TYPE_CHECKING:
     from sofadb.database.database import Database
 
@@ -142,7 +144,8 @@ class Keeper:
             if member.acceptor != greeting.acceptor:
                 log.warning("another %s wants to join, and %s is there", member.name, member.name)
             return
-        self._tell(member, greeting.acceptor, greeting.peer_address, greeting.client_address)
+        if greeting.peer_address != NOWHERE:
+            self._tell(member, greeting.acceptor, greeting.peer_address, greeting.client_address)
 
     def _tell(self, member: Member, acceptor: str, peer_address: str, client_address: str) -> None:
         now = self.world.host.now()

@@ -55,7 +55,7 @@ from .explain import Fetching, Joining, explain, observe
 from .facts import WILDCARDS, Facts, split_address
 from .fetching import Fetcher
 from .host import EXIT_INVARIANT, EXIT_STORAGE, Host
-from .joining import Found, NotFound, find_cluster
+from .joining import NOWHERE, Found, NotFound, find_cluster
 from .keeper import Keeper
 from .node import Node
 from .peers import Lost, Myself, Peers
@@ -68,8 +68,6 @@ UNSAVED_BYTES_MAX = 256 << 20
 TEACH_BYTES_MAX = 4 << 20
 """How much is read back from disk for one message to a replica that is behind."""
 ASK_EVERY_S = 1.0
-NOWHERE = "-:0"
-"""The address of whoever does not say where it is."""
 TIMER_HAIR_S = 1e-6
 """Timers are set so much later than they are due."""
 
@@ -228,6 +226,7 @@ class RunningNode:
             members=members,
             voters=tuple(sorted(set(map(plain_name, configuration.acceptors)))),
             quorum=configuration.quorum,
+            is_changing=not replica.membership.is_settled(replica.sequence.watermark),
         )
 
     def explain(self) -> tuple[str, ...]:

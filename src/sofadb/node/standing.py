@@ -32,6 +32,10 @@ def members(replica: Replica, roster: Roster, peers: Peers) -> tuple[Member, ...
     acceptors: dict[str, NodeId] = {plain_name(each): each for each in peers.members}
     acceptors |= {name: each.acceptor for name, each in roster.members.items()}
     me = peers.myself
+    own = roster.members.get(me.name)
+    if own is not None and own.acceptor == me.acceptor:
+        # Who is in it knows it. (Who has left is connected to as long as it may be needed, and not named.)
+        acceptors = {name: each for name, each in acceptors.items() if name in roster.members}
     acceptors[me.name] = me.acceptor
     return tuple(_member(name, acceptors[name], replica, roster, peers) for name in sorted(acceptors))
 

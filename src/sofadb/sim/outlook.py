@@ -111,8 +111,14 @@ class _World:
         )
 
 
-def outcome(configuration: Configuration, away: Collection[NodeId], lost: Collection[NodeId]) -> Outcome:
-    """What is left of a cluster with members who are `away` already, once those of `lost` are lost, too."""
+def outcome(
+    voters: Iterable[NodeId],
+    learners: Iterable[NodeId] = (),
+    away: Collection[NodeId] = (),
+    lost: Collection[NodeId] = (),
+) -> Outcome:
+    """What is left of a cluster, some of whose members are `away` already, once those of `lost` are lost, too."""
+    configuration = Configuration(tuple(sorted(voters)), tuple(sorted(learners)))
     world = _World(configuration)
     for node in configuration.members:
         if node not in away:

@@ -106,9 +106,21 @@ class Cluster:
         self.peer_ports = dict(zip(self.names, ports[count:], strict=True))
         self.members = ",".join(f"{name}=127.0.0.1:{port}" for name, port in self.peer_ports.items())
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.joins: dict[str, str] = {}
+        """Whom those ask who are none of the first members."""
+        self.options: tuple[str, ...] = ()
+        """Of every node, further ones."""
         Cluster.all.add(self)
 
+    def add(self, name: str, join: Sequence[str]) -> str:
+        """A node that asks these to be let in when it is started; its peer address."""
+        self.ports[name], self.peer_ports[name] = free_ports(2)
+        self.names.append(name)
+        self.joins[name] = ",".join(f"127.0.0.1:{self.peer_ports[each]}" for each in join)
+        return f"127.0.0.1:{self.peer_ports[name]}"
+
     def command(self, name: str) -> list[str]:
+        whom = ("--join", self.joins[name]) if name in self.joins else ("--cluster", self.members)
         return [
             *(sys.executable, "-m", "sofadb", "serve", "--id", name, "--dir", str(self.directory / name)),
             *(
@@ -117,7 +129,8 @@ class Cluster:
                 "--peer-listen",
                 f"127.0.0.1:{self.peer_ports[name]}",
             ),
-            *("--cluster", self.members),
+            *whom,
+            *self.options,
         ]
 
     def start(self, *names: str, before: Sequence[str] = ()) -> None:

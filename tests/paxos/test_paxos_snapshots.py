@@ -163,6 +163,21 @@ def test_what_the_log_has_it_teaches_and_what_only_the_snapshot_has_it_offers() 
     assert whole.step(Received("n3", Ask(Instance(4))), Moment(1, 1, 0)) == [Offer("n3", Instance(4))]
 
 
+def test_a_follower_knows_how_much_it_lacks() -> None:
+    world = Cluster(["n1", "n2", "n3"])
+    leader = world.elect()
+    away = next(name for name in world.nodes if name != leader)
+    world.crash(away)
+    for number in range(3):
+        world.submit(leader, b"%d" % number)
+        world.advance(50)
+    world.start(away)
+    # What it accepted it lacks as long as it was not told that it is chosen.
+    world.run_until(lambda: world.replica(away).missing > 0)
+    world.advance(1_000)
+    assert world.replica(away).missing == 0
+
+
 def test_what_never_came_into_the_log_is_known_to_be_missing_in_the_next_life_too() -> None:
     replica = Replica("n1", 1, TABLE[0][1], Settings())
     replica.step(Founded(foundation(8)), Moment(0, 0, 0))

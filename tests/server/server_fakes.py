@@ -265,4 +265,6 @@ def facts_of(role: str, leader: str = "n1") -> Facts:
             Member(node, f"{node}:7000", address, node != "n3", "" if node != "n3" else "no route", node)
             for node, address in addresses.items()
         ),
+        voters=tuple(addresses),
+        quorum=2,
     )

@@ -165,3 +165,13 @@ def test_a_restart_is_not_taken_for_a_loss() -> None:
             stage.until_settled()
         stage.pass_time(2.0)
         assert latest(stage).acceptors == tuple(stage.names)
+
+
+def test_who_only_asks_the_way_has_not_arrived_yet() -> None:
+    """A newcomer asks who the members are before it has a directory, and an address to be reached at."""
+    with Stage() as stage:
+        add(stage, "n4")
+        roster = stage.node(stage.leader).database.shared.roster
+        stage.until(lambda: bool(roster.members["n4"].acceptor))
+        assert roster.members["n4"].peer_address == stage.cluster.members["n4"]
+        until_they_vote(stage, "n1", "n2", "n3", "n4")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -25,9 +26,11 @@ from sofadb.sim.checker import check as judge
 from sofadb.sim.history import Unreadable, read_history
 
 from .addresses import NODE_ID, SERVICE_NAME, parse_address, parse_cluster
-from .backup import backup, fail, recover, restore, verify
+from .backup import backup, recover, restore, verify
 from .client import Unreachable, ask
+from .failing import fail
 from .laboratory import hunt, replay
+from .members import member_app, plan_app
 from .up import Trouble, bring_up
 
 CommandLineError: type[Exception] = next(
@@ -197,12 +200,15 @@ def status(
                     "cluster": facts["cluster"],
                     "leader": facts["leader"],
                     "ballot": facts["ballot"],
+                    "voters": facts["voters"],
                     "members": rows,
                 }
             )
         )
         return
     print(f"cluster {facts['cluster']}, ballot {facts['ballot']}, leader {facts['leader'] or 'nobody'}")
+    learners = [row["node"] for row in rows if row["part"].startswith("learner")]
+    print(f"voters {', '.join(facts['voters'])}" + (f"; learners {', '.join(learners)}" if learners else ""))
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("node", "clients", "peers", "role", "pid", "chosen", "applied", "lag"):
         justify: JustifyMethod = "right" if heading in ("pid", "chosen", "applied", "lag") else "left"
@@ -212,6 +218,9 @@ def status(
         counts = (row["process_id"], row["chosen"], row["applied"], row["lag"])
         table.add_row(*cells, *("-" if count is None else str(count) for count in counts))
     Console().print(table)
+    for row in rows:
+        if row["log_bytes"] is not None:
+            print(f"{row['node']} {_on_disk(row)}")
     for row in rows:
         for sentence in row["explain"]:
             print(f"{row['node']} sees: {sentence}")
@@ -265,6 +274,8 @@ app.command()(backup)
 app.command()(verify)
 app.command()(restore)
 app.command()(recover)
+app.add_typer(member_app, name="member")
+app.add_typer(plan_app, name="plan")
 app.command()(hunt)
 app.command()(replay)
 
@@ -290,21 +301,36 @@ def _member_status(member: dict[str, str], facts: dict[str, Any], asked: tuple[s
         "node": member["node"],
         "client_address": member["client_address"],
         "peer_address": member["peer_address"],
+        "part": member["part"],
         "role": "unreachable",
         "ballot": "",
         "process_id": None,
         "chosen": None,
         "applied": None,
+        "snapshot": None,
+        "snapshot_age_s": None,
+        "log_bytes": None,
         "explain": [],
     }
     with contextlib.suppress(Unreachable, ValueError, TypeError, typer.BadParameter):
         is_asked = member["node"] == facts["node"]
         address = asked if is_asked else parse_address(member["client_address"])
         own = facts if is_asked else json.loads(ask(*address, "SOFA.INFO", timeout_s=1.0))
-        row |= {name: own[name] for name in ("role", "ballot", "process_id", "chosen", "applied")}
+        row |= {name: own[name] for name in ("role", "ballot", "process_id", "chosen", "applied", "snapshot")}
+        row["log_bytes"] = own["journal_held"]
+        if own["snapshot_at"]:
+            row["snapshot_age_s"] = max(0, round(time.time() - own["snapshot_at"] / 1000))
         if isinstance(sentences := ask(*address, "SOFA.EXPLAIN", timeout_s=1.0), list):
             row["explain"] = sentences
     return row
+
+
+def _on_disk(row: dict[str, Any]) -> str:
+    """Its newest snapshot and its log, in words."""
+    age = row["snapshot_age_s"]
+    when = "of an earlier life" if age is None else f"{age // 60} min old" if age >= 60 else f"{age} s old"
+    snapshot = f"a snapshot of instance {row['snapshot']}, {when}" if row["snapshot"] else "no snapshot yet"
+    return f"holds {snapshot}, and {row['log_bytes'] / 1e6:.1f} MB of log"
 
 
 def main() -> None:

@@ -199,6 +199,16 @@ class Roster:
                 del self.members[member.name]
         self._has_changed()
 
+    # For people
+
+    def part(self, member: Member) -> str:
+        """What a member is, and what it is about to be."""
+        is_voter = member.acceptor in self.voters
+        now = "voter" if is_voter else "learner" if member.acceptor else "not arrived"
+        if member.is_leaving:
+            return f"{now}, leaving" + (f" when {member.successor} is ready" if member.successor else "")
+        return now if is_voter or not member.is_voter else f"{now}, to vote"
+
     # As bytes
 
     def pack(self) -> bytes:

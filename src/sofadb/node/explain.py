@@ -58,6 +58,56 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """A member that is not yet what it is to be, as the leader sees it."""
+
+    node: str
+    goal: str
+    """vote, learn or leave."""
+    has_arrived: bool = True
+    behind: int | None = None
+    """How many chosen instances it lacks; None if it is not heard."""
+    after: str = ""
+    """Who is to take its part before it leaves; empty if nobody is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of who votes that is under way, or that has to wait."""
+
+    voters: tuple[str, ...]
+    """Who votes after it."""
+    from_instance: int = 0
+    """Chosen, it holds from this instance on; 0 if it has to wait."""
+    answering: tuple[str, ...] = ()
+    """Who of them answers ..."""
+    quorum: int = 1
+    """... and how many have to."""
+    contested: tuple[str, ...] = ()
+    """Which nodes are there in two directories at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """A node that asks to be let in."""
+
+    asks: tuple[str, ...]
+    """The peer addresses of the members that it knows of."""
+    refusal: str = ""
+    """What it was told last; empty if nobody refused it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetching:
+    """A snapshot on its way to us."""
+
+    instance: int
+    peer: str
+    bytes_here: int
+    bytes_all: int
+
+
+@dataclass(frozen=True, slots=True)
 class Observations:
     """What one node sees. Times are milliseconds ago."""
 
@@ -83,13 +133,28 @@ class Observations:
     """Of our own clients; what came at the same moment counts as one."""
     archive_problem: str = ""
     """Why the archive falls behind."""
+    part: str = "voter"
+    """voter, learner, or outsider, as far as the node knows."""
+    replaces: bool = False
+    """Whether its directory is to take the place of another of the same node."""
+    behind: int = 0
+    """How many instances it lacks that it knows to be chosen."""
+    joining: Joining | None = None
+    fetching: Fetching | None = None
+    change: Change | None = None
+    wishes: tuple[Wish, ...] = ()
+    """If we lead."""
+    snapshot_problem: str = ""
 
 
 def explain(seen: Observations) -> tuple[str, ...]:
     """Say what is waited for, the cause before what it causes; if it is nothing, say that."""
     sentences = (
+        *_about_our_part(seen),
         *_about_leading(seen),
         *(sentence for other in seen.others for sentence in _about_other(other)),
+        *(sentence for wish in seen.wishes for sentence in _about_wish(wish)),
+        *_about_change(seen),
         *_about_disk(seen),
         *_about_proposal(seen),
         *_about_clients(seen),
@@ -108,7 +173,67 @@ def _about_nothing(seen: Observations) -> str:
     )
 
 
+def _about_our_part(seen: Observations) -> Iterator[str]:
+    me = seen.node
+    if seen.joining is not None:
+        yield (
+            f"{me} asks to be let in, at {_names(seen.joining.asks)}: "
+            f"{seen.joining.refusal or 'nobody has let it in yet; has it been added (sofadb member add)?'}"
+        )
+    elif seen.part == "outsider":
+        yield f"{me} is no member any more: it was removed or replaced, and may be stopped"
+    if seen.replaces:
+        yield (
+            f"{me} has a new directory in place of one that was lost, "
+            "and does not vote before it has learned everything"
+        )
+    if seen.fetching is not None:
+        here, all_ = seen.fetching.bytes_here, seen.fetching.bytes_all
+        yield (
+            f"{me} fetches the snapshot of instance {seen.fetching.instance} from {seen.fetching.peer}: "
+            f"{here / 1e6:.1f} of {all_ / 1e6:.1f} MB are here"
+        )
+    elif seen.part == "learner" and seen.behind:
+        yield f"{me} learns and does not vote: it lacks {_count(seen.behind, 'instance')}"
+
+
+def _about_wish(wish: Wish) -> Iterator[str]:
+    if wish.goal == "leave":
+        yield f"{wish.node} leaves " + (
+            f"when {wish.after} has its part" if wish.after else "as soon as it can"
+        )
+        return
+    begin = f"{wish.node} is to {wish.goal}"
+    if not wish.has_arrived:
+        yield f"{begin} and has not arrived: start it with `sofadb serve --join`"
+    elif wish.behind is None:
+        yield f"{begin} and is not heard"
+    elif wish.behind:
+        yield f"{begin} when it has learned everything: it lacks {_count(wish.behind, 'instance')}"
+    else:
+        yield f"{begin} from now on"
+
+
+def _about_change(seen: Observations) -> Iterator[str]:
+    change = seen.change
+    if change is None:
+        return
+    votes = f"{_names(change.voters)} {'votes' if len(change.voters) == 1 else 'vote'}"
+    if change.from_instance:
+        yield f"a change is under way: from instance {change.from_instance} on {votes}"
+    elif change.contested:
+        yield (
+            f"{_names(change.contested)} is there, and another directory claims its place: "
+            "it seems to have been started twice; stop one of them"
+        )
+    else:
+        answering = f"only {_names(change.answering)} answer" if change.answering else "nobody answers"
+        yield f"the change after which {votes} needs {change.quorum} of them, and {answering}"
+
+
 def _about_leading(seen: Observations) -> Iterator[str]:
+    if seen.joining is not None:
+        return
     if seen.role in ("canvassing", "campaigning"):
         told = "have lost the leader, too" if seen.role == "canvassing" else "have promised to follow it"
         yield (
@@ -136,6 +261,8 @@ def _about_other(other: Other) -> Iterator[str]:
 
 
 def _about_disk(seen: Observations) -> Iterator[str]:
+    if seen.snapshot_problem:
+        yield f"the last snapshot of {seen.node} failed, and will be tried again: {seen.snapshot_problem}"
     if seen.unsaved.age_ms >= WORTH_TELLING_MS:
         yield (
             f"the disk of {seen.node} has {_count(seen.unsaved.count, 'write')} to finish, "
@@ -184,6 +311,14 @@ def _names(nodes: tuple[str, ...]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def part(replica: Replica) -> str:
+    """voter, learner or outsider, by the last change that this replica knows to be chosen."""
+    latest = replica.membership.latest
+    if replica.me in latest.acceptors:
+        return "voter"
+    return "learner" if replica.me in latest.learners else "outsider"
+
+
 def observe(replica: Replica, peers: Peers, saves: tuple[int, float], now: float) -> Observations:
     """Look at a node. `saves`: how many writes its disk has to finish, and since when (monotonic ms) the oldest waits."""
     phase = replica.phase
@@ -211,6 +346,12 @@ def observe(replica: Replica, peers: Peers, saves: tuple[int, float], now: float
         unsaved=Waiting(saves[0], now - saves[1] if saves[0] else 0.0),
         reads=Waiting(reading.count, 0.0 if reads_since is None else now - reads_since),
         writes=Waiting(outbox.count, 0.0 if writes_since is None else now - writes_since),
+        part=part(replica),
+        replaces=any(
+            plain_name(each) == plain_name(replica.me) and each != replica.me
+            for each in replica.membership.latest.acceptors
+        ),
+        behind=replica.missing,
     )
 
 

@@ -17,7 +17,11 @@ class Member:
     problem: str
     """Why it is not reachable."""
     acceptor: str
-    """What its directory is to the others; all else here calls it by its node's name."""
+    """What its directory is to the others; all else here calls it by its node's name. Empty if it has not arrived."""
+    part: str = ""
+    """voter, learner or not arrived, and what it is to be (`Roster.part`); empty for who is none, as far as we know."""
+    behind: int | None = None
+    """How many chosen instances it lacks; None if this node does not lead, or does not hear it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,13 @@ class Facts:
     """Everything up to here is in the archive, as the leader knows (0: it does not lead); None if there is none."""
     archive_problem: str = ""
     """Why it falls behind; empty if it does not."""
+    """Each node once, those that are wanted and have not arrived among them."""
+    voters: tuple[str, ...] = ()
+    """Who votes, by the last change that this node knows to be chosen."""
+    quorum: int = 1
+    """How many of them are a majority."""
+    is_changing: bool = False
+    """Whether that change is not in force yet."""
 
     def run_id(self, node: str) -> str:
         """What Redis's clients take for the id of a server."""

@@ -93,6 +93,11 @@ class Fetcher:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
+    @property
+    def progress(self) -> tuple[NodeId, Offering, int] | None:
+        """The snapshot that is under way to us: from whom, what, and how many bytes of it are here."""
+        return self._receiver.progress
+
     def offer(self, offer: Offer) -> None:
         """Tell another node of our newest snapshot."""
         newest = self.snapshots.newest

@@ -15,6 +15,8 @@ from .facts import split_address
 from .frames import MEMBERS_BYTES_MAX, PREAMBLE, SMALL, BadPeer, FrameReader, Greeting, decode_members, frame
 from .peers import Myself
 
+NOWHERE = "-:0"
+"""The address of a node that asks before it has a directory: it cannot be reached yet."""
 ANSWER_TIMEOUT_S = 5.0
 """For all of it: to connect, and to be answered."""
 

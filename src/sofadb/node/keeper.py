@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sofadb.database.replies import Reply, ReplyError
@@ -22,6 +23,7 @@ from sofadb.paxos.leading import Leading
 
 from .facts import UNKNOWN_HOST, split_address
 from .host import EXIT_LEVEL
+from .joining import NOWHERE
 
 if TYPE_CHECKING:
     from sofadb.database.database import Database
@@ -60,6 +62,22 @@ class Errand:
 
     def fail(self, error: ReplyError) -> None:
         """It has not, or nobody knows; whoever asked looks again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A change on the way to what is wanted."""
+
+    configuration: Configuration
+    heard: frozenset[NodeId]
+    """Who answers."""
+    contested: tuple[NodeId, ...]
+    """Whose places others claim though they are there."""
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether it may be begun."""
+        return not self.contested and self.configuration.is_quorum(self.heard)
 
 
 class Keeper:
@@ -140,7 +158,10 @@ class Keeper:
             if member.acceptor != greeting.acceptor:
                 log.warning("another %s wants to join, and %s is there", member.name, member.name)
             return
-        self._tell(member, greeting.acceptor, greeting.peer_address, greeting.client_address, greeting.level)
+        if greeting.peer_address != NOWHERE:
+            self._tell(
+                member, greeting.acceptor, greeting.peer_address, greeting.client_address, greeting.level
+            )
 
     def _tell(
         self, member: Member, acceptor: str, peer_address: str, client_address: str, level: int
@@ -157,10 +178,19 @@ class Keeper:
 
     def _go_on(self) -> None:
         """On the leader: the next change."""
+        step = self.next_step()
+        if step is None or not step.is_possible:
+            return
+        change = step.configuration
+        log.info("changing who votes: %s; who learns: %s", _names(change.acceptors), _names(change.learners))
+        self.world.driver.handle(Reconfigure(change))
+
+    def next_step(self) -> Step | None:
+        """On the leader: the next change that is to be made; None if there is none, or the time for it has not come."""
         replica = self.world.driver.replica
         phase = replica.phase
         if not isinstance(phase, Leading) or not phase.can_change:
-            return
+            return None
         latest = replica.membership.latest
         heard = frozenset(node for node in (replica.me, *phase.heard_at) if phase.is_heard(node))
         upto = replica.sequence.watermark - replica.settings.alpha
@@ -168,16 +198,13 @@ class Keeper:
         roster = self.node.database.shared.roster
         voters, learners = roster.next_step(frozenset(latest.acceptors), frozenset(latest.learners), able)
         change = Configuration(tuple(sorted(voters)), tuple(sorted(learners)))
-        formers = set(latest.acceptors) - voters
-        if any(
-            each in heard and plain_name(each) in roster.members for each in formers if not self._leaves(each)
-        ):
-            return  # Another directory claims the place of a node that is there: perhaps it was started twice.
-        if change != latest and change.is_quorum(heard):
-            log.info(
-                "changing who votes: %s; who learns: %s", _names(change.acceptors), _names(change.learners)
-            )
-            self.world.driver.handle(Reconfigure(change))
+        # Another directory claims the place of a node that is there: perhaps it was started twice.
+        contested = tuple(
+            each
+            for each in sorted(set(latest.acceptors) - voters)
+            if each in heard and plain_name(each) in roster.members and not self._leaves(each)
+        )
+        return Step(change, heard, contested) if change != latest else None
 
     def _leaves(self, acceptor: NodeId) -> bool:
         """Whether it is asked to go."""

@@ -50,15 +50,16 @@ from sofadb.storage.snapshot import Snapshots
 from sofadb.storage.writer import Writer
 from sofadb.unlikely import unlikely
 
+from . import standing
 from .archive import Place
 from .archiving import Archiver
 from .digests import DigestBook
 from .driver import Driver
-from .explain import explain, observe
-from .facts import UNKNOWN_HOST, WILDCARDS, Facts, Member, reachable_address, split_address
+from .explain import Fetching, Joining, explain, observe
+from .facts import WILDCARDS, Facts, split_address
 from .fetching import Fetcher
 from .host import EXIT_INVARIANT, EXIT_STORAGE, Host
-from .joining import Found, NotFound, find_cluster
+from .joining import NOWHERE, Found, NotFound, find_cluster
 from .keeper import Keeper
 from .node import Node
 from .parcels import Digests, Parcel
@@ -71,7 +72,6 @@ UNSAVED_BYTES_MAX = 256 << 20
 """With more than this on its way to the disk, what would add to it is not taken in: peers will say it again."""
 TEACH_BYTES_MAX = 4 << 20
 """How much is read back from disk for one message to a replica that is behind."""
-UNKNOWN = f"{UNKNOWN_HOST}:0"
 ASK_EVERY_S = 1.0
 COMPARE_EVERY_S = 1.0
 TIMER_HAIR_S = 1e-6
@@ -190,6 +190,8 @@ class RunningNode:
     asking: asyncio.Task[None] | None = None
     """Asks to be let in."""
     archiver: Archiver | None = None
+    refusal: str = ""
+    """Why it was not, when it last asked."""
     started_at: float = field(default_factory=time.monotonic)
     _expiry: asyncio.TimerHandle | None = None
     _comparing: asyncio.TimerHandle | None = None
@@ -204,15 +206,8 @@ class RunningNode:
         leader = replica.leader or ""
         snapshots = self.world.snapshots
         newest = snapshots.newest
-        members = []
-        for acceptor, address in self.peers.members.items():
-            peer = self.peers.known.get(acceptor)
-            client_address = self.peers.myself.client_address if peer is None else peer.client_address
-            client_address = reachable_address(client_address, address)
-            problem = "" if peer is None else peer.problem
-            members.append(
-                Member(plain_name(acceptor), address, client_address, not problem, problem, acceptor)
-            )
+        configuration = replica.membership.latest
+        members = standing.members(replica, self.node.database.shared.roster, self.peers)
         return Facts(
             node=identity.node,
             cluster=identity.cluster,
@@ -220,7 +215,7 @@ class RunningNode:
             role=replica.phase.name,
             leader=plain_name(leader),
             leader_client_address=next(
-                (each.client_address for each in members if each.acceptor == leader), ""
+                (each.client_address for each in members if each.node == plain_name(leader)), ""
             ),
             successor=plain_name(replica.phase.successor or "") if isinstance(replica.phase, Leading) else "",
             ballot=str(Ballot(replica.ballot.round, plain_name(replica.ballot.node))),
@@ -238,7 +233,10 @@ class RunningNode:
             snapshot_at=snapshots.finished_at,
             snapshot_is_taken=snapshots.is_taking,
             snapshot_problem=snapshots.problem,
-            members=tuple(members),
+            members=members,
+            voters=tuple(sorted(set(map(plain_name, configuration.acceptors)))),
+            quorum=configuration.quorum,
+            is_changing=not replica.membership.is_settled(replica.sequence.watermark),
             archived=None if self.archiver is None else self.archiver.upto,
             archive_problem="" if self.archiver is None else self.archiver.trouble(),
         )
@@ -246,9 +244,30 @@ class RunningNode:
     def explain(self) -> tuple[str, ...]:
         """What is waited for, as far as this node sees, in sentences."""
         saves, now = self.world.saves, self.world.host.now()
-        seen = observe(self.replica, self.peers, (len(saves), saves[0] if saves else now), now)
-        problem = "" if self.archiver is None else self.archiver.trouble()
-        return explain(replace(seen, archive_problem=problem))
+        replica, roster = self.replica, self.node.database.shared.roster
+        seen = observe(replica, self.peers, (len(saves), saves[0] if saves else now), now)
+        return explain(
+            replace(
+                seen,
+                joining=self._joining(),
+                fetching=self._fetching(),
+                change=standing.change(replica, self.keeper.next_step()),
+                wishes=tuple(standing.wishes(replica, roster)),
+                snapshot_problem=self.world.snapshots.problem,
+                archive_problem="" if self.archiver is None else self.archiver.trouble(),
+            )
+        )
+
+    def _joining(self) -> Joining | None:
+        if self.asking is None or self.asking.done() or self.replica.leader is not None:
+            return None
+        return Joining(tuple(self.opened.identity.contacts_of_others), self.refusal)
+
+    def _fetching(self) -> Fetching | None:
+        if (progress := self.world.fetcher.progress) is None:
+            return None
+        peer, offering, here = progress
+        return Fetching(offering.title.instance, plain_name(peer), here, offering.size)
 
     def archive(self, place: Place, every_s: float) -> None:
         """Have what is chosen archived from now on, in a folder of that place."""
@@ -502,7 +521,7 @@ async def _start_in(
     keeper.watch()
     running.compare_digests()
     if identity.contacts:
-        running.asking = loop.create_task(ask_to_be_let_in(running, list(identity.contacts.values())))
+        running.asking = loop.create_task(ask_to_be_let_in(running, identity.contacts_of_others))
     return running
 
 
@@ -520,8 +539,8 @@ async def find_place(host: Host, node_id: NodeId, join: Sequence[str], cluster: 
     `cluster` is the id that it must have; empty: any.
     """
     acceptor = new_acceptor(node_id, host.chance.getrandbits(32))
-    found = await _find_any(join, Myself(cluster, acceptor, Life(0, ""), UNKNOWN, UNKNOWN))
-    return Newcomer(found.cluster, acceptor, found.initial, {**found.members, acceptor: UNKNOWN})
+    found = await _find_any(join, Myself(cluster, acceptor, Life(0, ""), NOWHERE, NOWHERE))
+    return Newcomer(found.cluster, acceptor, found.initial, {**found.members, acceptor: NOWHERE})
 
 
 async def _find_any(addresses: Sequence[str], myself: Myself) -> Found:
@@ -536,7 +555,6 @@ async def _find_any(addresses: Sequence[str], myself: Myself) -> Found:
 
 async def ask_to_be_let_in(running: RunningNode, addresses: Sequence[str]) -> None:
     """Say to the members that we are here, again and again, until somebody leads us."""
-    problem = ""
     myself = running.peers.myself
     others = [address for address in addresses if address != myself.peer_address]
     while running.replica.leader is None:
@@ -544,9 +562,9 @@ async def ask_to_be_let_in(running: RunningNode, addresses: Sequence[str]) -> No
             try:
                 await find_cluster(address, myself)
             except NotFound as refusal:
-                if str(refusal) != problem:
-                    problem = str(refusal)
-                    log.warning("not let in yet: %s", problem)
+                if str(refusal) != running.refusal:
+                    running.refusal = str(refusal)
+                    log.warning("not let in yet: %s", running.refusal)
         await asyncio.sleep(ASK_EVERY_S)
 
 

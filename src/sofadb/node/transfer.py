@@ -99,6 +99,12 @@ class Receiver:
         """When `on_tick` wants to be called; None: not before something arrives."""
         return None if self._transfer is None else self._transfer.due
 
+    @property
+    def progress(self) -> tuple[NodeId, Offering, int] | None:
+        """What is under way: from whom, what, and how many bytes of it are here."""
+        transfer = self._transfer
+        return None if transfer is None else (transfer.peer, transfer.offering, transfer.file.offset)
+
     def on_offering(self, peer: NodeId, offering: Offering, now: float) -> None:
         """A peer has a snapshot for us."""
         if not self.wants(offering.title.instance):

@@ -297,6 +297,11 @@ class Replica:
             self.phase.maybe_lead()
         self._answer_reads()
 
+    @property
+    def missing(self) -> int:
+        """How many instances we lack that are known to be chosen."""
+        return max(0, self._missing_upto - self.sequence.watermark)
+
     def lacks(self, upto: Instance, teacher: NodeId) -> None:
         """Everything up to `upto` is chosen, as `teacher` knows: learn what is missing from there."""
         self._missing_upto = max(self._missing_upto, upto)

@@ -123,7 +123,7 @@ def _run_id_at(facts: Facts, address: str) -> str:
 
 
 def _quorum(facts: Facts) -> int:
-    return len(facts.members) // 2 + 1
+    return facts.quorum
 
 
 def _named(connection: Connection, name: bytes) -> Facts:
@@ -245,7 +245,7 @@ def sentinel_sentinels(connection: Connection, args: list[bytes]) -> Reply:
 )
 def sentinel_ckquorum(connection: Connection, args: list[bytes]) -> Reply:
     facts = _named(connection, args[2])
-    usable = sum(member.is_reachable for member in facts.members)
+    usable = sum(member.is_reachable and member.node in facts.voters for member in facts.members)
     if usable < _quorum(facts):
         raise ReplyError(
             f"NOQUORUM {usable} usable Sentinels. Not enough available Sentinels to reach the majority "

@@ -87,6 +87,11 @@ class Identity:
     def life(self) -> Life:
         return Life(self.starts, self.lives[-_LIFE_DIGITS:])
 
+    @property
+    def contacts_of_others(self) -> list[str]:
+        """The peer addresses of those whom it found when it joined."""
+        return [address for acceptor, address in self.contacts.items() if acceptor != self.acceptor]
+
     def remembers(self, life: str) -> bool:
         """Whether this directory has had the life of that id."""
         return any(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ..arguments import parse_integer
 from ..keyspace import Keyspace
 from ..replies import OK, SYNTAX, Reply, ReplyError
-from ..roster import Member, Roster
+from ..roster import Roster
 from ..table import Route, command
 
 
@@ -85,7 +85,7 @@ def members(keyspace: Keyspace, args: list[bytes]) -> Reply:
             text.encode()
             for text in (
                 each.name,
-                _part(roster, each),
+                roster.part(each),
                 each.acceptor,
                 each.peer_address,
                 each.client_address,
@@ -93,12 +93,3 @@ def members(keyspace: Keyspace, args: list[bytes]) -> Reply:
         ]
         for _, each in sorted(roster.members.items())
     ]
-
-
-def _part(roster: Roster, member: Member) -> str:
-    """What a member is, and what it is about to be."""
-    is_voter = member.acceptor in roster.voters
-    now = "voter" if is_voter else "learner" if member.acceptor else "not arrived"
-    if member.is_leaving:
-        return f"{now}, leaving" + (f" when {member.successor} is ready" if member.successor else "")
-    return now if is_voter or not member.is_voter else f"{now}, to vote"

@@ -27,6 +27,7 @@ from sofadb.paxos.effects import (
 )
 from sofadb.paxos.events import (
     CutOff,
+    Damaged,
     Event,
     Founded,
     Moment,
@@ -41,7 +42,7 @@ from sofadb.paxos.events import (
 from sofadb.paxos.foundation import Foundation
 from sofadb.paxos.leading import Leading
 from sofadb.paxos.messages import Accepted, Learn, Message, Promise
-from sofadb.paxos.records import Acceptance, Learned, Promised, Record
+from sofadb.paxos.records import Acceptance, Learned, Note, Promised, Record
 from sofadb.paxos.replica import Replica
 from sofadb.paxos.settings import Settings
 from sofadb.paxos.values import Configuration, Value
@@ -68,7 +69,10 @@ class Node:
 
     name: NodeId
     replica: Replica | None = None
-    disk: list[Record] = field(default_factory=list)
+    disk: list[Record | Damaged] = field(default_factory=list)
+    """In the place of records that can be read no more stands the damage."""
+    note: Note | None = None
+    """Beside the log."""
     saving: list[Save] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
     """On the disk, the newest last."""
@@ -123,8 +127,10 @@ class Cluster:
         node.applied, node.delivered, node.saving = [], 0, []
         if node.snapshots:
             self.begin_from(node, node.snapshots[-1])
+        if node.note is not None:
+            self.step(name, Recovered(node.note))
         for record in list(node.disk):
-            self.step(name, Recovered(record))
+            self.step(name, record if isinstance(record, Damaged) else Recovered(record))
         self.step(name, Started())
 
     def crash(self, name: NodeId, keep: int = 0) -> None:

@@ -27,7 +27,7 @@ from sofadb.paxos.messages import (
     Support,
     TakeOver,
 )
-from sofadb.paxos.records import Acceptance, ChosenUpTo, CutUpTo, Learned, Promised, Record
+from sofadb.paxos.records import Acceptance, ChosenUpTo, CutUpTo, Learned, Note, Promised, Record, Restored
 
 BALLOT, LOWER = Ballot(7, "n1"), Ballot(1, "n2")
 ENTRY = Entry("n2", 3, 4, b"payload")
@@ -65,8 +65,8 @@ FOR_EVER: list[tuple[Message | Record, str]] = [
         "01080000000000000007026e3100000000000000020000000000000009000000000000012c",
     ),
     (
-        Confirmed(BALLOT, 2, Instance(9), -1, 270),
-        "01090000000000000007026e3100000000000000020000000000000009ffffffffffffffff000000000000010e",
+        Confirmed(BALLOT, 2, Instance(9), -1, 270, Instance(12)),
+        "01120000000000000007026e3100000000000000020000000000000009ffffffffffffffff000000000000010e000000000000000c",
     ),
     (Chosen(BALLOT, Instance(9)), "010a0000000000000007026e310000000000000009"),
     (Ask(Instance(9)), "010b0000000000000009"),
@@ -89,6 +89,8 @@ FOR_EVER: list[tuple[Message | Record, str]] = [
     (Learned(Instance(9), SMALL), "0143000000000000000900000000000000050000000000"),
     (ChosenUpTo(Instance(9)), "01440000000000000009"),
     (CutUpTo(Instance(9)), "01450000000000000009"),
+    (Restored(Instance(9)), "01460000000000000009"),
+    (Note(BALLOT, Instance(9)), "01470000000000000007026e310000000000000009"),
     (
         Foundation(Instance(9), 5, ((Instance(1), Configuration(("n1",), ("n2",))),), (("n1", 2, 3),)),
         "016100000000000000090000000000000005000000000000000100000000000000"
@@ -139,6 +141,11 @@ def test_a_canvass_of_before_there_were_changes_is_read_as_of_somebody_who_knows
     assert codec.decode_message(bytes.fromhex("01060000000000000009")) == Canvass(9, Instance(0))
 
 
+def test_a_confirmation_of_before_there_was_doubt_is_read_as_of_somebody_who_has_none() -> None:
+    old = "01090000000000000007026e3100000000000000020000000000000009ffffffffffffffff000000000000010e"
+    assert codec.decode_message(bytes.fromhex(old)) == Confirmed(BALLOT, 2, Instance(9), -1, 270)
+
+
 def test_the_bytes_of_every_kind_are_written_down_here() -> None:
     kinds = {*typing.get_args(Message), *typing.get_args(Record), Foundation}
     assert {type(item) for item, _ in FOR_EVER} == kinds
@@ -176,7 +183,7 @@ def test_bytes_behind_the_end_are_refused() -> None:
         codec.decode_message(encoded(Prepare(BALLOT, Instance(1))) + b"\x00")
 
 
-@pytest.mark.parametrize("kind", [0, 18, 64, 70, 255])
+@pytest.mark.parametrize("kind", [0, 19, 64, 72, 255])
 def test_a_kind_that_nobody_has_defined_is_named(kind: int) -> None:
     for decode in (codec.decode_message, codec.decode_record):
         with pytest.raises(codec.Malformed, match=f"kind {kind}"):

@@ -16,7 +16,6 @@ from sofadb.paxos import (
     Foundation,
     Founded,
     GiveUp,
-    Incomplete,
     Instance,
     Moment,
     Offer,
@@ -106,17 +105,21 @@ def test_what_lies_at_or_below_the_foundation_is_passed_over_but_its_promises_st
         ((CutUpTo(Instance(4)),), 1, 4),
         ((Founded(foundation(3)), ChosenUpTo(Instance(6))), 4, 6),
         ((Founded(foundation(3)), Learned(Instance(4), command(4)), CutUpTo(Instance(6))), 5, 6),
-        ((Founded(foundation(3)), Learned(Instance(6), command(6)), ChosenUpTo(Instance(7))), 4, 5),
+        ((Founded(foundation(3)), Learned(Instance(6), command(6)), ChosenUpTo(Instance(7))), 4, 7),
         ((Acceptance(Instance(1), OLD, command(1)), ChosenUpTo(Instance(1 << 60))), 2, 1 << 60),
     ],
 )
-def test_with_the_newest_snapshot_unreadable_and_the_log_cut_it_does_not_start(
+def test_with_the_newest_snapshot_unreadable_and_the_log_cut_it_is_silent(
     events: tuple[object, ...], first: int, last: int
 ) -> None:
-    """Of what it accepted in the gap it knows nothing. It says which instances are missing."""
-    with pytest.raises(Incomplete, match=f"instances {first} to {last} are missing") as caught:
-        started(*events)
-    assert (caught.value.first, caught.value.last) == (first, last)
+    """Of what it accepted in the gap it knows nothing. It knows which instances are missing, and asks for them."""
+    replica = started(*events)
+    assert replica.is_in_doubt
+    assert (replica.sequence.watermark + 1, replica.doubt.upto) == (first, last)
+    effects = replica.step(Received("n2", Prepare(Ballot(9, "n2"), Instance(1))), Moment(1, 1, 0))
+    assert not [each for each in effects if isinstance(each, Save)]
+    effects = replica.step(Tick(), Moment(1_000, 1, 0))
+    assert [each.message for each in effects if isinstance(each, Send)] == [Ask(Instance(first))]
 
 
 def test_with_the_newest_snapshot_unreadable_the_older_one_and_the_log_are_enough() -> None:
@@ -138,9 +141,9 @@ def test_with_the_newest_snapshot_unreadable_the_older_one_and_the_log_are_enoug
     assert node.applied[:25] == applied[:25]
     newer = node.snapshots.pop()
     node.replica = None
-    with pytest.raises(Incomplete):
-        cluster.start(leader)
-    node.replica = None
+    cluster.start(leader)
+    assert cluster.replica(leader).is_in_doubt
+    cluster.crash(leader)
     node.snapshots = [newer]
     cluster.start(leader)
     cluster.advance(2_000)
@@ -484,7 +487,7 @@ def test_whoever_asks_from_below_the_cut_again_and_again_is_offered_it_now_and_t
 
 
 def test_a_node_that_went_on_from_a_snapshot_does_so_again_after_a_restart() -> None:
-    """Its log has a hole where the snapshot was. Without that snapshot it is incomplete, and does not start."""
+    """Its log has a hole where the snapshot was. Without that snapshot it is silent."""
     cluster, leader, _, behind = cluster_with_a_cut()
     cluster.start(behind)
     cluster.advance(300)
@@ -495,9 +498,10 @@ def test_a_node_that_went_on_from_a_snapshot_does_so_again_after_a_restart() -> 
     cluster.crash(behind)
     snapshots = cluster.nodes[behind].snapshots
     cluster.nodes[behind].snapshots = []
-    with pytest.raises(Incomplete):
-        cluster.start(behind)
-    cluster.nodes[behind].snapshots, cluster.nodes[behind].replica = snapshots, None
+    cluster.start(behind)
+    assert cluster.replica(behind).is_in_doubt
+    cluster.crash(behind)
+    cluster.nodes[behind].snapshots = snapshots
     cluster.start(behind)
     cluster.advance(1_000)
     assert cluster.nodes[behind].applied == [*(b"%d" % number for number in range(20)), b"beyond"]

@@ -62,8 +62,8 @@ class Host(Protocol):
         """Begin a new life of `node` in its data directory; it may bind the next for `bound_ms`. Raises `StorageError`."""
         ...
 
-    def open_journal(self, opened: Opened) -> Journal:
-        """The journal in that directory. Raises `StorageError`."""
+    def open_journal(self, opened: Opened, note: Callable[[], bytes]) -> Journal:
+        """The journal in that directory; `note` is as `Journal.open` has it. Raises `StorageError`."""
         ...
 
     def start_writer(
@@ -119,8 +119,8 @@ class LiveHost:
     ) -> Opened:
         return open_directory(self.directory, node, members, bound_ms=bound_ms, newcomer=newcomer)
 
-    def open_journal(self, opened: Opened) -> Journal:
-        return Journal.open(opened.files, owner=opened.identity.owner)
+    def open_journal(self, opened: Opened, note: Callable[[], bytes]) -> Journal:
+        return Journal.open(opened.files, owner=opened.identity.owner, note=note)
 
     def start_writer(
         self,

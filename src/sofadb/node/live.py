@@ -23,12 +23,13 @@ from sofadb.paxos import (
     NO_BALLOT,
     Ballot,
     Configuration,
+    Damaged,
     GiveUp,
-    Incomplete,
     Instance,
     Message,
     Moment,
     NodeId,
+    Note,
     Offer,
     Received,
     Record,
@@ -44,7 +45,7 @@ from sofadb.paxos.messages import Accept, Forward, Learn
 from sofadb.paxos.records import Acceptance, Learned
 from sofadb.storage.files import StorageError
 from sofadb.storage.identity import Anew, Life, Newcomer, Opened, begin_anew, new_acceptor, plain_name
-from sofadb.storage.journal import Journal
+from sofadb.storage.journal import Damage, Journal
 from sofadb.storage.segment import Record as JournalRecord
 from sofadb.storage.snapshot import Snapshots
 from sofadb.storage.writer import Writer
@@ -72,6 +73,8 @@ UNSAVED_BYTES_MAX = 256 << 20
 """With more than this on its way to the disk, what would add to it is not taken in: peers will say it again."""
 TEACH_BYTES_MAX = 4 << 20
 """How much is read back from disk for one message to a replica that is behind."""
+DAMAGES_MAX = 20
+"""So many places where the log is damaged are told of."""
 ASK_EVERY_S = 1.0
 COMPARE_EVERY_S = 1.0
 TIMER_HAIR_S = 1e-6
@@ -93,6 +96,8 @@ class LiveWorld:
         self.digests: DigestBook
         self.saves: deque[float] = deque()
         """Since when each write waits that the disk was asked for and has not finished (monotonic milliseconds)."""
+        self.damages: list[Damage] = []
+        """Where the log could not be read at the start."""
         self._timer: asyncio.TimerHandle | None = None
 
     def moment(self) -> Moment:
@@ -169,6 +174,19 @@ class LiveWorld:
         for callback in callbacks:
             self.saves.popleft()
             callback()
+
+
+def _from_journal(opened: Opened, data: bytes, kind: type = object) -> Record:
+    try:
+        record = decode_record(data)
+        if isinstance(record, kind):
+            return record
+        problem = f"it is no {kind.__name__}"
+    except Malformed as malformed:
+        problem = str(malformed)
+    raise StorageError(
+        f"{opened.directory}: a record of the journal cannot be understood: {problem}; was it written by another version?"
+    )
 
 
 def _for_journal(record: Record) -> JournalRecord:
@@ -406,7 +424,12 @@ async def _start_in(
     snapshot_settings: SnapshotSettings,
 ) -> RunningNode:
     identity = opened.identity
-    journal = host.open_journal(opened)
+
+    def note() -> bytes:
+        """From the disk thread, too."""
+        return b"" if replica.doubt.is_hopeless else b"".join(encode(replica.acceptor.note()))
+
+    journal = host.open_journal(opened, note)
     loop = asyncio.get_running_loop()
     world = LiveWorld(host, loop, journal)
     node = Node(loop.call_soon, identity.members)
@@ -422,20 +445,21 @@ async def _start_in(
     snapshots = Snapshotter(world, node, owner, Snapshots(opened.files, owner), snapshot_settings)
     world.snapshots = snapshots
     snapshots.restore()
-    for key, data in journal.recover():
-        try:
-            record = decode_record(data)
-        except Malformed as problem:
-            raise StorageError(
-                f"{opened.directory}: a record of the journal cannot be understood: {problem}; was it written by another version?"
-            ) from None
+
+    def on_damage(damage: Damage) -> None:
+        if len(world.damages) < DAMAGES_MAX:
+            log.error("%s. What was there is learned from the others", damage)
+            world.damages.append(damage)
+        driver.handle(Damaged(damage.is_noted))
+
+    if journal.note:
+        driver.handle(Recovered(_from_journal(opened, journal.note, Note)))
+    for key, data in journal.recover(on_damage):
+        record = _from_journal(opened, data)
         if key > replica.cut:
             snapshots.logged_bytes += len(data)
-        try:
-            driver.handle(Recovered(record))
-        except Incomplete as problem:
-            raise StorageError(f"{opened.directory}: {problem}") from None
-    if journal.is_cut and not replica.cut:
+        driver.handle(Recovered(record))
+    if journal.is_cut and not (replica.cut or replica.doubt.chosen_upto or world.damages):
         raise StorageError(
             f"{opened.directory}: the beginning of the journal is missing, and there is no snapshot of it"
         )
@@ -454,12 +478,13 @@ async def _start_in(
     def has_confirmed(ballot: Ballot, instance: Instance) -> bool:
         # What is in the log comes in order: who knows of a higher promise knows of all that was accepted before it.
         acceptor = replica.acceptor
-        upto = max((acceptor.chosen, *acceptor.accepted))
+        upto = max(acceptor.chosen, acceptor.accepted_upto)
         return acceptor.promised > ballot or (acceptor.promised == ballot and upto >= instance)
 
     def has_history() -> bool:
         # What a restored cluster began with has come to each of its directories without it.
-        return replica.acceptor.promised > NO_BALLOT or replica.sequence.watermark > identity.began_at
+        has_learned = replica.sequence.watermark > identity.began_at
+        return replica.acceptor.promised > NO_BALLOT or has_learned or bool(world.damages)
 
     myself = Myself(
         identity.cluster,

@@ -12,7 +12,7 @@ Section 3, which chooses a sequence of values, is a replica that plays all the r
 - `replica`: `step(event, moment) -> effects`. Routes what happens, and does what every replica does.
 - `following`, `campaigning`, `leading`: the phases of the paper's distinguished proposer.
 - `sequence`, `membership`, `sessions`: what is chosen, who chooses it, and that each command counts once.
-- `foundation`: all of that, as a snapshot holds it.
+- `foundation`: all of that, as a snapshot holds it. `doubt`: what a log that was damaged does not tell any more.
 - `confirming`, `reading`, `lease`: reads that see everything acknowledged before them, without writing.
 - `outbox`, `clocks`, `pace`, `teaching`, `settings`, `codec`: proposals not yet chosen, time stamps, how long to wait, what
   is on its way to whom, numbers, bytes.
@@ -34,6 +34,7 @@ from .ballot import NO_BALLOT, NO_INSTANCE, Ballot, Instance, NodeId
 from .effects import Abandon, Deliver, Effect, GiveUp, Leads, Offer, Save, Send, Serve, Teach, WakeAt
 from .events import (
     CutOff,
+    Damaged,
     Event,
     Founded,
     HandOver,
@@ -48,12 +49,12 @@ from .events import (
     Submit,
     Tick,
 )
-from .foundation import Foundation, Incomplete
+from .foundation import Foundation
 from .learner import Learner
 from .membership import Membership
 from .messages import Message
 from .proposer import Proposer
-from .records import Record
+from .records import Note, Record
 from .replica import Replica
 from .settings import Settings
 from .values import NO_OP, Configuration, Entry, Value
@@ -68,6 +69,7 @@ __all__ = [
     "Ballot",
     "Configuration",
     "CutOff",
+    "Damaged",
     "Deliver",
     "Effect",
     "Entry",
@@ -76,7 +78,6 @@ __all__ = [
     "Founded",
     "GiveUp",
     "HandOver",
-    "Incomplete",
     "Instance",
     "KeepLead",
     "Leads",
@@ -86,6 +87,7 @@ __all__ = [
     "Moment",
     "MoveTime",
     "NodeId",
+    "Note",
     "Offer",
     "Proposer",
     "Read",

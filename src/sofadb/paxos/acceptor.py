@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from .ballot import NO_BALLOT, Ballot, Instance
 from .messages import Accept, Accepted, Prepare, Promise, Refused
-from .records import Acceptance, Promised
+from .records import Acceptance, Note, Promised
 from .values import Value
 
 
@@ -40,7 +40,7 @@ class Acceptor:
     `alpha` bounds what it holds: it ignores proposals for instances more than alpha beyond what it knows to be chosen.
     """
 
-    __slots__ = ("accepted", "alpha", "chosen", "promised", "report_bytes_max")
+    __slots__ = ("accepted", "accepted_upto", "alpha", "chosen", "promised", "report_bytes_max")
 
     def __init__(self, alpha: int, report_bytes_max: int) -> None:
         self.alpha = alpha
@@ -48,6 +48,8 @@ class Acceptor:
         self.promised: Ballot = NO_BALLOT
         self.accepted: dict[Instance, Acceptance] = {}
         """The highest-numbered acceptance of each instance above `chosen`."""
+        self.accepted_upto = Instance(0)
+        """Nothing was ever accepted in any instance beyond."""
         self.chosen = Instance(0)
         """Everything up to here is chosen: learned, not voted on."""
 
@@ -84,6 +86,7 @@ class Acceptor:
         self.promised = accept.ballot
         record = Acceptance(accept.instance, accept.ballot, accept.value)
         self.accepted[accept.instance] = record
+        self.accepted_upto = max(self.accepted_upto, accept.instance)
         return Answer(record, Accepted(accept.ballot, accept.instance))
 
     def value_accepted(self, instance: Instance, ballot: Ballot) -> Value | None:
@@ -103,8 +106,19 @@ class Acceptor:
     def restore(self, record: Promised | Acceptance) -> None:
         """Take back one record that was read from stable storage, in the order of writing."""
         self.promised = max(self.promised, record.ballot)
-        if isinstance(record, Acceptance) and record.instance > self.chosen:
-            self.accepted[record.instance] = record
+        if isinstance(record, Acceptance):
+            self.accepted_upto = max(self.accepted_upto, record.instance)
+            if record.instance > self.chosen:
+                self.accepted[record.instance] = record
+
+    def note(self) -> Note:
+        """What was answered so far, in a nutshell. May be asked from any thread."""
+        return Note(self.promised, self.accepted_upto)
+
+    def restore_from(self, note: Note) -> None:
+        """Take back what an earlier life has noted."""
+        self.promised = max(self.promised, note.promised)
+        self.accepted_upto = max(self.accepted_upto, note.accepted_upto)
 
     def _report(self, first: Instance) -> tuple[tuple[tuple[Instance, Ballot, Value], ...], Instance | None]:
         """Acceptances from `first` on, and where the report ends if not all had room (at least one always has)."""

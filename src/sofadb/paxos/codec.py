@@ -35,7 +35,7 @@ from .messages import (
     Support,
     TakeOver,
 )
-from .records import Acceptance, ChosenUpTo, CutUpTo, Learned, Promised, Record
+from .records import Acceptance, ChosenUpTo, CutUpTo, Learned, Note, Promised, Record, Restored
 from .values import Configuration, Entry, Value
 
 VERSION = 1
@@ -312,7 +312,7 @@ _MESSAGES: dict[int, _Codec] = {
         Confirmed,
         *_plain(
             Confirmed, ballot="ballot", round="number", chosen="number", clock="clock", lease_ms="number"
-        ),
+        ),  # As it was; it is written as 18.
     ),
     10: (Chosen, *_plain(Chosen, ballot="ballot", chosen="number")),
     11: (Ask, *_plain(Ask, first="number")),
@@ -325,6 +325,18 @@ _MESSAGES: dict[int, _Codec] = {
     ),
     16: (TakeOver, *_plain(TakeOver, ballot="ballot", chosen="number")),
     17: (Canvass, *_plain(Canvass, attempt="number", chosen="number")),
+    18: (
+        Confirmed,
+        *_plain(
+            Confirmed,
+            ballot="ballot",
+            round="number",
+            chosen="number",
+            clock="clock",
+            lease_ms="number",
+            doubt_upto="number",
+        ),
+    ),
 }
 _RECORDS: dict[int, _Codec] = {
     65: (Promised, *_plain(Promised, ballot="ballot")),
@@ -336,6 +348,8 @@ _RECORDS: dict[int, _Codec] = {
     67: (Learned, _write_learned, lambda reader: Learned(reader.instance(), reader.value())),
     68: (ChosenUpTo, *_plain(ChosenUpTo, instance="number")),
     69: (CutUpTo, *_plain(CutUpTo, instance="number")),
+    70: (Restored, *_plain(Restored, upto="number")),
+    71: (Note, *_plain(Note, promised="ballot", accepted_upto="number")),
 }
 _FOUNDATIONS: dict[int, _Codec] = {97: (Foundation, _write_foundation, _read_foundation)}
 _KIND_OF = {codec[0]: (kind, codec[1]) for kind, codec in (_MESSAGES | _RECORDS | _FOUNDATIONS).items()}

@@ -37,12 +37,17 @@ class Founded:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """A record of an earlier life, read from stable storage. All of them come first, in the order of writing.
-
-    Raises `Incomplete` if values are missing that no snapshot made up for.
-    """
+    """A record of an earlier life, read from stable storage. All of them come first, in the order of writing (a `Note` first)."""
 
     record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """In this place, among what was recovered, stable storage holds something that cannot be read any more (rule P11)."""
+
+    is_noted: bool
+    """Whether the `Note` that was recovered was written behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,7 @@ class KeepLead:
 Event = (
     Founded
     | Recovered
+    | Damaged
     | Started
     | Received
     | Tick

@@ -73,7 +73,7 @@ class Following:
         if not self._has_lost_leader():
             self._wait()
             return
-        if not replica.membership.has_a_say(replica.me):
+        if replica.is_in_doubt or not replica.membership.has_a_say(replica.me):
             self.deadline = now + replica.pace.timeout_ms
             return
         self.leader = None

@@ -7,8 +7,8 @@ snapshot, taken at the same instance as the rest, and come back together with it
 own, and stays in its log.
 
 Whoever goes on from a foundation knows that everything up to its instance is chosen and has taken effect, and needs none
-of those values. Whoever lacks values that neither a foundation nor its log has, is `Incomplete` and takes no part: where its
-log was cut it may have accepted something, and would tell a candidate that it did not.
+of those values. Whoever lacks values that neither a foundation nor its log has, is in `doubt`: where its log was cut it may have
+accepted something, and would tell a candidate that it did not.
 """
 
 from __future__ import annotations
@@ -39,19 +39,3 @@ class Foundation:
         assert firsts == sorted(set(firsts)), "configurations follow one another"
         nodes = [node for node, _, _ in self.sessions]
         assert nodes == sorted(set(nodes)), "sessions are sorted, one for each node"
-
-
-class Incomplete(Exception):
-    """What is on this disk has a gap: these instances are chosen, and their values are not to be had here.
-
-    Such a replica must not take part. A snapshot of a peer that reaches up to `last` or beyond, given as the foundation at
-    the next start, closes the gap.
-    """
-
-    def __init__(self, first: Instance, last: Instance) -> None:
-        self.first = first
-        self.last = last
-        super().__init__(
-            f"instances {first} to {last} are missing: the log was written, or cut, behind a snapshot that holds them, and"
-            f" the newest one that could be read ends before; a snapshot of another node closes the gap"
-        )

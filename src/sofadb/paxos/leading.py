@@ -105,6 +105,8 @@ class Leading:
         self.lease = Lease(replica.settings.drift_max)
         self.confirmed_upto: dict[NodeId, Instance] = {}
         """How far each of the others has learned, learners among them; of whom nothing is said here, nothing was heard."""
+        self.doubtful: dict[NodeId, Instance] = {}
+        """Who does not vote until everything up to there is chosen (`doubt`)."""
         self.successor: NodeId | None = None
         """To whom we are about to hand over."""
         self.is_pausing = False
@@ -187,6 +189,8 @@ class Leading:
             self._pass_over_known()
         if self.replica.membership.in_force_from > self.next and not self.is_pausing:
             self._finish(Instance(self.replica.membership.in_force_from - 1))  # Push the change through.
+        if self.doubtful and self.is_established and not self.is_pausing:
+            self._finish(max(self.doubtful.values()))  # So that its doubt ends, if nobody asks for anything.
 
     def _has_room(self) -> bool:
         """Whether another batch may be on its way. What pushes a change through takes no room from it."""
@@ -401,10 +405,20 @@ class Leading:
             replica.lacks(confirmed.chosen, sender)
         if (began_at := self.confirming.began_at(confirmed.round)) is not None:
             self._time(sender, began_at, confirmed)
+        self._note_doubt(sender, confirmed.doubt_upto)
         self.confirming.on_confirmed(sender, confirmed.round)
         if sender == self.successor:
             self._maybe_give_way(sender)
         self._grant()
+
+    def _note_doubt(self, sender: NodeId, upto: Instance) -> None:
+        """Somebody takes no part until everything up to there is chosen. Further than this nobody can have accepted anything."""
+        if upto:
+            furthest = self.replica.sequence.watermark + 2 * self.replica.settings.alpha
+            self.doubtful[sender] = Instance(min(upto, furthest))
+            self.pump()
+        else:
+            self.doubtful.pop(sender, None)
 
     def _time(self, sender: NodeId, began_at: float, confirmed: Confirmed) -> None:
         """An answer to a round whose beginning we know tells how far away its sender is, and to how long a lease it is bound."""
@@ -484,7 +498,7 @@ class Leading:
         """Begin to hand over, if there is somebody who can lead."""
         replica = self.replica
         able = set(replica.others()).intersection(*(each.acceptors for each in replica.window()))
-        able = {node for node in able if self.is_heard(node)}
+        able = {node for node in able if self.is_heard(node) and node not in self.doubtful}
         if to is None and able:
             answered = self.confirming.answered  # Of those who know as much, whoever is nearest.
             to = max(sorted(able), key=lambda node: (self.confirmed_upto.get(node, 0), answered.get(node, 0)))

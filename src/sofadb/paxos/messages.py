@@ -121,6 +121,8 @@ class Confirmed:
     """The sender's clock in milliseconds (rule P5)."""
     lease_ms: int = 0
     """So long, from the moment it heard the round, the sender promises nothing to others (rule P7); 0: it is not bound."""
+    doubt_upto: Instance = NO_INSTANCE
+    """The sender takes no part until everything up to here is chosen (rule P11); 0: it takes part."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,10 +50,32 @@ class ChosenUpTo:
 class CutUpTo:
     """A durable snapshot holds everything up to this instance: of the values there, this log need not have one (rule P9).
 
-    Whoever reads it back without knowing everything up to there has lost its snapshot, and must not start.
+    Whoever reads it back without knowing everything up to there has lost its snapshot, and is in `doubt`.
     """
 
     instance: Instance
 
 
-Record = Promised | Acceptance | Learned | ChosenUpTo | CutUpTo
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """Whatever this log had lost when this was written, no acceptance beyond `upto` was among it, and all up to there is chosen.
+
+    What was promised stands in a record before it, and holds the more.
+    """
+
+    upto: Instance
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What an acceptor has answered so far, in a nutshell: kept beside the log, for when a part of that cannot be read.
+
+    It may say more than what is on disk, and never less.
+    """
+
+    promised: Ballot
+    accepted_upto: Instance
+    """Nothing was accepted in any instance beyond."""
+
+
+Record = Promised | Acceptance | Learned | ChosenUpTo | CutUpTo | Restored | Note

@@ -27,12 +27,14 @@ from collections.abc import Callable
 from typing import Any
 
 from .acceptor import Acceptor, Answer
-from .ballot import NO_BALLOT, Ballot, Instance, NodeId
+from .ballot import NO_BALLOT, NO_INSTANCE, Ballot, Instance, NodeId
 from .campaigning import Campaigning
 from .clocks import Clocks
+from .doubt import Doubt
 from .effects import Abandon, Deliver, Effect, GiveUp, Leads, Offer, Save, Send, Teach, WakeAt
 from .events import (
     CutOff,
+    Damaged,
     Event,
     Founded,
     HandOver,
@@ -48,7 +50,7 @@ from .events import (
     Tick,
 )
 from .following import Following
-from .foundation import Foundation, Incomplete
+from .foundation import Foundation
 from .leading import Leading
 from .lease import Grant
 from .membership import Membership
@@ -75,7 +77,7 @@ from .outbox import Outbox
 from .pace import Pace
 from .proposer import Proposer
 from .reading import Reading
-from .records import Acceptance, ChosenUpTo, CutUpTo, Learned, Promised, Record
+from .records import Acceptance, ChosenUpTo, CutUpTo, Learned, Promised, Record, Restored
 from .sequence import Sequence
 from .sessions import Sessions
 from .settings import Settings
@@ -122,6 +124,9 @@ class Replica:
         """The state machine's time in milliseconds: the highest stamp delivered."""
         self.cut = Instance(0)
         """Of the values up to here our log need not have one."""
+        self.doubt = Doubt(settings.alpha)
+        self.is_in_doubt = False
+        """Whether we may have answered what we do not know of (`doubt`): then we do not vote, and do not lead."""
         self.phase: Phase = Following(self, None, heard=False)
 
         self._effects: list[Effect] = []
@@ -134,11 +139,14 @@ class Replica:
         self._leaderless_since = float("inf")
         """Since when nobody leads, as far as this replica knows; infinite while somebody does."""
         self._asked: tuple[Instance, float] = (Instance(0), float("-inf"))
+        self._seek_at = 0.0
+        self._sought = 0
         self._resend_at = float("inf")
         self._resend_pause = settings.resend_ms
         self._on_event: dict[type, Callable[[Any], None]] = {
             Founded: self._on_founded,
             Recovered: self._on_recovered,
+            Damaged: self._on_damaged,
             Started: self._on_started,
             Received: self._on_received,
             Tick: self._on_tick,
@@ -176,6 +184,8 @@ class Replica:
         self.clocks.moment = self.teaching.moment = moment
         self._effects = []
         self._on_event[type(event)](event)
+        if self.is_in_doubt:
+            self._maybe_end_doubt()
         if self.leader is not None:
             self._leaderless_since = float("inf")
         elif self._leaderless_since == float("inf"):
@@ -253,6 +263,7 @@ class Replica:
 
     def become_campaigning(self, seen: Ballot, released: Ballot = NO_BALLOT) -> None:
         """Raise the ballot above everything seen and begin phase 1, unless we are bound to a leader (`lease`)."""
+        assert not self.is_in_doubt, "who does not know what it answered does not lead"
         ballot = max(seen, self.acceptor.promised).above(self.me)
         if self.bound.forbids(ballot, released, self.moment.now):
             self.become_following(None, seen)
@@ -354,38 +365,42 @@ class Replica:
         """Take back what was written, as far as it lies beyond the foundation."""
         record = event.record
         watermark = self.sequence.watermark
+        self.doubt.on_record(record)
+        self.acceptor.accepted_upto = max(self.acceptor.accepted_upto, self.doubt.lost_upto)
         if isinstance(record, Promised | Acceptance):
             self.acceptor.restore(record)
         elif isinstance(record, Learned):
             if record.instance > watermark:
                 self.sequence.learn(record.instance, record.value)
         elif isinstance(record, ChosenUpTo):
-            for number in range(watermark + 1, record.instance + 1):
-                instance = Instance(number)
+            # Of a hole nothing is known here; what lies behind it stays known ahead.
+            accepted = self.acceptor.accepted
+            for instance in [number for number in accepted if number <= record.instance]:
+                value = accepted.pop(instance).value
                 if not self.sequence.knows(instance):
-                    if instance not in self.acceptor.accepted:
-                        raise self._incomplete(instance, record.instance)
-                    self.sequence.learn(instance, self.acceptor.accepted[instance].value)
+                    self.sequence.learn(instance, value)
             self._saved_watermark = max(self._saved_watermark, record.instance)
-        elif record.instance > watermark:
-            raise self._incomplete(Instance(watermark + 1), record.instance)
-        else:
+        elif isinstance(record, CutUpTo):
             self._saved_cut = max(self._saved_cut, record.instance)
         self.settle()
 
-    def _incomplete(self, first: Instance, upto: Instance) -> Incomplete:
-        """The values from `first` on, up to the next that is known, should be on disk and are not."""
-        known = (*self.sequence.ahead, *self.acceptor.accepted)
-        after = min((instance for instance in known if first < instance <= upto), default=upto + 1)
-        return Incomplete(first, Instance(after - 1))
+    def _on_damaged(self, event: Damaged) -> None:
+        """What was accepted before may have been overtaken in what is lost: it proves nothing any more."""
+        self.doubt.on_damage(event.is_noted)
+        self.acceptor.restore_from(self.doubt.note)
+        self.acceptor.accepted.clear()
 
     def _on_started(self, event: Started) -> None:
         self._is_started = True
-        if self._saved_watermark >= self.cut:
+        self.doubt.on_end()
+        self._missing_upto = self.doubt.chosen_upto
+        self.is_in_doubt = self.doubt.is_damaged or self.sequence.watermark < self.doubt.upto
+        if self._saved_watermark >= self.cut and not self.doubt.is_damaged:
             # Up to there the log once had every value: so it has all those that it was not allowed to give up.
             self.cut = self._saved_cut
         else:
-            # The snapshot holds what never came into the log. Whoever reads that the next time shall know.
+            # The snapshot holds what never came into the log, or is not in it any more. Whoever reads that the next time
+            # shall know.
             self.save((CutUpTo(self.cut),), ())
         self.bound.forgotten_until = self.moment.now + self.leased_ms
         # Whoever has others to hear listens first: a node that is back deposes nobody, and helps nobody to depose.
@@ -393,6 +408,24 @@ class Replica:
         # While the log was read back nobody could be heard: that does not count.
         self._leaderless_since = float("inf")
         self._on_tick(Tick())
+
+    def _maybe_end_doubt(self) -> None:
+        """Take part, if all is settled that we may have answered without knowing; and put that on record, behind the damage."""
+        watermark = self.sequence.watermark
+        if self._is_started and not self.doubt.is_hopeless and watermark >= self.doubt.upto:
+            self.is_in_doubt = False
+            self._saved_watermark = max(self._saved_watermark, watermark)
+            promised = Promised(self.acceptor.promised)
+            self.emit(Save((promised, ChosenUpTo(watermark), Restored(watermark)), ()))
+
+    def _seek(self) -> None:
+        """Ask for what we lack, one member after the other: perhaps nobody leads, and not everybody has it."""
+        others = self.others()
+        self._seek_at = self.moment.now + self.pace.resend_ms
+        if others:
+            self._sought += 1
+            first = Instance(self.sequence.watermark + 1)
+            self.emit(Send(others[self._sought % len(others)], Ask(first)))
 
     def _on_received(self, event: Received) -> None:
         if not self._is_absurd(event.message):
@@ -407,6 +440,8 @@ class Replica:
         self._waking = float("inf")
         self.phase.on_tick()
         now = self.moment.now
+        if self.is_in_doubt and now >= self._seek_at:
+            self._seek()
         if now >= self._resend_at:
             self._send_again()
             self._resend_in(min(2 * self._resend_pause, self.settings.resend_ms_max))
@@ -441,6 +476,8 @@ class Replica:
         """Say anew, behind all that may be given up, what must outlive it (rule P9)."""
         watermark = self.sequence.watermark
         assert event.upto <= watermark, "a snapshot holds what was delivered"
+        if self.is_in_doubt:
+            return  # What a promise is, is not known; or it is on record already, behind the damage. The next time will do.
         self.cut = max(self.cut, event.upto)
         self._saved_watermark = watermark
         records = (Promised(self.acceptor.promised), ChosenUpTo(watermark), CutUpTo(self.cut))
@@ -461,7 +498,7 @@ class Replica:
     # The acceptor's messages
 
     def _on_prepare(self, sender: NodeId, prepare: Prepare) -> None:
-        if prepare.ballot.node != sender:
+        if prepare.ballot.node != sender or self.is_in_doubt:
             return
         is_news = prepare.ballot > self.acceptor.promised
         if is_news and self._is_outsider(sender, Instance(prepare.first - 1)):
@@ -490,6 +527,8 @@ class Replica:
         # First what is chosen: it may open the window in which the request lies.
         self._on_watermark(sender, accept.ballot, accept.chosen)
         known = self.sequence.ahead.get(accept.instance, accept.value)
+        if self.is_in_doubt:
+            return
         if known != accept.value:
             return  # Another value is chosen there, so this ballot is an old one. What is on disk shall stay the chosen one.
         answer = self.acceptor.on_accept(accept)
@@ -507,10 +546,13 @@ class Replica:
             return
         self._hear(confirm.ballot)
         self._on_watermark(sender, confirm.ballot, confirm.chosen)
+        if self.is_in_doubt and self.doubt.is_hopeless:
+            return  # Perhaps we have promised something higher.
         self.pace.told(confirm.timeout_ms)
         self.clocks.age_ms_max = self.pace.timeout_ms
         watermark, lease_ms = self.sequence.watermark, int(self.bind(confirm.ballot))
-        answer = Confirmed(confirm.ballot, confirm.round, watermark, self.moment.clock, lease_ms)
+        doubt_upto = self.doubt.upto if self.is_in_doubt else NO_INSTANCE
+        answer = Confirmed(confirm.ballot, confirm.round, watermark, self.moment.clock, lease_ms, doubt_upto)
         self.emit(Send(sender, answer))
 
     def _on_chosen(self, sender: NodeId, chosen: Chosen) -> None:
@@ -524,7 +566,7 @@ class Replica:
         follows = isinstance(self.phase, Following) and self.phase.leader == take.ballot
         if not follows or take.ballot.node != sender or self.sequence.watermark < take.chosen:
             return  # An old one, or we cannot.
-        if all(self.me in each.acceptors for each in self.window()):
+        if not self.is_in_doubt and all(self.me in each.acceptors for each in self.window()):
             self.become_campaigning(take.ballot, released=take.ballot)
 
     def _is_outsider(self, node: NodeId, chosen: Instance) -> bool:
@@ -731,6 +773,8 @@ class Replica:
     def _wake_at(self) -> float:
         """When to look at the clock next, for whatever reason (monotonic milliseconds)."""
         times = [self.phase.wake_at(), self._resend_at]
+        if self.is_in_doubt and self._is_started:
+            times.append(self._seek_at)
         if (oldest := self.outbox.oldest) is not None:
             times.append(self._gives_up_at(oldest))
         if self.reading.count:

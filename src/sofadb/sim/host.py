@@ -178,8 +178,8 @@ class SimulatedHost:
         self.on_life(opened.identity.life.id)
         return opened
 
-    def open_journal(self, opened: Opened) -> Journal:
-        return Journal.open(self.disk, self.segment_bytes, opened.identity.owner, self.new_salt)
+    def open_journal(self, opened: Opened, note: Callable[[], bytes]) -> Journal:
+        return Journal.open(self.disk, self.segment_bytes, opened.identity.owner, self.new_salt, note)
 
     def start_writer(
         self,

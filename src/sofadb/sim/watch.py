@@ -131,8 +131,10 @@ class _Watched:
         self.applied = 0
         self.is_forgetful = False
         """Whether its disk has lost its past."""
+        self.is_read = False
+        """Whether it has read everything back ..."""
         self.has_started = False
-        """Whether it has read everything back, on a disk that has kept its past."""
+        """... on a disk that has kept its past, or has made good what was lost of it."""
         self.reports: dict[NodeId, dict[int, tuple[Ballot, Value]]] = {}
         """What each node has reported to the present campaign, or to the one that led to the present leadership."""
         self.floors: dict[int, int] = {}
@@ -186,7 +188,9 @@ class _Watched:
             foundations_are_equal(ledger, replica.me, event.foundation)  # type: ignore[union-attr]
         elif kind is Recovered:
             record_became_stable(ledger, replica.me, event.record, is_new=False)  # type: ignore[union-attr]
-        elif kind is Started and not self.is_forgetful:
+        elif kind is Started:
+            self.is_read = True
+        if self.is_read and not (self.has_started or self.is_forgetful or replica.is_in_doubt):
             nothing_is_forgotten(ledger, replica.me, replica.acceptor)
             self.has_started = True
         promised = replica.acceptor.promised

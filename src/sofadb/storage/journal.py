@@ -132,6 +132,12 @@ class Damage:
     last_key: int
     """The last key that was read before it; 0 if there is none."""
     reason: str
+    is_noted: bool
+    """Whether `Journal.note` was written behind it: it tells of everything that stood here, too."""
+
+    def __str__(self) -> str:
+        after = f", after the record of instance {self.last_key}" if self.last_key else ""
+        return f"{self.file} is damaged at offset {self.offset}{after}: {self.reason}"
 
 
 class Segment:
@@ -195,6 +201,8 @@ class Journal:
         """What the disk said when there was no room for the next segment or the reserve, until there is."""
         self.note = b""
         """The newest note that could be read when the journal was opened."""
+        self._noted = (0, 0)
+        """What was written before it: generation, and offset of the end in there."""
         self.generation = 0
         """The highest generation ever used."""
         self.is_recovered = False
@@ -226,7 +234,7 @@ class Journal:
 
         `owner` says whose it is, a number of 64 bits: one of another owner is refused. `note` is asked, in whatever thread
         writes, whenever a mark is: for at most `NOTE_BYTES_MAX` bytes that tell of everything appended so far, and of what
-        `Journal.note` tells. The records are read when `recover` is called, which must be done before anything is appended.
+        `Journal.note` tells; for none, if that is not known. The records are read when `recover` is called, which must be done before anything is appended.
         """
         journal = cls(files, segment_bytes, owner, new_salt, note)
         for name in files.names():
@@ -245,9 +253,10 @@ class Journal:
         if journal.segments:
             # Of a first segment without a header this is not known; whoever is told of that damage has to ask others anyway.
             journal.is_cut = journal.segments[0].header.previous != 0
-            journal.note = next(
-                (segment.mark.note for segment in reversed(journal.segments) if segment.mark.note), b""
-            )
+            for segment in journal.segments:
+                if segment.mark.note:
+                    journal.note = segment.mark.note
+                    journal._noted = (segment.generation, segment.mark.end)
         return journal
 
     def _find_spare(self, name: str, is_reserve: bool) -> None:
@@ -328,7 +337,8 @@ class Journal:
             if on_damage is None:
                 raise Rot(segment.name, offset, reason, last_key)
             segment.is_damaged = True
-            on_damage(Damage(segment.name, offset, end, last_key, reason))
+            is_noted = (segment.generation, end) <= self._noted
+            on_damage(Damage(segment.name, offset, end, last_key, reason, is_noted))
 
         if segment.defect:
             tell(0, segment.size, segment.defect)

@@ -1,0 +1,239 @@
+"""Disks that rot under whole nodes: what is lost is learned from the others, and nobody speaks of what it does not know."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from sim.stories import Stage, blocks, is_error
+from sofadb.database.roster import plain_name
+from sofadb.paxos.messages import Accepted, Promise
+from sofadb.sim.disk import SimulatedDisk
+from sofadb.storage.segment import PAGE_BYTES, SEGMENT_HEADER_BYTES
+
+SMALL_SEGMENT_BYTES = 16 << 10
+QUIET_S = 0.3
+VALUE = "x" * 100
+
+
+def write(stage: Stage, first: int, last: int) -> None:
+    talk = stage.connect(stage.leader)
+    for number in range(first, last):
+        assert talk.ask("SET", f"k{number}", f"{VALUE}{number}") == "OK"
+    talk.leave()
+
+
+def read_all(stage: Stage, node: str, count: int) -> None:
+    expected = [f"{VALUE}{number}" for number in range(count)]
+    assert stage.insist(node, "MGET", *(f"k{number}" for number in range(count))) == expected
+
+
+def segments(disk: SimulatedDisk) -> list[str]:
+    return [name for name in disk.names() if name.startswith("journal-")]
+
+
+def rot(disk: SimulatedDisk, name: str, begin: int, end: int, step: int = 512) -> None:
+    """A stretch of a file is not what was written."""
+    for offset in range(begin, min(end, len(disk.latest[name].latest)), step):
+        disk.flip(name, offset)
+
+
+def is_in_doubt(stage: Stage, node: str) -> bool:
+    return stage.node(node).driver.replica.is_in_doubt
+
+
+def until_whole(stage: Stage, *nodes: str) -> None:
+    stage.until(lambda: all(not is_in_doubt(stage, node) for node in nodes))
+
+
+def explained(stage: Stage, node: str) -> str:
+    return " ".join(stage.ask(node, "SOFA.EXPLAIN"))
+
+
+def test_the_helix_each_node_lacks_another_part_and_all_come_back_with_everything() -> None:
+    """No log is whole, and all nodes start at once: nobody leads who could tell the others."""
+    with Stage(segment_bytes=SMALL_SEGMENT_BYTES) as stage:
+        write(stage, 0, 300)
+        stage.pass_time(QUIET_S)
+        for index, name in enumerate(stage.names):
+            stage.kill(name)
+            disk = stage.disk(name)
+            files = segments(disk)
+            assert len(files) > 4, "there are old segments"
+            third = SMALL_SEGMENT_BYTES // 3
+            for file in files[:3]:
+                rot(disk, file, max(SEGMENT_HEADER_BYTES, third * index), third * (index + 1))
+        for name in stage.names:
+            stage.cluster.start(name)
+        stage.until_settled()
+        until_whole(stage, *stage.names)
+        for name in stage.names:
+            read_all(stage, name, 300)
+        stage.assert_one_state()
+        # The damage is there still; what made it good is, too, and nobody is needed for it any more.
+        write(stage, 300, 310)
+        for name in stage.names:
+            stage.kill(name)
+        for name in stage.names:
+            stage.cluster.start(name)
+        stage.until_settled()
+        assert not any(is_in_doubt(stage, name) for name in stage.names)
+        for name in stage.names:
+            read_all(stage, name, 310)
+
+
+def test_the_helix_with_whole_segments_gone() -> None:
+    """A header of each is bad: another segment on each node."""
+    with Stage(segment_bytes=SMALL_SEGMENT_BYTES) as stage:
+        write(stage, 0, 400)
+        stage.pass_time(QUIET_S)
+        for index, name in enumerate(stage.names):
+            stage.kill(name)
+            stage.disk(name).flip(segments(stage.disk(name))[2 * index], 100)
+        for name in stage.names:
+            stage.cluster.start(name)
+        stage.until_settled()
+        until_whole(stage, *stage.names)
+        for name in stage.names:
+            read_all(stage, name, 400)
+        stage.assert_one_state()
+
+
+def test_rot_in_the_last_record_is_told_and_made_good_and_the_node_votes_again() -> None:
+    with Stage() as stage:
+        node, other = stage.others(stage.leader)
+        write(stage, 0, 5)
+        stage.pass_time(QUIET_S)
+        stage.kill(node)
+        *_, (name, begin, end) = blocks(stage.disk(node))
+        rot(stage.disk(node), name, begin, end, 8)
+        stage.kill(stage.leader)
+        stage.cluster.start(node)
+        stage.until(lambda: stage.machine(node).server is not None)
+        stage.pass_time(5)
+        assert is_in_doubt(stage, node)
+        told = explained(stage, node)
+        assert f"{name} is damaged at offset {begin}" in told
+        assert "does not vote" in told
+        assert is_error(stage.ask(other, "GET", "a"), "NOREPLICAS"), "one of three is no quorum"
+        stage.cluster.start_all()
+        stage.until_settled()
+        until_whole(stage, node)
+        assert "damaged" not in explained(stage, node)
+        read_all(stage, node, 5)
+        stage.kill(other)
+        assert stage.insist(node, "SET", "needed", 1) == "OK", "it votes"
+
+
+def test_a_node_in_doubt_never_speaks_as_an_acceptor_of_what_it_may_have_lost() -> None:
+    """Whichever bit of the last block flips, while the leader is dead and the only other who knows as well."""
+    with Stage() as stage:
+        leader = stage.leader
+        follower, third = stage.others(leader)
+        assert stage.ask(leader, "SET", "a", 1) == "OK"
+        stage.pass_time(QUIET_S)
+        stage.kill(follower)
+        stage.kill(leader)
+        said: list[object] = []
+
+        def listen(sender: str, receiver: str, message: object) -> None:
+            if sender == follower and isinstance(message, Promise | Accepted):
+                said.append(message)
+
+        stage.tampering.append(listen)
+        sound = stage.disk(follower)
+        *_, (name, begin, end) = blocks(sound)
+        while sound.latest[name].latest[end - 1] == 0:
+            end -= 1  # Nothing is said by what fills a block up to eight bytes.
+        for offset, bit in product(range(begin, end, 5), range(0, 8, 3)):
+            rotten = sound.copy()
+            rotten.flip(name, offset, bit)
+            stage.cluster.replace_disk(follower, rotten)
+            stage.start(follower)
+            assert is_in_doubt(stage, follower)
+            stage.pass_time(1)
+            stage.kill(follower)
+        assert not said
+        stage.cluster.replace_disk(follower, sound)
+        stage.start(follower)
+        stage.start(leader)
+        assert stage.insist(third, "GET", "a") == "1"
+
+
+def test_who_cannot_know_what_it_promised_begins_anew_when_the_others_work_without_it() -> None:
+    """Both marks and the last block are gone: a note of before, and nothing behind."""
+    with Stage(segment_bytes=SMALL_SEGMENT_BYTES) as stage:
+        leader = stage.leader
+        node, other = stage.others(leader)
+        write(stage, 0, 100)
+        stage.pass_time(QUIET_S)
+        stage.kill(node)
+        disk = stage.disk(node)
+        name = segments(disk)[-1]
+        disk.flip(name, 100)
+        stage.kill(other)
+        stage.start(node)
+        stage.pass_time(10)
+        assert stage.machine(node).running is not None
+        assert stage.machine(node).lives == 2, "it keeps what it has while it may be the last copy"
+        assert "begins anew" in explained(stage, node)
+        stage.start(other)
+        stage.until(lambda: stage.machine(node).lives == 3, 60)
+        stage.until(
+            lambda: (
+                stage.machine(node).running is not None
+                and stage.node(node).driver.replica.me != node
+                and stage.node(node).driver.replica.membership.has_a_say(stage.node(node).driver.replica.me)
+            ),
+            60,
+        )
+        assert plain_name(stage.node(node).driver.replica.me) == node
+        read_all(stage, node, 100)
+
+
+def test_with_both_snapshots_rotten_and_the_log_cut_the_state_comes_from_the_others() -> None:
+    """What it promised and accepted is all there: it stays the acceptor that it was."""
+    with Stage(segment_bytes=SMALL_SEGMENT_BYTES) as stage:
+        node = stage.others(stage.leader)[0]
+        for number in range(4):
+            write(stage, 60 * number, 60 * number + 60)
+            for name in stage.names:
+                assert stage.ask(name, "BGSAVE") == "Background saving started"
+            stage.pass_time(1)
+        stage.kill(node)
+        disk = stage.disk(node)
+        for name in disk.names():
+            if name.startswith("snapshot-"):
+                disk.flip(name, len(disk.latest[name].latest) // 2)
+        stage.start(node)
+        until_whole(stage, node)
+        read_all(stage, node, 240)
+        assert stage.node(node).driver.replica.me == node
+        stage.kill(stage.others(node, stage.leader)[0])
+        assert stage.insist(node, "SET", "needed", 1) == "OK"
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_one_bad_page_anywhere_costs_nothing_that_was_acknowledged(which: int) -> None:
+    """On one node at a time, in each page of its log; the cluster goes on, and the node is whole again."""
+    with Stage(segment_bytes=SMALL_SEGMENT_BYTES) as stage:
+        node = stage.names[which]
+        write(stage, 0, 60)
+        stage.pass_time(QUIET_S)
+        stage.kill(node)
+        sound = stage.disk(node)
+        for file in segments(sound):
+            for page in range(0, SMALL_SEGMENT_BYTES, PAGE_BYTES):
+                rotten = stage.disk(node).copy()
+                if file not in rotten.latest:
+                    continue
+                rot(rotten, file, page, page + PAGE_BYTES)
+                stage.cluster.replace_disk(node, rotten)
+                stage.start(node)
+                stage.until(lambda: not is_in_doubt(stage, node) or stage.machine(node).lives > 100, 60)
+                stage.until_settled()
+                read_all(stage, node, 60)
+                stage.kill(node)
+                stage.cluster.replace_disk(node, sound.copy())
+                break

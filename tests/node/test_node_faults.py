@@ -445,16 +445,20 @@ def test_a_log_whose_beginning_was_given_up_needs_a_snapshot_and_there_is_none()
         stage.until(lambda: not running_of(stage, stage.leader).peers.known[node].inbound)
 
 
-def test_a_node_on_an_emptied_disk_ends_when_it_hears_who_it_was_and_says_what_to_do() -> None:
+def test_a_node_on_an_emptied_disk_says_who_told_it_and_comes_back_as_another_acceptor(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with Stage() as stage:
         node = stage.others(stage.leader)[0]
         assert stage.ask(stage.leader, "SET", "a", 1) == "OK"
         stage.until(lambda: stage.have_met(*stage.names))
         stage.kill(node)
         stage.start_forgetful(node, SimulatedDisk())
-        words = stage.expect_storage_end(node)
-        assert words.startswith(f"/{node}: node ")
-        assert stage.ask(stage.leader, "GET", "a") == "1"
+        stage.until_begun_anew(node)
+        assert "has met this node" in caplog.text
+        assert f"what is in /{node} is set aside" in caplog.text
+        stage.until_it_votes(node)
+        assert stage.ask(node, "GET", "a") == "1"
 
 
 def test_a_log_that_cannot_be_read_keeps_the_node_away_and_its_directory_free() -> None:

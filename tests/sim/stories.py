@@ -321,11 +321,31 @@ class Stage:
 
     def start_forgetful(self, name: str, disk: SimulatedDisk) -> None:
         """Start a node on a disk that lacks what it promised. The watch minds who listens to it."""
-        self.cluster.replace_disk(name, disk)
+        self.cluster.lose_past(name, disk)
         self.cluster.start(name)
-        host = self.machine(name).host
-        assert host is not None
-        host.on_life = lambda life: self.cluster.watch.forgetful.setdefault(life)
+
+    def acceptor(self, name: str) -> str:
+        """Which acceptor a node is now; an empty text while it takes no part."""
+        running = self.machine(name).running
+        return running.replica.me if running is not None and self.machine(name).is_up else ""
+
+    def until_begun_anew(self, name: str) -> None:
+        """Wait until a node has set its directory aside and wants to join as another acceptor."""
+        self.until(lambda: self.acceptor(name).startswith(f"{name}~"))
+        assert any(each.endswith(".lost") for each in self.disk(name).names())
+
+    def until_it_votes(self, name: str) -> None:
+        """Wait until what a node is now, and nothing that it was before, is among those who vote."""
+
+        def votes() -> bool:
+            leader, me = self.leader, self.acceptor(name)
+            if not leader or not me:
+                return False
+            membership = self.node(leader).driver.replica.membership
+            selves = [each for each in membership.latest.acceptors if each.partition("~")[0] == name]
+            return selves == [me] and membership.is_settled(self.node(leader).applied)
+
+        self.until(votes)
 
     def crash_at(self, name: str, operation: int) -> None:
         """The machine stops in that operation of its disk, counted from now (1 is the next)."""

@@ -122,6 +122,8 @@ class Observations:
     """Who supports us when we are canvassing, or has promised when we are campaigning, ourselves included."""
     quorum: int = 1
     others: tuple[Other, ...] = ()
+    is_member: bool = True
+    """Whether our directory, as far as we have learned, has a part in the cluster."""
     unheard: tuple[str, ...] = ()
     """If our directory has no history and may not take part yet: who has not said that it never met it."""
     proposal: Proposal | None = None
@@ -242,6 +244,11 @@ def _about_leading(seen: Observations) -> Iterator[str]:
         )
     elif not seen.leader:
         yield f"nobody leads, as far as {seen.node} knows"
+    if not seen.is_member:
+        yield (
+            f"{seen.node} has a new data directory, which is no member yet: it becomes one when a quorum of the members "
+            "follows a leader, and if it is wanted"
+        )
     if seen.unheard:
         yield (
             f"{seen.node} has a new data directory and takes no part until it has heard {_names(seen.unheard)}: "
@@ -340,7 +347,12 @@ def observe(replica: Replica, peers: Peers, saves: tuple[int, float], now: float
         unled_ms=now - unled_since,
         backers=tuple(sorted(map(plain_name, backers))),
         quorum=max(each.quorum for each in replica.window()),
-        others=tuple(_other(node, replica, peers, now) for node in sorted(replica.others())),
+        others=tuple(
+            _other(node, replica, peers, now)
+            for node in sorted(replica.others())
+            if plain_name(node) != plain_name(replica.me)  # A former directory of ours is no other node.
+        ),
+        is_member=replica.membership.is_member(replica.me),
         unheard=() if peers.is_cleared else peers.unheard,
         proposal=proposal,
         unsaved=Waiting(saves[0], now - saves[1] if saves[0] else 0.0),

@@ -14,7 +14,6 @@ from sofadb.paxos import (
     Deliver,
     Foundation,
     Founded,
-    Incomplete,
     Moment,
     Record,
     Recovered,
@@ -49,10 +48,20 @@ class ReadBack:
         self.replica.step(Founded(foundation), _AT_REST)
 
     def take(self, record: Record) -> None:
-        """The next record of the log; what is chosen thereby is applied. Raises `Incomplete`."""
+        """The next record of the log; what is chosen thereby is applied."""
         for effect in self.replica.step(Recovered(record), _AT_REST):
             if isinstance(effect, Deliver):
                 self.node.deliver(effect)
+
+    @property
+    def gap(self) -> str:
+        """In words, what the log tells to be chosen and does not hold; empty if that is nothing."""
+        known, told = self.replica.sequence.watermark, self.replica.doubt.chosen_upto
+        return (
+            f"instances {known + 1} to {told} are chosen, and not all of them are there"
+            if told > known
+            else ""
+        )
 
 
 def record_of(data: bytes) -> Record:
@@ -74,10 +83,10 @@ def read_back(files: Files, path: Path) -> ReadBack:
     try:
         for _, data in journal.recover():
             back.take(record_of(data))
-    except Incomplete as problem:
-        raise StorageError(f"{path}: {problem}") from None
     finally:
         journal.close()
+    if back.gap:
+        raise StorageError(f"{path}: {back.gap}")
     if journal.is_cut and newest is None:
         raise StorageError(f"{path}: the beginning of the journal is missing, and there is no snapshot of it")
     return back

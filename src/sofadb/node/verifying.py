@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sofadb.database.database import Database
 from sofadb.database.loader import Unreadable
-from sofadb.paxos import Foundation, Incomplete
+from sofadb.paxos import Foundation
 from sofadb.paxos.codec import Malformed
 from sofadb.storage.files import Files, StorageError, UntouchedFiles
 from sofadb.storage.identity import read_identity
@@ -146,11 +146,14 @@ class _Verification:
                     record = record_of(data)
                     if not has_gap:
                         self.back.take(record)
-                except (StorageError, Incomplete) as problem:
+                except StorageError as problem:
                     self._complain(f"the journal, at instance {key}: {problem}")
                     has_gap = True
         finally:
             journal.close()
+        if self.back.gap and not has_gap:
+            self._complain(f"the journal: {self.back.gap}")
+            has_gap = True
         if journal.is_cut and self.back.node.applied == 0:
             self._complain("the beginning of the journal was given up, and no snapshot holds it")
         replica = self.back.replica

@@ -54,8 +54,8 @@ class Campaigning:
         if not self.proposer.may_be_told(promise, replica.settings.alpha):
             return
         replica.clocks.heard(sender, promise.clock)
-        self.proposer.on_promise(sender, promise)
-        self._ask_on(sender)
+        if self.proposer.on_promise(sender, promise):
+            self._ask_on(sender)
         self.maybe_lead()
 
     def maybe_lead(self) -> None:

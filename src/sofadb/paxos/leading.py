@@ -349,8 +349,7 @@ class Leading:
         if promise.chosen > replica.sequence.watermark:
             replica.lacks(promise.chosen, sender)  # It is asked again.
             return
-        self.proposer.on_promise(sender, promise)
-        if promise.last is not None:
+        if self.proposer.on_promise(sender, promise) and promise.last is not None:
             self._ask_promises()
         self.pump()
 

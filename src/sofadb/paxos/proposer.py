@@ -69,22 +69,26 @@ class Proposer:
             return Prepare(self.ballot, self.first)
         return None if report.complete else Prepare(self.ballot, Instance(report.upto + 1))
 
-    def on_promise(self, node: NodeId, promise: Promise) -> None:
-        """Phase 1: take one answer, or one part of an answer. Repeated and overtaken ones change nothing."""
+    def on_promise(self, node: NodeId, promise: Promise) -> bool:
+        """Phase 1: take one answer, or one part of an answer. Repeated and overtaken ones change nothing.
+
+        Returns whether `node` has said more than before. (Were the next part asked for at each repetition of this one, a few
+        repetitions would soon be more messages than anybody can count.)
+        """
         if promise.ballot != self.ballot:
-            return
+            return False
         report = self._reports.setdefault(node, _Report(upto=self.first - 1))
         if report.complete or promise.first > report.upto + 1:
-            return
+            return False
         for instance, ballot, value in promise.reported:
             if ballot > self.highest.get(instance, (NO_BALLOT, None))[0]:
                 self.highest[instance] = (ballot, value)
         if promise.chosen > self.chosen:
             self.chosen, self.chosen_at = promise.chosen, node
-        if promise.last is None:
-            report.complete = True
-        else:
-            report.upto = max(report.upto, promise.last)
+        before = report.upto
+        report.complete = promise.last is None
+        report.upto = max(before, promise.last or 0)
+        return report.complete or report.upto > before
 
     def is_prepared(self, configurations: tuple[Configuration, ...]) -> bool:
         """Whether phase 1 is done: a quorum of *every* configuration has promised (rule P4)."""

@@ -69,6 +69,8 @@ class Machine:
         """Of its present life: it has been sent SIGTERM."""
         self.join: tuple[str, ...] = ()
         """Whom it asks to be let in, if its directory is new."""
+        self.has_lost_its_past = False
+        """Whether its disk lacks what was promised on it, and its node has not become another acceptor yet."""
         self.is_paused = False
         self.clock_offset_ms = 0
         self.clock_rate = 1.0
@@ -145,7 +147,13 @@ class Cluster:
                 self.ends.append((self.now, name, machine.end))
                 self.watch.ended(name)
 
+        def began(life: str, is_newcomer: bool) -> None:
+            machine.has_lost_its_past = machine.has_lost_its_past and not is_newcomer
+            if machine.has_lost_its_past:
+                self.watch.forgetful.setdefault(life)
+
         host = SimulatedHost(loop, machine.disk, chance, self.segment_bytes, died)
+        host.on_life = began
         host.wall_clock.offset_ms = machine.clock_offset_ms
         host.disk_latency_s = self.disk_latency_s
         loop.executor_delay_s = host.disk_delay_s
@@ -256,6 +264,11 @@ class Cluster:
         assert not machine.is_up
         machine.disk = disk
         disk.log = None
+
+    def lose_past(self, name: NodeId, disk: SimulatedDisk) -> None:
+        """The node, which does not run, gets a disk that lacks what was promised on its own. The watch minds who listens to it."""
+        self.replace_disk(name, disk)
+        self.machines[name].has_lost_its_past = True
 
     def pause(self, name: NodeId) -> None:
         """SIGSTOP."""

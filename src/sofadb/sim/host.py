@@ -138,8 +138,8 @@ class SimulatedHost:
         self.stalled_until = 0.0
         """Until then (simulated seconds) the disk does nothing."""
         self.writer: SimulatedWriter | None = None
-        self.on_life: Callable[[str], object] = lambda life: None
-        """Told the id of the node's life, once it has begun."""
+        self.on_life: Callable[[str, bool], object] = lambda life, is_newcomer: None
+        """Told the id of the node's life, once it has begun, and whether it is the first of another acceptor."""
         self._died = died
         disk.on_crash = loop.kill
 
@@ -175,7 +175,7 @@ class SimulatedHost:
             newcomer=newcomer,
             new_life=lambda: f"{self.chance.getrandbits(64):016x}",
         )
-        self.on_life(opened.identity.life.id)
+        self.on_life(opened.identity.life.id, newcomer is not None)
         return opened
 
     def open_journal(self, opened: Opened, note: Callable[[], bytes]) -> Journal:

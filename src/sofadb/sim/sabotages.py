@@ -246,11 +246,12 @@ def lowest_report_wins(patch: Patch) -> None:
     """Of several reports a proposer takes the one with the lowest number."""
     original = Proposer.on_promise
 
-    def on_promise(self: Proposer, node: str, promise: Promise) -> None:
+    def on_promise(self: Proposer, node: str, promise: Promise) -> bool:
         before = dict(self.highest)
-        original(self, node, promise)
+        is_news = original(self, node, promise)
         for instance, held in before.items():
             self.highest[instance] = min(held, self.highest[instance], key=lambda each: each[0])
+        return is_news
 
     patch(Proposer, "on_promise", on_promise)
 

@@ -137,6 +137,8 @@ class _Watched:
         """... on a disk that has kept its past, or has made good what was lost of it."""
         self.reports: dict[NodeId, dict[int, tuple[Ballot, Value]]] = {}
         """What each node has reported to the present campaign, or to the one that led to the present leadership."""
+        self.proposed: set[int] = set()
+        """In which instances the present leadership has proposed something."""
         self.floors: dict[int, int] = {}
         """For each read that waits, what was known when it was asked."""
         self._step, replica.step = replica.step, self.step  # type: ignore[method-assign]
@@ -202,6 +204,7 @@ class _Watched:
         phase = replica.phase
         if phase is not self.phase:
             self.phase = phase
+            self.proposed = set()
             if isinstance(phase, Campaigning):
                 self.reports = {}
             elif isinstance(phase, Leading):
@@ -215,19 +218,25 @@ class _Watched:
             report.update({instance: (ballot, value) for instance, ballot, value in promise.reported})
 
     def _judge_sender(self, sender: NodeId) -> None:
-        life = self.world.peers.known[sender].life
-        if life is not None:
-            the_forgetful_take_no_part(self.replica.me, sender, life.id, self.watch.forgetful)
+        peer = self.world.peers.known.get(sender)
+        if peer is not None and peer.life is not None:
+            the_forgetful_take_no_part(self.replica.me, sender, peer.life.id, self.watch.forgetful)
 
     def send(self, to: NodeId, message: Message) -> None:
         try:
             message_leaves(self.watch.ledger, self.life, message)
             if isinstance(message, Accept) and isinstance(self.phase, Leading):
-                promised_by = self.phase.proposer.promised_by
-                proposals_follow_the_highest_report(self.replica.me, message, self.reports, promised_by)
+                self._judge_proposal(message, self.phase)
         except Violation as violation:
             raise self.watch.found(violation) from None
         self._send(to, message)
+
+    def _judge_proposal(self, accept: Accept, phase: Leading) -> None:
+        """The first time: it stays what it is, whatever somebody reports who promises after that."""
+        if accept.instance not in self.proposed:
+            self.proposed.add(accept.instance)
+            promised_by = phase.proposer.promised_by
+            proposals_follow_the_highest_report(self.replica.me, accept, self.reports, promised_by)
 
     def save(self, records: tuple[Record, ...], done: Callable[[], None]) -> None:
         self._save(records, lambda: self.stable(records, done))

@@ -24,6 +24,7 @@ from sofadb.paxos.effects import (
 )
 from sofadb.paxos.events import (
     CutOff,
+    Damaged,
     Founded,
     HandOver,
     KeepLead,
@@ -54,7 +55,7 @@ from sofadb.paxos.messages import (
     Support,
     TakeOver,
 )
-from sofadb.paxos.records import Acceptance, ChosenUpTo, CutUpTo, Learned, Promised
+from sofadb.paxos.records import Acceptance, ChosenUpTo, CutUpTo, Learned, Note, Promised, Restored
 from sofadb.paxos.values import Value
 
 SHOWN_BYTES = 40
@@ -83,6 +84,7 @@ _WORDS: dict[type, Callable[[Any], str]] = {
     Started: lambda it: "started",
     Founded: lambda it: f"founded on #{it.foundation.instance}",
     Recovered: lambda it: f"recovered {in_words(it.record)}",
+    Damaged: lambda it: "damage" + (", a note behind it" if it.is_noted else ""),
     Submit: lambda it: f"submit {it.token} ({len(it.payload)} bytes)",
     Read: lambda it: f"read {it.token}",
     MoveTime: lambda it: f"move time to {it.due}",
@@ -96,6 +98,8 @@ _WORDS: dict[type, Callable[[Any], str]] = {
     Learned: lambda it: f"learned #{it.instance} {value_in_words(it.value)}",
     ChosenUpTo: lambda it: f"chosen up to #{it.instance}",
     CutUpTo: lambda it: f"cut up to #{it.instance}",
+    Restored: lambda it: f"made good up to #{it.upto}",
+    Note: lambda it: f"noted: promised {it.promised}, accepted up to #{it.accepted_upto}",
     # messages
     Prepare: lambda it: (
         f"prepare {it.ballot} from #{it.first}"

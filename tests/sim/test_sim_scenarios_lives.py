@@ -149,9 +149,7 @@ def test_of_two_wiped_of_three_neither_takes_part_and_the_third_keeps_what_it_ha
         for name in wiped:
             assert stage.node(name).applied == 0
             assert is_error(stage.ask(name, "SET", "x", 2), "NOREPLICAS")
-            assert f"{name} has a new data directory, which is no member yet" in str(
-                stage.ask(name, "SOFA.EXPLAIN")
-            )
+            assert f"{name} asks to be let in" in str(stage.ask(name, "SOFA.EXPLAIN"))
         assert f"there is {leader}" in str(stage.ask(leader, "SOFA.EXPLAIN")), "and it needs two"
         talk = stage.connect(leader)
         talk.say(("READONLY",), ("GET", "x"))

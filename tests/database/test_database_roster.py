@@ -242,6 +242,49 @@ def test_each_change_is_rolled_into_the_digest() -> None:
         seen.add(rolling.crc)
 
 
+def test_who_lost_its_directory_and_then_did_not_come_back_can_be_removed() -> None:
+    way = Way("n1", "n2", "n3", "n4")
+    way.arrive("n3~0a0b0c0d")  # n3's disk was lost, a new directory arrived ...
+    way.step("n1", "n2", "n4")  # ... learns ...
+    assert way.is_("n1 n2 n3 n4", "n3~0a0b0c0d")
+    way.roster.remove("n3", force=True)  # ... and the machine is gone for good.
+    for _ in range(5):
+        way.step("n1", "n2", "n4")
+    assert way.is_("n1 n2 n4")
+
+
+def test_who_lost_its_directory_and_then_did_not_come_back_can_be_replaced() -> None:
+    way = Way("n1", "n2", "n3")
+    way.arrive("n3~0a0b0c0d")
+    way.step("n1", "n2")
+    way.roster.replace("n3", "n4", "n4:1")
+    way.arrive("n4~0a0b0c0d")
+    for _ in range(5):
+        way.step("n1", "n2", "n4~0a0b0c0d")
+    assert way.is_("n1 n2 n4~0a0b0c0d")
+
+
+def test_who_was_asked_to_leave_before_its_new_directory_could_vote_leaves_though_that_is_there() -> None:
+    way = Way("n1", "n2", "n3", "n4")
+    way.roster.remove("n3", force=True)
+    way.arrive(
+        "n3~0a0b0c0d"
+    )  # asked to leave, no change was possible yet, and it comes with an empty directory
+    for _ in range(5):
+        way.step("n1", "n2", "n4", "n3~0a0b0c0d")
+    assert way.is_("n1 n2 n4")
+
+
+def test_a_learner_that_is_removed_before_the_first_change_is_forgotten() -> None:
+    way = Way("n1", "n2", "n3")
+    way.roster.add("n4", "n4:1", is_voter=True)
+    way.arrive("n4~0a0b0c0d")
+    way.roster.remove("n4", force=False)
+    for _ in range(5):
+        way.step("n1", "n2", "n3", "n4~0a0b0c0d")
+    way.roster.add("n4", "n4:1", is_voter=True)
+
+
 @given(st.data())
 def test_whatever_is_asked_for_there_are_voters_and_in_the_end_it_is_as_it_is_wanted(
     data: st.DataObject,

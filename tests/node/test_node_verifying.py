@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from node.directories import CLUSTER, PATH, directory, log_of, state_after, value, write_snapshot
+from node.directories import (
+    CLUSTER,
+    PATH,
+    chosen,
+    directory,
+    learned,
+    log_of,
+    state_after,
+    value,
+    write_snapshot,
+)
 from sofadb.database.runs import apply
 from sofadb.node.verifying import Unsound, verify_backup, verify_directory
+from sofadb.paxos import Instance
+from sofadb.paxos.records import CutUpTo
 from sofadb.sim.disk import SimulatedDisk
 from sofadb.storage.files import StorageError, UntouchedFiles
 from sofadb.storage.identity import cluster_owner_of
@@ -108,3 +120,16 @@ def test_what_is_no_data_directory_cannot_be_verified() -> None:
 def test_through_untouched_files_nothing_is_made() -> None:
     with pytest.raises(StorageError, match="only looked at"):
         UntouchedFiles(SimulatedDisk()).create("x")
+
+
+def test_a_snapshot_that_came_from_another_node_bridges_what_the_log_never_had() -> None:
+    """An older snapshot of its own is there, and between the two the log has nothing: that is no damage."""
+    records = [*log_of(4), CutUpTo(Instance(8)), learned(9), chosen(9)]
+    disk = directory("n1", records)
+    for instance in (3, 8):
+        write_snapshot(disk, OWNER, instance)
+    findings = verify_directory(disk, PATH)
+    assert findings.damages == []
+    text = "\n".join(findings.facts)
+    assert "snapshot-0000000000000008.sofa: gone on from here, since the log has not what leads to it" in text
+    assert "up to instance 9" in text

@@ -12,6 +12,7 @@ from sim.stories import Stage
 from sofadb.node.archive import Unavailable
 from sofadb.node.archiving import Archiver
 from sofadb.node.point_in_time import Archive, Point, state_at, verify_archive
+from sofadb.storage.files import StorageError
 
 SMALL_SEGMENT_BYTES = 16 << 10
 
@@ -134,6 +135,32 @@ def test_what_was_cut_while_the_archive_was_away_is_a_gap_that_a_snapshot_closes
         (damage,) = verify_archive(archive).damages
         assert "are missing; snapshot-" in damage
         assert state_at(archive, Point()).node.database.digest() == stage.node(stage.leader).database.digest()
+
+
+def test_a_record_that_cannot_be_read_back_is_waited_over_until_a_snapshot_holds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Stage(segment_bytes=SMALL_SEGMENT_BYTES) as stage:
+        archived = Archived(stage)
+        write(stage, 0, 10)
+        upto = archived.until_archived()
+        archiver = archived.archivers[stage.leader]
+        journal = archiver.world.journal
+        read = journal.read
+
+        def read_but_one(key: int) -> bytes | None:
+            if key == upto + 3:
+                raise StorageError("rot")
+            return read(key)
+
+        monkeypatch.setattr(journal, "read", read_but_one)
+        write(stage, 10, 20)
+        stage.until(lambda: f"has no instance {upto + 3}" in archiver.problem)
+        assert archiver.upto == upto + 2
+        stage.ask(stage.leader, "BGSAVE")
+        archived.until_archived()
+        (damage,) = verify_archive(Archive(archived.place, archived.cluster, tmp_path)).damages
+        assert f"instances {upto + 3} to" in damage
 
 
 @pytest.mark.parametrize("seconds", [59, 61])

@@ -27,11 +27,17 @@ from .rolling import Rolling
 NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
 ACCEPTOR = re.compile(r"[A-Za-z0-9_-]{1,32}(~[0-9a-f]{8})?")
 ADDRESS = re.compile(r"[!-~]{1,255}:[0-9]{1,5}")
+PORT_MAX = 65_535
 MEMBERS_MAX = 32
 LEVEL = 1
 """The highest level that this program knows."""
 LEVEL_MIN = 1
 """The lowest at which it can take part."""
+
+
+def is_address(text: str) -> bool:
+    """Whether this is HOST:PORT."""
+    return bool(ADDRESS.fullmatch(text)) and int(text.rpartition(":")[2]) <= PORT_MAX
 
 
 def plain_name(acceptor: str) -> str:
@@ -61,7 +67,7 @@ class Member:
 class Roster:
     """All members, by name."""
 
-    __slots__ = ("level", "members", "rolling", "voters")
+    __slots__ = ("learners", "level", "members", "rolling", "voters")
 
     def __init__(self, rolling: Rolling, initial: dict[str, str] | None = None) -> None:
         """A new cluster of these names and peer addresses: all vote from the beginning."""
@@ -70,7 +76,9 @@ class Roster:
         """What all members know."""
         self.members: dict[str, Member] = {}
         self.voters: frozenset[str] = frozenset()
-        """The acceptor ids that vote, by the latest change that was chosen."""
+        """The acceptor ids that vote, by the latest change that was chosen ..."""
+        self.learners: frozenset[str] = frozenset()
+        """... and those that learn."""
         self.begin(initial or {})
 
     def begin(self, members: dict[str, str]) -> None:
@@ -114,11 +122,8 @@ class Roster:
         for other in list(self.members.values()):
             if other.successor == name:  # Nobody comes in its place any more.
                 self.members[other.name] = replace(other, is_leaving=False, successor="")
-        if member.acceptor:
-            self.members[name] = replace(member, is_leaving=True)
-        else:
-            del self.members[name]
-        self._has_changed()
+        self.members[name] = replace(member, is_leaving=True)
+        self._strike_off()
 
     def replace(self, old: str, name: str, peer_address: str) -> None:
         """`name` is to take the part of `old`, in one step, once it has learned everything."""
@@ -141,7 +146,7 @@ class Roster:
         """A node says who and where it is: a newcomer, one that has moved, or one that has lost its directory."""
         name = plain_name(acceptor)
         _check(name, peer_address)
-        if not ACCEPTOR.fullmatch(acceptor) or not ADDRESS.fullmatch(client_address):
+        if not ACCEPTOR.fullmatch(acceptor) or not is_address(client_address):
             raise ReplyError("ERR that is no acceptor id, or no address")
         member = self.members.get(name)
         if member is None:
@@ -183,17 +188,21 @@ class Roster:
         member = self.members.get(plain_name(id_))
         if member is None:
             return True
-        if member.acceptor != id_:  # A former self.
-            return id_ not in vote or member.acceptor in vote or not member.is_voter
-        if not member.is_leaving:
-            return False
-        successor = self.members.get(member.successor)
-        return successor is None or successor.acceptor in (vote if successor.is_voter else vote | learn)
+        if member.is_leaving:  # Whichever of its directories this is.
+            successor = self.members.get(member.successor)
+            return successor is None or successor.acceptor in (vote if successor.is_voter else vote | learn)
+        # A former self goes when the present one votes, or shall not.
+        is_former = member.acceptor != id_
+        return is_former and (id_ not in vote or member.acceptor in vote or not member.is_voter)
 
     def settle(self, voters: Iterable[str], learners: Iterable[str]) -> None:
         """A change was chosen: these vote and these learn from now on. Who has left is forgotten."""
-        self.voters = frozenset(voters)
-        present = {plain_name(id_) for id_ in (*self.voters, *learners)}
+        self.voters, self.learners = frozenset(voters), frozenset(learners)
+        self._strike_off()
+
+    def _strike_off(self) -> None:
+        """Who is to leave and has no part any more, or yet, is no member."""
+        present = {plain_name(id_) for id_ in self.voters | self.learners}
         for member in list(self.members.values()):
             if member.is_leaving and member.name not in present:
                 del self.members[member.name]
@@ -216,17 +225,21 @@ class Roster:
         if not self.members:
             return b""
         members = [asdict(self.members[name]) for name in sorted(self.members)]
-        return json.dumps([members, sorted(self.voters), self.level], separators=(",", ":")).encode()
+        parts = [members, sorted(self.voters), sorted(self.learners), self.level]
+        return json.dumps(parts, separators=(",", ":")).encode()
 
     def unpack(self, data: bytes) -> None:
         """Become what was packed. Raises `ValueError`."""
         try:
-            members, voters, self.level = json.loads(data)
+            members, voters, learners, self.level = json.loads(data)
             self.members = {fields["name"]: Member(**fields) for fields in members}
-            self.voters = frozenset(voters)
-        except (TypeError, KeyError, RecursionError) as problem:
+            self.voters, self.learners = frozenset(voters), frozenset(learners)
+            for member in self.members.values():
+                _check(member.name, member.peer_address)
+            is_same = self.pack() == data
+        except (TypeError, KeyError, AttributeError, RecursionError, ReplyError) as problem:
             raise ValueError(f"the members cannot be read: {problem}") from None
-        if self.pack() != data:
+        if not is_same or type(self.level) is not int:
             raise ValueError("the members are not as they are written")
 
     def _has_changed(self) -> None:
@@ -249,7 +262,7 @@ class Roster:
 def _check(name: str, peer_address: str) -> None:
     if not NAME.fullmatch(name):
         raise ReplyError("ERR a node id has 1 to 32 letters, digits, hyphens and underscores")
-    if not ADDRESS.fullmatch(peer_address):
+    if not is_address(peer_address):
         raise ReplyError("ERR a peer address is HOST:PORT")
 
 

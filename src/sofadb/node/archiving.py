@@ -122,7 +122,7 @@ class Archiver:
             if self.problem:
                 log.warning("the archive is up to date again, up to instance %d", self.upto)
             self.problem = ""
-        except (Unavailable, StorageError) as problem:
+        except Unavailable as problem:
             self._is_listed = False
             if str(problem) != self.problem:
                 log.warning("the archive falls behind: %s", problem)
@@ -162,12 +162,14 @@ class Archiver:
                 self.upto = last
             elif self.upto < self._snapshot:
                 log.warning(
-                    "instances %d to %d cannot be archived: the log was cut", self.upto + 1, self._snapshot
+                    "instances %d to %d cannot be archived: they are not in the log any more",
+                    self.upto + 1,
+                    self._snapshot,
                 )
                 self.upto = self._snapshot
             else:
                 raise Unavailable(
-                    f"instance {self.upto + 1} is not in this node's log any more: a snapshot has to follow"
+                    f"this node's log has no instance {self.upto + 1}: a snapshot has to follow"
                 )
 
     async def _until_stable(self) -> None:
@@ -185,11 +187,15 @@ class Archiver:
             yield part
 
     def _values(self, first: int, last: int) -> list[Value]:
-        """In a thread: what was chosen from `first` on, as much as one stretch may have; nothing if that was cut."""
+        """In a thread: what was chosen from `first` on, as much as one stretch may have; nothing if the first is not there."""
         values: list[Value] = []
         size = 0
         for instance in range(first, last + 1):
-            data = self.world.journal.read(instance)
+            try:
+                data = self.world.journal.read(instance)
+            except StorageError as problem:
+                log.warning("instance %d cannot be read to be archived: %s", instance, problem)
+                break
             if data is None:
                 break
             size += len(data)

@@ -21,6 +21,7 @@ from struct import Struct
 
 from crc32c import crc32c
 
+from sofadb.database.roster import is_address
 from sofadb.storage.identity import ACCEPTOR_ID, plain_name
 
 PROTOCOL_VERSION = 4
@@ -50,7 +51,6 @@ MEMBERS_BYTES_MAX = 64 << 10
 """No list of members' addresses is larger."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{0,64}")
-_ADDRESS = re.compile(r"[!-~]{1,255}:[0-9]{1,5}")
 _PROBLEM = re.compile(r"[ -~]{0,1000}")
 
 
@@ -118,7 +118,7 @@ class Greeting:
             and ACCEPTOR_ID.fullmatch(greeting.acceptor)
             and (not greeting.to or ACCEPTOR_ID.fullmatch(greeting.to))
             and greeting.lane in LANES
-            and all(map(_ADDRESS.fullmatch, addresses))
+            and all(map(is_address, addresses))
             and _PROBLEM.fullmatch(greeting.problem)
         ):
             raise BadPeer("its greeting has names that cannot be")
@@ -138,7 +138,7 @@ def decode_members(data: Buffer) -> tuple[dict[str, str], dict[str, str]]:
         raise BadPeer(f"its list of members cannot be read: {problem}") from None
     for members in (present, initial):
         if not isinstance(members, dict) or not all(
-            ACCEPTOR_ID.fullmatch(acceptor) and isinstance(address, str) and _ADDRESS.fullmatch(address)
+            ACCEPTOR_ID.fullmatch(acceptor) and isinstance(address, str) and is_address(address)
             for acceptor, address in members.items()
         ):
             raise BadPeer("its list of members has names or addresses that cannot be")

@@ -42,7 +42,7 @@ from sofadb.paxos import (
 from sofadb.paxos.codec import Malformed, decode_record, encode
 from sofadb.paxos.leading import Leading
 from sofadb.paxos.messages import Accept, Forward, Learn
-from sofadb.paxos.records import Acceptance, Learned
+from sofadb.paxos.records import Acceptance, CutUpTo, Learned
 from sofadb.storage.files import StorageError
 from sofadb.storage.identity import Anew, Life, Newcomer, Opened, begin_anew, new_acceptor, plain_name
 from sofadb.storage.journal import Damage, Journal
@@ -191,7 +191,9 @@ def _from_journal(opened: Opened, data: bytes, kind: type = object) -> Record:
 
 def _for_journal(record: Record) -> JournalRecord:
     key = record.instance if isinstance(record, Acceptance | Learned) else 0
-    return JournalRecord(key, encode(record))
+    # What is saved along with this must outlive the cut that it is saved for.
+    needed_at = record.instance + 1 if isinstance(record, CutUpTo) else 0
+    return JournalRecord(key, encode(record), needed_at)
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sofadb.database.database import Database
 from sofadb.database.loader import Unreadable
-from sofadb.paxos import Foundation
+from sofadb.paxos import Foundation, Record
 from sofadb.paxos.codec import Malformed
 from sofadb.storage.files import Files, StorageError, UntouchedFiles
 from sofadb.storage.identity import read_identity
@@ -96,6 +96,7 @@ class _Verification:
         """Snapshots that the log has yet to lead to, by instance."""
         identity = read_identity(files, path)
         self.back = ReadBack(identity)
+        self._store = Snapshots(files, identity.cluster_owner)
         self._say(f"node {identity.node} of cluster {identity.cluster}, started {identity.starts} times")
         self._read_snapshots()
         self._read_journal()
@@ -107,10 +108,9 @@ class _Verification:
         self.findings.damages.append(damage)
 
     def _read_snapshots(self) -> None:
-        store = Snapshots(self.files, self.back.identity.cluster_owner)
-        for info in reversed(store.found()):
+        for info in reversed(self._store.found()):
             try:
-                foundation, database = read_whole(store.open(info.name))
+                foundation, database = read_whole(self._store.open(info.name))
             except (Rot, Unsound) as problem:
                 self._complain(str(problem))
                 continue
@@ -145,7 +145,7 @@ class _Verification:
                 try:
                     record = record_of(data)
                     if not has_gap:
-                        self.back.take(record)
+                        self._take(record)
                 except StorageError as problem:
                     self._complain(f"the journal, at instance {key}: {problem}")
                     has_gap = True
@@ -168,6 +168,15 @@ class _Verification:
             self._digests = {at: info for at, info in self._digests.items() if at > self.back.node.applied}
             for info in self._digests.values():
                 self._say(f"{info.name}: reaches further than the log, which cannot prove it")
+
+    def _take(self, record: Record) -> None:
+        """Give the replica a record. What the log has not, a newer snapshot may have: it may have come from another node."""
+        self.back.take(record)
+        newer = [info for info in self._digests.values() if info.instance > self.back.node.applied]
+        if self.back.gap and newer:
+            info = max(newer, key=lambda each: each.instance)
+            self.back.begin_from(*load(self._store.open(info.name)))
+            self._say(f"{info.name}: gone on from here, since the log has not what leads to it")
 
     def _compare(self) -> None:
         """Has the log led to what a snapshot says?"""

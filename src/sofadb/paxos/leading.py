@@ -171,7 +171,8 @@ class Leading:
     def move_time(self, due: int) -> None:
         """Something falls due: unless a batch is on its way anyway, let one without entries carry the time."""
         self._pass_over_known()
-        if not self.flights and not self.queue and not self.is_pausing and self._now() >= due:
+        is_idle = not self.flights and not self.queue and not self.is_pausing
+        if is_idle and self.next <= self._limit and self._now() >= due:
             self._propose(Value(self.stamp))
 
     def pump(self) -> None:
@@ -213,6 +214,7 @@ class Leading:
     def _propose(self, wanted: Value) -> Value:
         """Phase 2a for the next instance; returns what had to be proposed there."""
         replica = self.replica
+        assert self.next <= self._limit, "nothing is proposed where nobody has promised"
         value = self.proposer.value_for(self.next, wanted)
         accept = Accept(self.ballot, self.next, value, replica.sequence.watermark)
         configuration = replica.membership.at(self.next)

@@ -143,7 +143,7 @@ class Damage:
 class Segment:
     """A file of the journal in use."""
 
-    __slots__ = ("defect", "end", "header", "is_damaged", "key_max", "mark", "name", "size")
+    __slots__ = ("defect", "end", "header", "is_damaged", "key_max", "mark", "name", "needed_at", "size")
 
     def __init__(self, name: str, header: SegmentHeader, mark: Mark, defect: str = "") -> None:
         self.name = name
@@ -158,6 +158,8 @@ class Segment:
         self.end = header.end_max if defect else SEGMENT_HEADER_BYTES
         """Where the next block goes; in a finished segment, where it ends."""
         self.key_max = 0
+        self.needed_at = 0
+        """A cut at this key, or a lower one, keeps it: it holds what was appended anew for that."""
 
     @classmethod
     def lost(cls, generation: int, size: int, defect: str) -> Segment:
@@ -461,6 +463,7 @@ class Journal:
                 if record.key:
                     self._index.put(record.key, segment.generation, at)
                     segment.key_max = max(segment.key_max, record.key)
+                segment.needed_at = max(segment.needed_at, record.needed_at)
                 at += RECORD_HEADER_BYTES + sum(len(buffer) for buffer in record.data)
 
     def _begin_segment(self, size: int) -> None:
@@ -593,8 +596,8 @@ class Journal:
     def cut(self, key: int) -> None:
         """Give up the segments before the first one that has a record of `key` or beyond.
 
-        Whoever cuts has first appended anew whatever else those segments held that is still needed, and what of a `Damage` in
-        them is still in doubt. Which keys a damaged segment had is not known: none beyond those of the one behind it, we take it.
+        Whoever cuts has first appended anew whatever else those segments held that is still needed (`Record.needed_at`), and
+        what of a `Damage` in them is still in doubt. Which keys a damaged segment had is not known: none beyond those of the one behind it, we take it.
         """
         with self._for_good():
             while len(self.segments) > 1 and self._first_ends_below(key):
@@ -604,7 +607,8 @@ class Journal:
 
     def _first_ends_below(self, key: int) -> bool:
         first, second = self.segments[:2]
-        return first.key_max < key and (not first.is_damaged or second.key_max < key)
+        is_needed = key <= max(first.key_max, first.needed_at)
+        return not is_needed and (not first.is_damaged or second.key_max < key)
 
     def _give_up_first(self) -> None:
         with self._readers_lock:

@@ -88,6 +88,8 @@ class Record:
 
     key: int
     data: Sequence[Buffer]
+    needed_at: int = 0
+    """A cut at this key, or a lower one, keeps it, whatever `key` is (in this life of the journal; not written down)."""
 
 
 class SegmentHeader(NamedTuple):

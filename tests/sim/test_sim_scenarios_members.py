@@ -6,10 +6,12 @@ import pytest
 
 from sim.stories import Stage
 from sofadb.database.roster import plain_name
-from sofadb.paxos import Configuration
+from sofadb.paxos import Configuration, Settings
 from sofadb.sim.disk import SimulatedDisk
 
 SMALL_SEGMENT_BYTES = 16 << 10
+FROM_DISK = Settings(tail_bytes_max=2_000)
+"""Hardly anything is taught from memory."""
 
 
 def voters(stage: Stage) -> list[str]:
@@ -45,7 +47,7 @@ def write(stage: Stage, node: str, count: int = 20) -> None:
 
 @pytest.mark.parametrize("with_snapshots", [False, True], ids=["from the log", "from a snapshot"])
 def test_a_node_that_is_added_learns_everything_and_then_votes(with_snapshots: bool) -> None:
-    with Stage(segment_bytes=SMALL_SEGMENT_BYTES) as stage:
+    with Stage(settings=FROM_DISK, segment_bytes=SMALL_SEGMENT_BYTES) as stage:
         for _ in range(3 if with_snapshots else 1):
             write(stage, stage.leader, 100)
             if with_snapshots:
@@ -55,6 +57,7 @@ def test_a_node_that_is_added_learns_everything_and_then_votes(with_snapshots: b
         add(stage, "n4")
         until_they_vote(stage, "n1", "n2", "n3", "n4")
         assert stage.insist("n4", "DBSIZE") == 100
+        assert bool(stage.node("n4").driver.replica.cut) == with_snapshots, "what it began from"
         write(stage, "n4")
         # Of four, three are a quorum: with one of the old ones gone the new one is needed.
         stage.kill("n1" if stage.leader != "n1" else "n2")
@@ -105,7 +108,7 @@ def test_a_learner_does_not_vote_until_it_is_promoted() -> None:
 def test_a_node_whose_directory_was_emptied_comes_back_by_itself_as_another_acceptor(
     with_snapshots: bool,
 ) -> None:
-    with Stage(segment_bytes=SMALL_SEGMENT_BYTES) as stage:
+    with Stage(settings=FROM_DISK, segment_bytes=SMALL_SEGMENT_BYTES) as stage:
         for _ in range(3 if with_snapshots else 1):
             write(stage, stage.leader, 100)
             if with_snapshots:
@@ -119,6 +122,7 @@ def test_a_node_whose_directory_was_emptied_comes_back_by_itself_as_another_acce
         stage.until(lambda: any(each.startswith(f"{node}~") for each in latest(stage).acceptors))
         until_they_vote(stage, *stage.names)
         assert stage.insist(node, "DBSIZE") == 100
+        assert bool(stage.node(node).driver.replica.cut) == with_snapshots, "what it began from"
         stage.kill(next(name for name in stage.others(node) if name != stage.leader))
         assert stage.insist(node, "SET", "a", 1) == "OK", "its vote counts again"
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sim.stories import Stage, is_error
+from sofadb.node import snapshots as module
+from sofadb.node.live import RunningNode
+from sofadb.paxos import Settings
 from sofadb.sim.disk import SimulatedDisk
 
 SMALL_SEGMENT_BYTES = 16 << 10
@@ -11,6 +16,12 @@ VALUE = "x" * 200
 
 def snapshots_of(disk: SimulatedDisk) -> list[str]:
     return [name for name in disk.names() if name.startswith("snapshot-")]
+
+
+def running_of(stage: Stage, node: str) -> RunningNode:
+    running = stage.machine(node).running
+    assert running is not None
+    return running
 
 
 def take_snapshot(stage: Stage, node: str) -> None:
@@ -147,3 +158,30 @@ def test_a_fresh_snapshot_holds_what_was_acknowledged_before_though_an_older_one
 def take_snapshot_with_news(stage: Stage, node: str) -> None:
     assert stage.ask(stage.leader, "SET", "news", 1) == "OK"
     take_snapshot(stage, node)
+
+
+def test_a_snapshot_that_was_overtaken_by_another_nodes_is_not_the_newest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was begun, the node was cut off, came back, went on from another's; and only then it is finished."""
+    with Stage(segment_bytes=SMALL_SEGMENT_BYTES, settings=Settings(tail_bytes_max=2_000)) as stage:
+        behind = stage.others(stage.leader)[0]
+        write(stage, 0, 60)
+        snapshots = running_of(stage, behind).world.snapshots
+        monkeypatch.setattr(module, "PAUSE_S", 20.0)
+        assert snapshots.begin()
+        stage.pass_time(0.1)
+        monkeypatch.setattr(module, "PAUSE_S", 0.001)
+        stage.cluster.isolate(behind)
+        for first in (100, 200, 300):
+            write(stage, first, first + 100)
+            for name in stage.others(behind):
+                take_snapshot(stage, name)
+        stage.cluster.heal_all()
+        stage.until(lambda: snapshots.newest is not None and snapshots.newest.instance > 300)
+        assert snapshots.is_taking
+        stage.until(lambda: not snapshots.is_taking, within_s=60)
+        stage.pass_time(1.0)
+        assert snapshots.newest is not None
+        assert snapshots.newest.instance > 300
+        read_all(stage, behind, 360)

@@ -146,7 +146,7 @@ def test_the_first_directory_is_an_acceptor_by_the_nodes_own_name_and_another_by
 
 def test_a_directory_of_no_use_is_set_aside_whole_wherever_the_machine_stops() -> None:
     """Either nothing has happened yet, or the next life is a newcomer's; never is half of the old one there."""
-    anew = Anew("c", ["n2:1", "n3:1"])
+    anew = Anew("c", "n1", ["n2:1", "n3:1"])
     for operation in count(1):
         disk = SimulatedDisk()
         for name in ("identity", "journal-1.seg", "met"):

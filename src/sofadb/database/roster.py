@@ -89,7 +89,7 @@ class Roster:
         self.members = {
             name: Member(name, name, address, level=self.level) for name, address in sorted(members.items())
         }
-        self.voters = frozenset(members)
+        self.voters, self.learners = frozenset(members), frozenset()
 
     # What people ask for. Each may raise `ReplyError`, and then has changed nothing.
 

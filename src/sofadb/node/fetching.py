@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sofadb.database.loader import Unreadable
 from sofadb.paxos import NodeId, Offer
 from sofadb.paxos.codec import Malformed
-from sofadb.storage.files import NoSpace, StorageError
+from sofadb.storage.files import StorageError
 from sofadb.storage.segment import Rot
 from sofadb.storage.snapshot import ReceivedSnapshot, SnapshotInfo
 
@@ -46,10 +46,7 @@ class _File:
         return self.received.offset
 
     def write(self, offset: int, part: Buffer, /) -> None:
-        try:
-            self.received.write(offset, part)
-        except NoSpace as problem:  # The same part will be asked for again.
-            log.error("no room for a snapshot that arrives: %s", problem)
+        self.received.write(offset, part)
 
     def finish(self) -> None:
         if not self.received.is_whole:
@@ -113,6 +110,7 @@ class Fetcher:
             self._parcels.put_nowait((sender, parcel))
 
     async def _serve(self, sender: NodeId, fetch: Fetch) -> None:
+        self.snapshots.fetched_at = self.world.host.now()
         await asyncio.to_thread(self._read_ahead, fetch)
         self._sender.on_fetch(sender, fetch)
 

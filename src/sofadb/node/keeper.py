@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("sofadb.keeper")
 
 LOOK_EVERY_S = 0.1
+SILENT_S, SILENT_ELSEWHERE_S = 1.0, 30.0
+"""So long a leader has not heard a member when it lets another directory take its place: at the same address, and at another."""
 TELL_AGAIN_S = 2.0
 """So long after we had the state told something it is told again, if it is not what it says by then."""
 
@@ -73,11 +75,13 @@ class Step:
     """Who answers."""
     contested: tuple[NodeId, ...]
     """Whose places others claim though they are there."""
+    is_change: bool = True
+    """Whether it differs from what is."""
 
     @property
     def is_possible(self) -> bool:
         """Whether it may be begun."""
-        return not self.contested and self.configuration.is_quorum(self.heard)
+        return self.is_change and self.configuration.is_quorum(self.heard)
 
 
 class Keeper:
@@ -89,6 +93,8 @@ class Keeper:
         self.peers = peers
         self._told_at: dict[str, float] = {}
         """When the state was told of an acceptor (milliseconds of `Host.now`)."""
+        self._led_since = float("inf")
+        """Since when we lead (milliseconds of `Host.now`); infinite if we do not."""
         self._timer: Callable[[], None] = lambda: None
         self._seen: object = None
 
@@ -104,6 +110,10 @@ class Keeper:
     def look(self) -> None:
         """Do what is due."""
         self.check_level()
+        if not isinstance(self.world.driver.replica.phase, Leading):
+            self._led_since = float("inf")
+        elif self._led_since == float("inf"):
+            self._led_since = self.world.host.now()
         self._tell_peers()
         self._announce()
         self._go_on()
@@ -153,15 +163,25 @@ class Keeper:
                 "%s wants to join and is no member; see sofadb member add", plain_name(greeting.acceptor)
             )
             return
-        present = self.peers.known.get(member.acceptor)
-        if member.acceptor == self.peers.myself.acceptor or (present is not None and present.links):
-            if member.acceptor != greeting.acceptor:
-                log.warning("another %s wants to join, and %s is there", member.name, member.name)
-            return
-        if greeting.peer_address != NOWHERE:
+        if member.acceptor not in ("", greeting.acceptor) and not self._is_gone(member, greeting):
+            log.warning("another %s wants to join, and %s is there, or was lately", member.name, member.name)
+        elif greeting.peer_address != NOWHERE:
             self._tell(
                 member, greeting.acceptor, greeting.peer_address, greeting.client_address, greeting.level
             )
+
+    def _is_gone(self, member: Member, greeting: Greeting) -> bool:
+        """Whether the directory that a member had may be given up for another one. Only a leader says so: it hears everybody.
+
+        Where both are at one address, the old one cannot be running still. Elsewhere it may be paused, or cut off.
+        """
+        phase = self.world.driver.replica.phase
+        if not isinstance(phase, Leading) or member.acceptor == self.peers.myself.acceptor:
+            return False
+        heard_at = max(phase.heard_at.get(member.acceptor, 0.0), self._led_since)
+        silent_ms = self.world.host.now() - heard_at
+        is_at_same_address = member.peer_address == greeting.peer_address
+        return silent_ms >= 1000 * (SILENT_S if is_at_same_address else SILENT_ELSEWHERE_S)
 
     def _tell(
         self, member: Member, acceptor: str, peer_address: str, client_address: str, level: int
@@ -196,20 +216,20 @@ class Keeper:
         upto = replica.sequence.watermark - replica.settings.alpha
         able = frozenset(node for node in heard if phase.confirmed_upto.get(node, -1) >= upto)
         roster = self.node.database.shared.roster
-        voters, learners = roster.next_step(frozenset(latest.acceptors), frozenset(latest.learners), able)
-        change = Configuration(tuple(sorted(voters)), tuple(sorted(learners)))
-        # Another directory claims the place of a node that is there: perhaps it was started twice.
+        # Where another directory claims the place of one that is there (it was started twice, perhaps), it only learns.
         contested = tuple(
             each
-            for each in sorted(set(latest.acceptors) - voters)
-            if each in heard and plain_name(each) in roster.members and not self._leaves(each)
+            for each in latest.acceptors
+            if each in heard
+            and (member := roster.members.get(plain_name(each))) is not None
+            and member.acceptor != each
+            and not member.is_leaving
         )
-        return Step(change, heard, contested) if change != latest else None
-
-    def _leaves(self, acceptor: NodeId) -> bool:
-        """Whether it is asked to go."""
-        member = self.node.database.shared.roster.members.get(plain_name(acceptor))
-        return member is None or (member.is_leaving and member.acceptor == acceptor)
+        able -= {roster.members[plain_name(each)].acceptor for each in contested}
+        voters, learners = roster.next_step(frozenset(latest.acceptors), frozenset(latest.learners), able)
+        change = Configuration(tuple(sorted(voters)), tuple(sorted(learners)))
+        step = Step(change, heard, contested, change != latest)
+        return step if step.is_change or contested else None
 
 
 def _names(acceptors: tuple[NodeId, ...]) -> str:

@@ -122,7 +122,7 @@ class LiveWorld:
 
     def save(self, records: tuple[Record, ...], done: Callable[[], None]) -> None:
         self.saves.append(self.host.now())
-        encoded = [_for_journal(record) for record in records]
+        encoded = [for_journal(record) for record in records]
         self.snapshots.logged_bytes += sum(len(buffer) for record in encoded for buffer in record.data)
         self.writer.save(encoded, done)
 
@@ -189,7 +189,8 @@ def _from_journal(opened: Opened, data: bytes, kind: type = object) -> Record:
     )
 
 
-def _for_journal(record: Record) -> JournalRecord:
+def for_journal(record: Record) -> JournalRecord:
+    """A record as the journal takes it."""
     key = record.instance if isinstance(record, Acceptance | Learned) else 0
     # What is saved along with this must outlive the cut that it is saved for.
     needed_at = record.instance + 1 if isinstance(record, CutUpTo) else 0
@@ -351,7 +352,7 @@ class RunningNode:
         await self._end()
         others = [each for node, each in self.peers.members.items() if node != self.peers.myself.acceptor]
         addresses = [lost.peer_address, *(each for each in others if each != lost.peer_address)]
-        begin_anew(self.opened.files, Anew(lost.cluster, addresses))
+        begin_anew(self.opened.files, Anew(lost.cluster, self.peers.myself.acceptor, addresses))
         self.opened.close()
 
     async def stop(self) -> None:

@@ -600,8 +600,10 @@ class Peers:
     def met_of(self, acceptor: NodeId) -> Life | None:
         """The life in which we have met this directory; of a node's first one also that of any which took its place.
 
-        (Who is emptied begins as if it were the first.)
+        (Who is emptied begins as if it were the first. A first one that is a member still is itself.)
         """
+        if acceptor in self.known:
+            return self.met.get(acceptor)
         replaced = (life for other, life in self.met.items() if plain_name(other) == acceptor)
         return self.met.get(acceptor) or next(replaced, None)
 

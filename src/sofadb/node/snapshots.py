@@ -44,6 +44,8 @@ WRITE_BYTES = 1 << 20
 PAUSE_S = 0.001
 """After each piece of an image the event loop has so long for others."""
 LOOK_EVERY_S = 1.0
+FETCHED_S, WAITS_FOR_FETCH = 5.0, 8
+"""While another node fetches one, so many seconds after each part, the log may grow so many times further."""
 AGAIN_S = 30.0
 """So long after an attempt that found no room."""
 
@@ -81,6 +83,8 @@ class Snapshotter:
         """Why the last attempt failed; empty if it did not."""
         self.wanted = 0
         """One that reaches so far was asked for (instance)."""
+        self.fetched_at = float("-inf")
+        """When another node last fetched a part of one of ours (milliseconds of `Host.now`)."""
         self._not_before = 0.0
         self._taking: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -123,7 +127,10 @@ class Snapshotter:
         if host.now() < self._not_before or not self._has_news():
             return False
         size = 0 if self.newest is None else self.newest.size
-        has_grown = self.logged_bytes >= max(settings.log_bytes, size)
+        limit = max(settings.log_bytes, size)
+        if host.now() - self.fetched_at < 1000 * FETCHED_S:
+            limit *= WAITS_FOR_FETCH  # What is being fetched is gone when the next but one is taken.
+        has_grown = self.logged_bytes >= limit
         is_old = host.now() - self.taken_at >= 1000 * settings.every_s
         is_wanted = self._reaches() < self.wanted
         return has_grown or is_old or is_wanted or unlikely("snapshot now")
@@ -206,6 +213,7 @@ class Snapshotter:
                     gathered, size = [], 0
                 await asyncio.sleep(PAUSE_S)
             await asyncio.to_thread(_write, writer, gathered)
+            await self._say_what_is_chosen()
             info = await asyncio.to_thread(writer.finish)
             await asyncio.to_thread(self.store.keep, KEPT)
         except NoSpace as problem:
@@ -219,6 +227,16 @@ class Snapshotter:
         finally:
             image.close()
         self._has_taken(info)
+
+    async def _say_what_is_chosen(self) -> None:
+        """Have the log say how far everything is chosen, before there is a snapshot that says it.
+
+        Else the log might end before the snapshot, as far as it tells, and would be no good without it.
+        """
+        done = asyncio.Event()
+        self.world.driver.handle(CutOff(Instance(0)))
+        self.world.save((), done.set)
+        await done.wait()
 
     def _has_taken(self, info: SnapshotInfo) -> None:
         """One more is there to stay: cut the log behind the one before it."""

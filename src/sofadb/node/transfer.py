@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sofadb.paxos import NodeId
+from sofadb.storage.files import NoSpace
 from sofadb.storage.identity import plain_name
 from sofadb.storage.segment import Rot
 
@@ -33,6 +34,8 @@ BYTES_PER_S = 64_000_000
 """No faster than this, unless told otherwise: clients' commands use the same network and disks."""
 ANSWER_MS_MIN, ANSWER_MS_MAX = 1_000.0, 30_000.0
 """How long an answer is waited for; doubled each time in vain."""
+NO_ROOM_MS = 5_000.0
+"""Without room for what arrives, it is asked for again after so long."""
 SILENCES_MAX = 3
 """So often a peer may leave us without an answer before another one is asked."""
 OFFERS_MAX = 64
@@ -131,6 +134,10 @@ class Receiver:
         except Rot as problem:
             self._leave_peer(now, f"sent something damaged: {problem}")
             return
+        except NoSpace as problem:
+            log.error("no room for a snapshot that arrives: %s", problem)
+            transfer.is_asked, transfer.due = False, now + NO_ROOM_MS
+            return
         self._free_at = max(self._free_at, transfer.asked_at) + 1000 * size / self.bytes_per_s
         transfer.is_asked, transfer.silences, transfer.answer_ms = False, 0, ANSWER_MS_MIN
         self._go_on(transfer, now)
@@ -193,7 +200,12 @@ class Receiver:
         else:
             if before is not None:
                 before.file.close()
-            transfer = _Transfer(offering, peer, self.open(offering))
+            try:
+                transfer = _Transfer(offering, peer, self.open(offering))
+            except NoSpace as problem:
+                log.error("no room for a snapshot that is offered: %s", problem)
+                self._offers.clear()  # Who lacks something asks again, and is offered it again.
+                return
         if before is not None:
             transfer.answer_ms = before.answer_ms  # If nobody answers, the pauses grow all the same.
         self._transfer = transfer

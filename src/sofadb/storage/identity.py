@@ -142,6 +142,8 @@ class Anew:
     """That what a directory held is of no use any more, and where its node can join again."""
 
     cluster: str
+    acceptor: str
+    """What the directory was that is of no use."""
     addresses: list[str]
     """Peer addresses of members (HOST:PORT)."""
 
@@ -172,11 +174,15 @@ def told_to_begin_anew(files: Files, path: Path) -> Anew | None:
     """Where to join again, if an earlier life has found that it must. Raises `StorageError`."""
     if _ANEW not in files.names():
         return None
-    _set_aside(files)  # That life may have been killed in the middle of it.
     try:
-        return Anew(**_read(files, path / _ANEW))
+        anew = Anew(**_read(files, path / _ANEW))
     except TypeError as problem:
         raise StorageError(f"{path / _ANEW} cannot be understood: {problem}") from None
+    with suppress(StorageError):  # One that cannot be read is of no use either.
+        if _IDENTITY in files.names() and read_identity(files, path).acceptor != anew.acceptor:
+            return None  # It has begun.
+    _set_aside(files)  # That life may have been killed in the middle of it.
+    return anew
 
 
 @dataclass(slots=True)

@@ -55,6 +55,12 @@ class Facts:
     snapshot_problem: str
     """Why the last attempt failed; empty if it did not."""
     members: tuple[Member, ...]
+    damage: tuple[str, ...] = ()
+    """Where the log is damaged, if that has not been made good yet."""
+    doubt: str = ""
+    """Why this node does not vote; empty if it may."""
+    shortage: str = ""
+    """What the disk says of why there is no room for more of the log; empty if there is."""
 
     def run_id(self, node: str) -> str:
         """What Redis's clients take for the id of a server."""

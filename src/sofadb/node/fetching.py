@@ -108,6 +108,13 @@ class Fetcher:
             self._parcels.put_nowait((sender, parcel))
 
     async def _serve(self, sender: NodeId, fetch: Fetch) -> None:
+        info = self._known(fetch.title)
+        if info is not None and fetch.offset == 0:
+            # It was whole when it was written. Whoever begins to fetch it shall not find out at the end that it is not any more.
+            try:
+                await asyncio.to_thread(self.snapshots.store.verify, info.name)
+            except Rot as problem:
+                self.snapshots.put_aside(info, problem)
         await asyncio.to_thread(self._read_ahead, fetch)
         self._sender.on_fetch(sender, fetch)
 
@@ -116,13 +123,19 @@ class Fetcher:
         self._read_part(fetch.title, fetch.offset, fetch.size)
 
     def _read_part(self, title: Title, offset: int, size: int) -> bytes | None:
-        name = snapshot_name(title.instance)
         try:
-            if any(info.name == name and info.salt == title.salt for info in self.snapshots.known):
-                return self.snapshots.store.read_part(name, offset, size)
+            if (info := self._known(title)) is not None:
+                return self.snapshots.store.read_part(info.name, offset, size)
         except StorageError as problem:
             log.warning("a snapshot cannot be handed on: %s", problem)
         return None
+
+    def _known(self, title: Title) -> SnapshotInfo | None:
+        """The snapshot of that title, if it is ours."""
+        name = snapshot_name(title.instance)
+        return next(
+            (each for each in self.snapshots.known if (each.name, each.salt) == (name, title.salt)), None
+        )
 
     # The side that receives
 

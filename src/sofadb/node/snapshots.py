@@ -129,6 +129,8 @@ class Snapshotter:
         size = 0 if self.newest is None else self.newest.size
         has_grown = self.logged_bytes >= max(settings.log_bytes, size)
         is_old = host.now() - self.taken_at >= 1000 * settings.every_s
+        if self.world.journal.is_short_of_space:
+            return True  # It is what makes room.
         return has_grown or is_old or unlikely("snapshot now")
 
     @property
@@ -202,6 +204,16 @@ class Snapshotter:
         log.info("took a snapshot of instance %d: %d bytes", info.instance, info.size)
         if before is not None:
             self.world.driver.handle(CutOff(Instance(before.instance)))
+
+    def put_aside(self, info: SnapshotInfo, problem: StorageError) -> None:
+        """One of ours turned out to be damaged: it is not used any more, and a new one is taken."""
+        if info not in self.known:
+            return
+        self.known = [each for each in self.known if each != info]
+        aside = self.store.quarantine(info.name)
+        self.problem = str(problem)
+        log.error("a snapshot is damaged and was put aside as %s; a new one is taken: %s", aside, problem)
+        self.begin()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._taking = None

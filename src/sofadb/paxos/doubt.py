@@ -18,8 +18,8 @@ How far that goes, and what was promised, is read off what is whole:
   knew.) The note says what was the highest.
 - Where neither an acceptance nor a note is found behind the damage, nothing is known, and never will be. Such a replica is
   silent for good (`is_hopeless`): its directory has to be begun anew, as another acceptor.
-- What its log says is chosen, and has no value of, is a hole. The others have it. A log that was cut, with no snapshot to be read that
-  reaches to the cut, is a hole like any other.
+- What its log says is chosen, and has no value of, is a hole. The others have it. Where a log was cut, and there is no snapshot to
+  be read that reaches to the cut, there is a hole like any other.
 
 What was accepted in front of the damage may have been overtaken in it, so it says nothing any more. All of that lies within the
 bound, too.

@@ -389,9 +389,7 @@ class Replica:
         self._is_started = True
         self.doubt.on_end()
         self._missing_upto = self.doubt.chosen_upto
-        self.is_in_doubt = (
-            self.doubt.is_damaged or self.sequence.watermark < self.doubt.upto
-        )
+        self.is_in_doubt = self.doubt.is_damaged or self.sequence.watermark < self.doubt.upto
         if self._saved_watermark >= self.cut and not self.doubt.is_damaged:
             # Up to there the log once had every value: so it has all those that it was not allowed to give up.
             self.cut = self._saved_cut

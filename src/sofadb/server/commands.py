@@ -847,6 +847,9 @@ def _sections(connection: Connection) -> dict[str, dict[str, object]]:
             "rdb_last_bgsave_status": "err" if facts.snapshot_problem else "ok",
             "snapshot_instance": facts.snapshot,
             "snapshot_bytes": facts.snapshot_bytes,
+            "journal_damage": len(facts.damage),
+            "node_in_doubt": int(bool(facts.doubt)),
+            "disk_full": int(bool(facts.shortage)),
         },
         "Stats": {
             "total_connections_received": state.connections_received,

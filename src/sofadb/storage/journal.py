@@ -234,7 +234,8 @@ class Journal:
 
         `owner` says whose it is, a number of 64 bits: one of another owner is refused. `note` is asked, in whatever thread
         writes, whenever a mark is: for at most `NOTE_BYTES_MAX` bytes that tell of everything appended so far, and of what
-        `Journal.note` tells; for none, if that is not known. The records are read when `recover` is called, which must be done before anything is appended.
+        `Journal.note` tells; for none, if that is not known. The records are read when `recover` is called, which must be
+        done before anything is appended.
         """
         journal = cls(files, segment_bytes, owner, new_salt, note)
         for name in files.names():

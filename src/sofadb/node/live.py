@@ -468,9 +468,11 @@ async def _start_in(
         if key > replica.cut:
             snapshots.logged_bytes += len(data)
         driver.handle(Recovered(record))
-    if journal.is_cut and not (replica.cut or replica.doubt.chosen_upto or world.damages):
+    if journal.is_cut and not (replica.doubt.is_cut or world.damages):
+        journal.close()
         raise StorageError(
-            f"{opened.directory}: the beginning of the journal is missing, and there is no snapshot of it"
+            f"{opened.directory}: the beginning of the journal is missing, and it does not say that it was given up. "
+            "Put the missing files back; or empty the directory, and this node joins anew"
         )
     log.info(
         "read back: everything up to instance %d, in %.1f s",

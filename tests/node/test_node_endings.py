@@ -21,7 +21,7 @@ MEMBERS = {"n1": "127.0.0.1:1"}
 def test_a_record_that_another_version_wrote_is_a_sentence(tmp_path: Path) -> None:
     host = LiveHost(tmp_path)
     opened = host.open_directory("n1", MEMBERS, 0)
-    journal = host.open_journal(opened)
+    journal = host.open_journal(opened, bytes)
     assert list(journal.recover()) == []
     journal.append([Record(0, [b"\x09\x01"])])
     journal.close()

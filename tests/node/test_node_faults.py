@@ -54,7 +54,7 @@ from sofadb.paxos.messages import Accept, Ask, Learn
 from sofadb.sim.disk import SimulatedDisk, SimulatedFile
 from sofadb.storage.files import StorageError
 from sofadb.storage.identity import Life, Opened
-from sofadb.storage.segment import BLOCK_HEADER_BYTES, RECORD_HEADER_BYTES
+from sofadb.storage.segment import BLOCK_HEADER_BYTES, RECORD_HEADER_BYTES, SegmentHeader
 from sofadb.unlikely import POINTS, choose_by, never
 
 SMALL_SEGMENT_BYTES = 16 << 10
@@ -424,8 +424,8 @@ def test_the_same_error_from_a_callback_of_ours_is_a_broken_belief() -> None:
 # A start that cannot be
 
 
-def test_a_log_whose_beginning_was_given_up_needs_a_snapshot_and_there_is_none() -> None:
-    """What is missing was chosen: a state without it would be another one."""
+def test_a_log_whose_beginning_is_missing_and_was_not_given_up_is_refused() -> None:
+    """Of what was accepted there nobody knows anything."""
     with Stage(segment_bytes=SMALL_SEGMENT_BYTES) as stage:
         node = stage.others(stage.leader)[0]
         for number in range(60):
@@ -439,8 +439,8 @@ def test_a_log_whose_beginning_was_given_up_needs_a_snapshot_and_there_is_none()
         del disk.latest[first], disk.stable[first]
         stage.cluster.start(node)
         words = stage.expect_storage_end(node)
-        assert words.startswith(f"/{node}: instances 1 to ")
-        assert "are missing" in words
+        assert words.startswith(f"/{node}: the beginning of the journal is missing")
+        assert "Put the missing files back" in words
         assert disk.open_files == 0, "nothing is left open"
         stage.until(lambda: not running_of(stage, stage.leader).peers.known[node].inbound)
 
@@ -461,23 +461,25 @@ def test_a_node_on_an_emptied_disk_says_who_told_it_and_comes_back_as_another_ac
         assert stage.ask(node, "GET", "a") == "1"
 
 
-def test_a_log_that_cannot_be_read_keeps_the_node_away_and_its_directory_free() -> None:
+def test_a_log_of_another_format_keeps_the_node_away_and_its_directory_free() -> None:
     with Stage() as stage:
         node = stage.others(stage.leader)[0]
-        for number in range(5):
-            assert stage.ask(stage.leader, "SET", f"k{number}", number) == "OK"
+        assert stage.ask(stage.leader, "SET", "a", 1) == "OK"
         stage.pass_time(0.5)
         stage.kill(node)
-        (name, begin, _), *_ = blocks(stage.disk(node))
-        stage.disk(node).flip(name, begin)
+        disk = stage.disk(node)
+        (name, _, _), *_ = blocks(disk)
+        header = SegmentHeader(1, int(name[8:24], 16), 0, 64 << 10, 0, 0).encode()
+        for content in (disk.latest[name].latest, disk.latest[name].stable):
+            content[: len(header)] = header
         closed: list[Opened] = []
         close = Opened.close
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Opened, "close", lambda opened: (closed.append(opened), close(opened))[1])
             stage.cluster.start(node)
-            assert f"{name} is damaged at offset {begin}" in stage.expect_storage_end(node)
+            assert "put the right file back" in stage.expect_storage_end(node)
         assert len(closed) == 1, "whoever repairs it may lock it"
-        assert stage.ask(stage.leader, "GET", "k4") == "4"
+        assert stage.ask(stage.leader, "GET", "a") == "1"
 
 
 # Peers that are not what they should be

@@ -34,6 +34,14 @@ def write(disk: SimulatedDisk, name: str, offset: int, data: bytes) -> None:
         content[offset : offset + len(data)] = data
 
 
+def told_of(stage: Stage, node: str) -> str:
+    """What the node says is damaged, once it has started; nothing, if it takes part as if nothing were."""
+    stage.start(node)
+    running = stage.machine(node).running
+    assert running is not None
+    return " ".join(running.damage)
+
+
 def test_no_bit_that_flips_in_what_an_idle_node_synced_last_passes_for_a_torn_tail() -> None:
     """The node must not come back and say that it accepted nothing: the leader may be dead, and the only other who knows."""
     with Stage() as stage:
@@ -41,8 +49,8 @@ def test_no_bit_that_flips_in_what_an_idle_node_synced_last_passes_for_a_torn_ta
         follower, third = stage.others(leader)
         assert stage.ask(leader, "SET", "a", 1) == "OK"
         stage.pass_time(QUIET_S)
-        stage.kill(follower)
-        stage.kill(leader)
+        for name in stage.names:
+            stage.kill(name)
         sound = stage.disk(follower)
         *_, (name, begin, end) = blocks(sound)
         while sound.latest[name].latest[end - 1] == 0:
@@ -51,8 +59,11 @@ def test_no_bit_that_flips_in_what_an_idle_node_synced_last_passes_for_a_torn_ta
             rotten = sound.copy()
             rotten.flip(name, offset, bit)
             stage.cluster.replace_disk(follower, rotten)
-            stage.cluster.start(follower)
-            assert f"{name} is damaged at offset {begin}" in stage.expect_storage_end(follower, 0.01)
+            assert f"{name} is damaged at offset {begin}" in told_of(stage, follower)
+            stage.kill(follower)
+        stage.start(follower)
+        stage.start(third)
+        stage.pass_time(1)
         assert is_error(stage.ask(third, "GET", "a"), "NOREPLICAS"), "one of three is no quorum"
         stage.start(leader)
         assert stage.insist(third, "GET", "a") == "1"
@@ -66,7 +77,8 @@ def test_a_rotten_length_is_named_and_skips_nothing(where: int) -> None:
         for number in range(5):
             assert stage.ask(stage.leader, "SET", "a", number) == "OK"
         stage.pass_time(QUIET_S)
-        stage.kill(follower)
+        for name in stage.names:
+            stage.kill(name)
         sound = stage.disk(follower)
         found = list(blocks(sound))
         name, begin, _ = found[2]
@@ -76,8 +88,8 @@ def test_a_rotten_length_is_named_and_skips_nothing(where: int) -> None:
             rotten = sound.copy()
             write(rotten, name, begin + where, wrong.to_bytes(4, "big"))
             stage.cluster.replace_disk(follower, rotten)
-            stage.cluster.start(follower)
-            assert f"{name} is damaged at offset {begin}" in stage.expect_storage_end(follower)
+            assert f"{name} is damaged at offset {begin}" in told_of(stage, follower)
+            stage.kill(follower)
 
 
 def lose_power_everywhere_behind_a_new_segment() -> None:
@@ -205,7 +217,7 @@ def test_a_single_node_answers_when_its_own_disk_has_it_and_not_before() -> None
         assert stage.ask("n1", "GET", "a") == "2"
 
 
-def test_a_node_whose_disk_is_full_goes_on_as_long_as_it_has_segments_and_asks_for_room_again() -> None:
+def test_a_single_node_whose_disk_is_full_refuses_writes_and_asks_for_room_again() -> None:
     with Stage(1, segment_bytes=SMALL_SEGMENT_BYTES) as stage:
         host = stage.machine("n1").host
         assert host is not None
@@ -216,13 +228,15 @@ def test_a_node_whose_disk_is_full_goes_on_as_long_as_it_has_segments_and_asks_f
         def append_until(is_so: Callable[[], bool]) -> None:
             nonlocal done
             while not is_so():
-                done += 1
-                stage.ask("n1", "APPEND", "log", f"{done:03},")
+                reply = stage.ask("n1", "APPEND", "log", f"{done + 1:03},")
+                done += not is_error(reply, "NOREPLICAS")
 
         append_until(lambda: len(journal.spares) == 1 and len(journal.reserve) == 1)
         disk.is_full = True
-        append_until(lambda: not journal.reserve)
-        assert journal.is_short_of_space
+        append_until(lambda: journal.is_short_of_space)
+        assert is_error(stage.ask("n1", "APPEND", "log", "more"), "NOREPLICAS This node's disk is full")
+        assert stage.ask("n1", "STRLEN", "log") == 4 * done, "it is still read"
+        assert journal.reserve, "for what must be written"
         refusals = disk.refusals
         stage.pass_time(2 * PREPARE_AGAIN_S + 1)
         assert 2 <= disk.refusals - refusals <= 4, "now and then, and not all the time"

@@ -109,14 +109,18 @@ def test_rot_in_the_last_record_is_told_and_made_good_and_the_node_votes_again()
         *_, (name, begin, end) = blocks(stage.disk(node))
         rot(stage.disk(node), name, begin, end, 8)
         stage.kill(stage.leader)
-        stage.cluster.start(node)
-        stage.until(lambda: stage.machine(node).server is not None)
+        stage.kill(other)
+        stage.start(node)
         stage.pass_time(5)
         assert is_in_doubt(stage, node)
         told = explained(stage, node)
         assert f"{name} is damaged at offset {begin}" in told
         assert "does not vote" in told
-        assert is_error(stage.ask(other, "GET", "a"), "NOREPLICAS"), "one of three is no quorum"
+        stage.start(other)
+        stage.pass_time(5)
+        assert is_error(stage.ask(other, "GET", "k1"), "NOREPLICAS"), (
+            "what the other accepted last, may be chosen"
+        )
         stage.cluster.start_all()
         stage.until_settled()
         until_whole(stage, node)
@@ -127,14 +131,14 @@ def test_rot_in_the_last_record_is_told_and_made_good_and_the_node_votes_again()
 
 
 def test_a_node_in_doubt_never_speaks_as_an_acceptor_of_what_it_may_have_lost() -> None:
-    """Whichever bit of the last block flips, while the leader is dead and the only other who knows as well."""
+    """Whichever bit of the last block flips. (Nobody else is there who could tell it what was chosen, only who asks.)"""
     with Stage() as stage:
         leader = stage.leader
         follower, third = stage.others(leader)
         assert stage.ask(leader, "SET", "a", 1) == "OK"
         stage.pass_time(QUIET_S)
-        stage.kill(follower)
-        stage.kill(leader)
+        for name in stage.names:
+            stage.kill(name)
         said: list[object] = []
 
         def listen(sender: str, receiver: str, message: object) -> None:
@@ -156,13 +160,12 @@ def test_a_node_in_doubt_never_speaks_as_an_acceptor_of_what_it_may_have_lost() 
             stage.kill(follower)
         assert not said
         stage.cluster.replace_disk(follower, sound)
-        stage.start(follower)
-        stage.start(leader)
+        stage.cluster.start_all()
         assert stage.insist(third, "GET", "a") == "1"
 
 
 def test_who_cannot_know_what_it_promised_begins_anew_when_the_others_work_without_it() -> None:
-    """Both marks and the last block are gone: a note of before, and nothing behind."""
+    """The header of its last segment is gone: there is a note of before, and nothing behind."""
     with Stage(segment_bytes=SMALL_SEGMENT_BYTES) as stage:
         leader = stage.leader
         node, other = stage.others(leader)
@@ -214,26 +217,30 @@ def test_with_both_snapshots_rotten_and_the_log_cut_the_state_comes_from_the_oth
         assert stage.insist(node, "SET", "needed", 1) == "OK"
 
 
-@pytest.mark.parametrize("which", [0, 1, 2])
-def test_one_bad_page_anywhere_costs_nothing_that_was_acknowledged(which: int) -> None:
-    """On one node at a time, in each page of its log; the cluster goes on, and the node is whole again."""
+@pytest.mark.parametrize("from_the_end", [1, 2])
+@pytest.mark.parametrize("page", range(SMALL_SEGMENT_BYTES // PAGE_BYTES))
+def test_one_bad_page_costs_nothing_that_was_acknowledged(from_the_end: int, page: int) -> None:
+    """In the last segment or the one before: header, mark, blocks. The cluster goes on, and the node takes part again."""
     with Stage(segment_bytes=SMALL_SEGMENT_BYTES) as stage:
-        node = stage.names[which]
+        node, other = stage.others(stage.leader)
         write(stage, 0, 60)
         stage.pass_time(QUIET_S)
         stage.kill(node)
-        sound = stage.disk(node)
-        for file in segments(sound):
-            for page in range(0, SMALL_SEGMENT_BYTES, PAGE_BYTES):
-                rotten = stage.disk(node).copy()
-                if file not in rotten.latest:
-                    continue
-                rot(rotten, file, page, page + PAGE_BYTES)
-                stage.cluster.replace_disk(node, rotten)
-                stage.start(node)
-                stage.until(lambda: not is_in_doubt(stage, node) or stage.machine(node).lives > 100, 60)
-                stage.until_settled()
-                read_all(stage, node, 60)
-                stage.kill(node)
-                stage.cluster.replace_disk(node, sound.copy())
-                break
+        file = segments(stage.disk(node))[-from_the_end]
+        rot(stage.disk(node), file, page * PAGE_BYTES, (page + 1) * PAGE_BYTES)
+        stage.start(node)
+
+        def is_back() -> bool:
+            running = stage.machine(node).running
+            if running is None or running.replica.is_in_doubt:
+                return False
+            membership = running.replica.membership
+            return membership.latest.acceptors.count(running.replica.me) == 1 and membership.is_settled(
+                running.replica.sequence.watermark
+            )
+
+        stage.until(is_back, 60)
+        stage.until_settled()
+        read_all(stage, node, 60)
+        stage.kill(other)
+        assert stage.insist(node, "SET", "needed", 1) == "OK"

@@ -128,6 +128,12 @@ class Observations:
     """If our directory has no history and may not take part yet: who has not said that it never met it."""
     proposal: Proposal | None = None
     """The oldest on its way, if we lead."""
+    damage: tuple[str, ...] = ()
+    """Where our log is damaged, if that has not been made good yet."""
+    doubt: str = ""
+    """Why we do not vote."""
+    shortage: str = ""
+    """Why there is no room on our disk for more of the log."""
     unsaved: Waiting = Waiting()
     """What our own disk was asked to keep and has not."""
     reads: Waiting = Waiting()
@@ -270,6 +276,13 @@ def _about_other(other: Other) -> Iterator[str]:
 def _about_disk(seen: Observations) -> Iterator[str]:
     if seen.snapshot_problem:
         yield f"the last snapshot of {seen.node} failed, and will be tried again: {seen.snapshot_problem}"
+    yield from seen.damage
+    if seen.doubt:
+        yield seen.doubt
+    if seen.shortage:
+        yield (
+            f"{seen.node} takes no writes, and does not vote, until there is room on its disk again: {seen.shortage}"
+        )
     if seen.unsaved.age_ms >= WORTH_TELLING_MS:
         yield (
             f"the disk of {seen.node} has {_count(seen.unsaved.count, 'write')} to finish, "
@@ -326,7 +339,30 @@ def part(replica: Replica) -> str:
     return "learner" if replica.me in latest.learners else "outsider"
 
 
-def observe(replica: Replica, peers: Peers, saves: tuple[int, float], now: float) -> Observations:
+def in_doubt(replica: Replica) -> str:
+    """Why a node does not vote, if it is because of what it lacks (rule P11)."""
+    if not replica.is_in_doubt:
+        return ""
+    node, doubt = plain_name(replica.me), replica.doubt
+    if doubt.is_hopeless:
+        return (
+            f"{node} does not vote any more: what it promised was in the part of its log that is damaged. It begins anew, as "
+            "another acceptor, as soon as the others are seen to work without it"
+        )
+    return (
+        f"{node} does not vote until it has learned everything up to instance {doubt.upto}, which its log does not tell "
+        f"any more; it lacks instance {replica.sequence.watermark + 1}"
+    )
+
+
+def observe(
+    replica: Replica,
+    peers: Peers,
+    saves: tuple[int, float],
+    now: float,
+    damage: tuple[str, ...] = (),
+    shortage: str = "",
+) -> Observations:
     """Look at a node. `saves`: how many writes its disk has to finish, and since when (monotonic ms) the oldest waits."""
     phase = replica.phase
     role, unled_since, backers, proposal = phase.name, now, frozenset[str](), None
@@ -355,6 +391,9 @@ def observe(replica: Replica, peers: Peers, saves: tuple[int, float], now: float
         is_member=replica.membership.is_member(replica.me),
         unheard=() if peers.is_cleared else peers.unheard,
         proposal=proposal,
+        damage=damage,
+        doubt=in_doubt(replica),
+        shortage=shortage,
         unsaved=Waiting(saves[0], now - saves[1] if saves[0] else 0.0),
         reads=Waiting(reading.count, 0.0 if reads_since is None else now - reads_since),
         writes=Waiting(outbox.count, 0.0 if writes_since is None else now - writes_since),

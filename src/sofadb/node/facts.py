@@ -61,17 +61,23 @@ class Facts:
     snapshot_problem: str
     """Why the last attempt failed; empty if it did not."""
     members: tuple[Member, ...]
+    """Each node once, those that are wanted and have not arrived among them."""
     archived: int | None = None
     """Everything up to here is in the archive, as the leader knows (0: it does not lead); None if there is none."""
     archive_problem: str = ""
     """Why it falls behind; empty if it does not."""
-    """Each node once, those that are wanted and have not arrived among them."""
     voters: tuple[str, ...] = ()
     """Who votes, by the last change that this node knows to be chosen."""
     quorum: int = 1
     """How many of them are a majority."""
     is_changing: bool = False
     """Whether that change is not in force yet."""
+    damage: tuple[str, ...] = ()
+    """Where the log is damaged, if that has not been made good yet."""
+    doubt: str = ""
+    """Why this node does not vote; empty if it may."""
+    shortage: str = ""
+    """What the disk says of why there is no room for more of the log; empty if there is."""
 
     def run_id(self, node: str) -> str:
         """What Redis's clients take for the id of a server."""

@@ -111,6 +111,10 @@ class Fetcher:
 
     async def _serve(self, sender: NodeId, fetch: Fetch) -> None:
         self.snapshots.fetched_at = self.world.host.now()
+        title = fetch.title
+        if fetch.offset == 0:
+            # It was whole when it was written. Whoever begins to fetch it shall not find out at the end that it is not any more.
+            await self.snapshots.verify(title.instance, title.salt)
         await asyncio.to_thread(self._read_ahead, fetch)
         self._sender.on_fetch(sender, fetch)
 

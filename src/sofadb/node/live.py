@@ -19,6 +19,8 @@ from functools import partial
 from math import ceil
 from typing import Any
 
+from sofadb.database.database import Database
+from sofadb.database.replies import ReplyError
 from sofadb.paxos import (
     NO_BALLOT,
     Ballot,
@@ -43,7 +45,7 @@ from sofadb.paxos.codec import Malformed, decode_record, encode
 from sofadb.paxos.leading import Leading
 from sofadb.paxos.messages import Accept, Forward, Learn
 from sofadb.paxos.records import Acceptance, CutUpTo, Learned
-from sofadb.storage.files import StorageError
+from sofadb.storage.files import NoSpace, StorageError
 from sofadb.storage.identity import Anew, Life, Newcomer, Opened, begin_anew, new_acceptor, plain_name
 from sofadb.storage.journal import Damage, Journal
 from sofadb.storage.segment import Record as JournalRecord
@@ -56,7 +58,7 @@ from .archive import Place
 from .archiving import Archiver
 from .digests import DigestBook
 from .driver import Driver
-from .explain import Fetching, Joining, explain, observe
+from .explain import Fetching, Joining, explain, in_doubt, observe
 from .facts import WILDCARDS, Facts, split_address
 from .fetching import Fetcher
 from .host import EXIT_INVARIANT, EXIT_STORAGE, Host
@@ -77,6 +79,7 @@ DAMAGES_MAX = 20
 """So many places where the log is damaged are told of."""
 ASK_EVERY_S = 1.0
 COMPARE_EVERY_S = 1.0
+LOOK_EVERY_S = 1.0
 TIMER_HAIR_S = 1e-6
 """Timers are set so much later than they are due."""
 
@@ -197,6 +200,22 @@ def for_journal(record: Record) -> JournalRecord:
     return JournalRecord(key, encode(record), needed_at)
 
 
+class _Proof:
+    """A read that nobody asked for: if it is answered, a leader is confirmed, and we have what was chosen before."""
+
+    def __init__(self, done: Callable[[bool], None]) -> None:
+        self.done = done
+
+    def encode(self) -> bytes:
+        raise AssertionError("a read is not encoded")
+
+    def execute(self, database: Database) -> None:
+        self.done(True)
+
+    def fail(self, error: ReplyError) -> None:
+        self.done(False)
+
+
 @dataclass(slots=True)
 class RunningNode:
     """A node at work, and what is needed to stop it."""
@@ -216,6 +235,9 @@ class RunningNode:
     started_at: float = field(default_factory=time.monotonic)
     _expiry: asyncio.TimerHandle | None = None
     _comparing: asyncio.TimerHandle | None = None
+    _disk_timer: asyncio.TimerHandle | None = None
+    _was_short: bool = False
+    _is_proving: bool = False
 
     @property
     def replica(self) -> Replica:
@@ -260,13 +282,17 @@ class RunningNode:
             is_changing=not replica.membership.is_settled(replica.sequence.watermark),
             archived=None if self.archiver is None else self.archiver.upto,
             archive_problem="" if self.archiver is None else self.archiver.trouble(),
+            damage=self.damage,
+            doubt=in_doubt(replica),
+            shortage=self.shortage,
         )
 
     def explain(self) -> tuple[str, ...]:
         """What is waited for, as far as this node sees, in sentences."""
         saves, now = self.world.saves, self.world.host.now()
         replica, roster = self.replica, self.node.database.shared.roster
-        seen = observe(replica, self.peers, (len(saves), saves[0] if saves else now), now)
+        oldest = saves[0] if saves else now
+        seen = observe(replica, self.peers, (len(saves), oldest), now, self.damage, self.shortage)
         return explain(
             replace(
                 seen,
@@ -297,9 +323,50 @@ class RunningNode:
         self.archiver = Archiver(self.world, self.node, identity.cluster_owner, folder, every_s)
         self.archiver.start()
 
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """Where the log is damaged, until that is made good."""
+        return tuple(map(str, self.world.damages)) if self.replica.is_in_doubt else ()
+
+    @property
+    def shortage(self) -> str:
+        """Why there is no room for more of the log."""
+        shortage = self.world.journal.shortage
+        return "" if shortage is None else str(shortage)
+
+    def watch_disk(self) -> None:
+        """Mind, from now on, what the disk lacks: room, or what was on it."""
+        self._mind_shortage()
+        doubt = self.replica.doubt
+        if doubt.is_hopeless and not self._is_proving and not self.lost.done():
+            self._is_proving = True
+            self.node.read(_Proof(self._proven))
+        self._disk_timer = self.world.loop.call_later(LOOK_EVERY_S, self.watch_disk)
+
+    def _mind_shortage(self) -> None:
+        shortage, phase = self.shortage, self.replica.phase
+        if bool(shortage) != self._was_short:
+            self._was_short = bool(shortage)
+            if shortage:
+                log.error("there is no room for the log: no writes are taken until there is. %s", shortage)
+            else:
+                log.info("there is room for the log again")
+        if shortage and isinstance(phase, Leading) and phase.successor is None:
+            self.node.hand_over(None, 1000 * LOOK_EVERY_S)
+
+    def _proven(self, is_proven: bool) -> None:
+        """The others have led us up to what was chosen by now, and we have confirmed nobody: they work without us."""
+        self._is_proving = False
+        leader = self.replica.leader
+        if is_proven and leader is not None and not self.lost.done():
+            problem = in_doubt(self.replica)
+            self.lost.set_result(
+                Lost(problem, leader, self.peers.members.get(leader, ""), self.opened.identity.cluster)
+            )
+
     def watch_expiry(self) -> None:
         """Let time move when keys fall due."""
-        wait_ms = self.node.expire_due()
+        wait_ms = None if self.world.journal.is_short_of_space else self.node.expire_due()
         wait_ms = 50.0 if wait_ms is None else min(wait_ms, 50.0)
         if unlikely("expiry later"):
             wait_ms *= 5
@@ -363,6 +430,8 @@ class RunningNode:
     async def _end(self) -> None:
         if self._expiry is not None:
             self._expiry.cancel()
+        if self._disk_timer is not None:
+            self._disk_timer.cancel()
         self.keeper.stop()
         if self.archiver is not None:
             self.archiver.stop()
@@ -462,9 +531,11 @@ async def _start_in(
         if key > replica.cut:
             snapshots.logged_bytes += len(data)
         driver.handle(Recovered(record))
-    if journal.is_cut and not (replica.cut or replica.doubt.chosen_upto or world.damages):
+    if journal.is_cut and not (replica.doubt.is_cut or world.damages):
+        journal.close()
         raise StorageError(
-            f"{opened.directory}: the beginning of the journal is missing, and there is no snapshot of it"
+            f"{opened.directory}: the beginning of the journal is missing, and it does not say that it was given up. "
+            "Put the missing files back; or empty the directory, and this node joins anew"
         )
     log.info(
         "read back: everything up to instance %d, in %.1f s",
@@ -501,13 +572,16 @@ async def _start_in(
     )
 
     def received(sender: NodeId, message: Message) -> None:
-        is_full = writer.pending_bytes > UNSAVED_BYTES_MAX or unlikely("too much unsaved")
+        is_full = writer.pending_bytes > UNSAVED_BYTES_MAX or journal.is_short_of_space
+        is_full = is_full or unlikely("too much unsaved")
         if not is_full or not isinstance(message, Accept | Learn | Forward):
             driver.handle(Received(sender, message))
 
     def keep(met: dict[NodeId, Life]) -> None:
         try:
             opened.remember(met)
+        except NoSpace:
+            raise
         except StorageError as problem:
             host.die(EXIT_STORAGE, str(problem))
 
@@ -518,7 +592,7 @@ async def _start_in(
         received,
         opened.met,
         keep,
-        is_lost.set_result,
+        lambda lost: None if is_lost.done() else is_lost.set_result(lost),
         host.chance.random,
         initial=identity.members,
     )
@@ -543,7 +617,9 @@ async def _start_in(
     if is_cleared:
         driver.handle(Started())
     running = RunningNode(node, world, peers, opened, keeper, is_lost)
+    node.is_short_of_space = lambda: journal.is_short_of_space
     running.watch_expiry()
+    running.watch_disk()
     snapshots.watch()
     fetcher.start()
     keeper.watch()

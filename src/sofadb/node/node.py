@@ -24,6 +24,10 @@ from .driver import Driver
 
 NO_REPLICAS = "NOREPLICAS Not enough replicas can be reached. The command was not executed, and will not be."
 OVERLOADED = "NOREPLICAS This node holds as many commands as it may. The command was not executed; try again."
+DISK_FULL = (
+    "NOREPLICAS This node's disk is full: it takes no writes until there is room again, and does not learn of those of others. "
+    "The command was not executed, and will not be; try another node."
+)
 UNCERTAIN = "UNCERTAIN The outcome is not known: the command may have been executed, or may be yet."
 
 SUBMISSION_BYTES_MAX = 1 << 20
@@ -58,6 +62,8 @@ class Node:
         """Told the id of each new leader."""
         self.on_applied: list[Callable[[], None]] = []
         """Called after each batch."""
+        self.is_short_of_space: Callable[[], bool] = lambda: False
+        """Whether there is no room on our disk for what is written."""
         self._call_soon = call_soon
         self._flush_is_due = False
         self._writes: list[Work] = []
@@ -102,6 +108,10 @@ class Node:
             return
         self._flush_is_due = False
         works, self._writes = self._writes, []
+        if works and self.is_short_of_space():
+            for work in works:
+                work.fail(ReplyError(DISK_FULL))
+            works = []
         begin, size, sections = 0, 0, list[bytes]()
         bytes_max = 0 if unlikely("submission of one work") else SUBMISSION_BYTES_MAX
         for index, work in enumerate(works):
@@ -155,7 +165,8 @@ class Node:
 
     def abandon(self, abandon: Abandon) -> None:
         """Nobody need wait any longer."""
-        text = OVERLOADED if abandon.overloaded else NO_REPLICAS if abandon.certain else UNCERTAIN
+        never = DISK_FULL if self.is_short_of_space() else NO_REPLICAS
+        text = OVERLOADED if abandon.overloaded else never if abandon.certain else UNCERTAIN
         for token in abandon.tokens:
             error = ReplyError(text)
             for work in self._waiting.pop(token, ()):

@@ -35,6 +35,7 @@ from sofadb.database.roster import LEVEL
 from sofadb.paxos import NO_BALLOT, Ballot, Instance, Message, NodeId
 from sofadb.paxos.codec import Malformed, decode_message, encode
 from sofadb.paxos.messages import Accepted, Forward
+from sofadb.storage.files import NoSpace
 from sofadb.storage.identity import Life, plain_name
 from sofadb.unlikely import unlikely
 
@@ -464,7 +465,7 @@ class Peers:
     met: dict[NodeId, Life] = field(default_factory=dict)
     """The latest life of each acceptor that we have met."""
     keep: Callable[[dict[NodeId, Life]], None] = lambda met: None
-    """Makes `met` durable, in a thread of its own."""
+    """Makes `met` durable, in a thread of its own. Raises `NoSpace`."""
     lost: Callable[[Lost], None] = lambda lost: None
     """Called, once, when we are found to have lost what we knew. Nothing passes any more."""
     chance: Callable[[], float] = random.random
@@ -728,8 +729,14 @@ class Peers:
             if self.is_stopping:
                 return
             if peer.life != life:
+                try:
+                    await asyncio.to_thread(self.keep, {**self.met, peer.node: life})
+                except NoSpace as problem:
+                    log.error(
+                        "there is no room to note whom we have met, so %s waits: %s", peer.name, problem
+                    )
+                    return  # The connection comes to nothing, and is made again.
                 self.met = {**self.met, peer.node: life}
-                await asyncio.to_thread(self.keep, self.met)
                 peer.life = life
         then()
 

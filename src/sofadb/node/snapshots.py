@@ -133,6 +133,8 @@ class Snapshotter:
         has_grown = self.logged_bytes >= limit
         is_old = host.now() - self.taken_at >= 1000 * settings.every_s
         is_wanted = self._reaches() < self.wanted
+        if self.world.journal.is_short_of_space:
+            return True  # It is what makes room.
         return has_grown or is_old or is_wanted or unlikely("snapshot now")
 
     @property
@@ -176,12 +178,23 @@ class Snapshotter:
             raise ReplyError("ERR that snapshot cannot be had any more")
         return part
 
+    def _find(self, instance: int, salt: int) -> SnapshotInfo | None:
+        name = snapshot_name(instance)
+        return next((info for info in self.known if (info.name, info.salt) == (name, salt)), None)
+
+    async def verify(self, instance: int, salt: int) -> None:
+        """Read all of one of ours, if it is there still, and put it aside if it is damaged."""
+        if (info := self._find(instance, salt)) is not None:
+            try:
+                await asyncio.to_thread(self.store.verify, info.name)
+            except Rot as problem:
+                self.put_aside(info, problem)
+
     def read_part(self, instance: int, salt: int, offset: int, size: int) -> bytes | None:
         """Raw bytes of a snapshot, fewer where it ends; None if it is not there any more. In whatever thread."""
-        name = snapshot_name(instance)
         try:
-            if any(info.name == name and info.salt == salt for info in self.known):
-                return self.store.read_part(name, offset, size)
+            if (info := self._find(instance, salt)) is not None:
+                return self.store.read_part(info.name, offset, size)
         except StorageError as problem:
             log.warning("a snapshot cannot be handed on: %s", problem)
         return None
@@ -249,6 +262,16 @@ class Snapshotter:
         log.info("took a snapshot of instance %d: %d bytes", info.instance, info.size)
         if before is not None:
             self.world.driver.handle(CutOff(Instance(before.instance)))
+
+    def put_aside(self, info: SnapshotInfo, problem: StorageError) -> None:
+        """One of ours turned out to be damaged: it is not used any more, and a new one is taken."""
+        if info not in self.known:
+            return
+        self.known = [each for each in self.known if each != info]
+        aside = self.store.quarantine(info.name)
+        self.problem = str(problem)
+        log.error("a snapshot is damaged and was put aside as %s; a new one is taken: %s", aside, problem)
+        self.begin()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._taking = None

@@ -3,29 +3,29 @@
 The paper lets an acceptor fail and come back because its stable storage "is preserved during failures". A log with a
 damaged region is not: a promise may be lost, an acceptance, the value of a chosen instance. To ignore any request is harmless
 (section 2.2), and to answer without knowing what was answered before is not. So a replica in doubt is silent as an acceptor and
-does not try to lead. It supports others, learns, and teaches what it has, until everything is chosen and learned where it may have
-accepted something that it does not know of. What is chosen there is then settled, whatever it had accepted.
+does not try to lead. It supports others, learns, and teaches what it has, until everything is chosen and learned in which it may
+have accepted something that it does not know of. What is chosen there is then settled, whatever it had accepted.
 
 How far that goes, and what was promised, is read off what is whole:
 
 - Ballots never fall from one record to the next. So the first promise or acceptance *behind* the damage tells exactly what
   was promised in it, or more. The same is told by the *note*, which whoever keeps the log writes beside it now and then
   (`records.Note`), if it was written behind the damage.
-- An acceptor accepts up to alpha instances beyond what it knows to be chosen, and nothing that it knows to be chosen. So
-  behind an acceptance in instance j, it comes to accept in instance i only when j <= i - 1 + alpha. Read from the other end: with an
-  acceptance in i behind the damage, nothing in it lies beyond i - 1 + alpha. (This holds from one life to the next because a
-  replica is in doubt, and accepts nothing, while it knows less to be chosen than any of its own acceptances shows that it once
-  knew.) The note says what was the highest.
+- Whoever accepts something in instance i knows at most i - 1 to be chosen, and has never accepted anything further than alpha
+  beyond that. So with an acceptance in i behind the damage, nothing in it lies beyond i - 1 + alpha. (That holds from one
+  life to the next, too: a replica accepts nothing while it knows less to be chosen than any acceptance in its log, or any that
+  may be lost, shows that it once knew.) The note says what was the highest.
 - Where neither an acceptance nor a note is found behind the damage, nothing is known, and never will be. Such a replica is
   silent for good (`is_hopeless`): its directory has to be begun anew, as another acceptor.
-- What its log says is chosen, and has no value of, is a hole. The others have it. A log that was cut, with no snapshot to be read that
-  reaches to the cut, is a hole like any other.
+- What its log says is chosen, and has no value of, is a hole. The others have it. Where a log was cut, and there is no snapshot
+  to be read that reaches to the cut, there is a hole like any other.
 
 What was accepted in front of the damage may have been overtaken in it, so it says nothing any more. All of that lies within the
 bound, too.
 
-When the doubt is over, that is put on record behind everything: what is damaged stays in the log for a while, and would cause
-the same doubt at the next start.
+What is damaged stays in the log for a while, and would cause a doubt at the next start, too. So when the doubt is over, and
+everything is chosen that was accepted before or since, that is put on record (`records.Restored`): whatever is lost in front of
+that record, by then or later, is settled.
 """
 
 from __future__ import annotations
@@ -37,12 +37,14 @@ from .records import Acceptance, ChosenUpTo, CutUpTo, Note, Record, Restored
 class Doubt:
     """What is missing, as far as the log was read."""
 
-    __slots__ = ("_is_noted", "_is_open", "alpha", "chosen_upto", "is_damaged", "lost_upto", "note")
+    __slots__ = ("_is_noted", "_is_open", "alpha", "chosen_upto", "is_cut", "is_damaged", "lost_upto", "note")
 
     def __init__(self, alpha: int) -> None:
         self.alpha = alpha
         self.is_damaged = False
         """Whether there is damage in the log, made good or not."""
+        self.is_cut = False
+        """Whether the log says that its beginning was given up."""
         self.chosen_upto = Instance(0)
         """Everything up to here is chosen, as the log says."""
         self.lost_upto = Instance(0)
@@ -60,6 +62,7 @@ class Doubt:
             self.chosen_upto = max(self.chosen_upto, Instance(record.instance - self.alpha))
         elif isinstance(record, ChosenUpTo | CutUpTo):
             self.chosen_upto = max(self.chosen_upto, record.instance)
+            self.is_cut = self.is_cut or isinstance(record, CutUpTo)
         elif isinstance(record, Note):
             self.note = record
         elif isinstance(record, Restored):

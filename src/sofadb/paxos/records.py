@@ -58,9 +58,9 @@ class CutUpTo:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """Whatever this log had lost when this was written, no acceptance beyond `upto` was among it, and all up to there is chosen.
+    """Before this record nothing was accepted beyond `upto`, and all up to there is chosen: whatever of that is lost, is settled.
 
-    What was promised stands in a record before it, and holds the more.
+    What was promised stands in the record in front of it.
     """
 
     upto: Instance

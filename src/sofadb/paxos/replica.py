@@ -139,6 +139,8 @@ class Replica:
         self._leaderless_since = float("inf")
         """Since when nobody leads, as far as this replica knows; infinite while somebody does."""
         self._asked: tuple[Instance, float] = (Instance(0), float("-inf"))
+        self._is_unsettled = False
+        """Whether it is not on record yet that whatever was damaged is made good."""
         self._seek_at = 0.0
         self._sought = 0
         self._resend_at = float("inf")
@@ -184,7 +186,7 @@ class Replica:
         self.clocks.moment = self.teaching.moment = moment
         self._effects = []
         self._on_event[type(event)](event)
-        if self.is_in_doubt:
+        if self._is_unsettled:
             self._maybe_end_doubt()
         if self.leader is not None:
             self._leaderless_since = float("inf")
@@ -394,7 +396,9 @@ class Replica:
         self._is_started = True
         self.doubt.on_end()
         self._missing_upto = self.doubt.chosen_upto
-        self.is_in_doubt = self.doubt.is_damaged or self.sequence.watermark < self.doubt.upto
+        self.is_in_doubt = self._is_unsettled = (
+            self.doubt.is_damaged or self.sequence.watermark < self.doubt.upto
+        )
         if self._saved_watermark >= self.cut and not self.doubt.is_damaged:
             # Up to there the log once had every value: so it has all those that it was not allowed to give up.
             self.cut = self._saved_cut
@@ -410,11 +414,14 @@ class Replica:
         self._on_tick(Tick())
 
     def _maybe_end_doubt(self) -> None:
-        """Take part, if all is settled that we may have answered without knowing; and put that on record, behind the damage."""
+        """Take part, if all is settled that we may have answered without knowing; and see that it stays so (`Restored`)."""
         watermark = self.sequence.watermark
-        if self._is_started and not self.doubt.is_hopeless and watermark >= self.doubt.upto:
-            self.is_in_doubt = False
-            self._saved_watermark = max(self._saved_watermark, watermark)
+        if not self._is_started or self.doubt.is_hopeless or watermark < self.doubt.upto:
+            return
+        self.is_in_doubt = False
+        if watermark >= self.acceptor.accepted_upto:
+            self._is_unsettled = False
+            self._saved_watermark = watermark
             promised = Promised(self.acceptor.promised)
             self.emit(Save((promised, ChosenUpTo(watermark), Restored(watermark)), ()))
 

@@ -898,6 +898,9 @@ def _sections(connection: Connection) -> dict[str, dict[str, object]]:
             "snapshot_bytes": facts.snapshot_bytes,
             "archived_instance": -1 if facts.archived is None else facts.archived,
             "archive_problem": facts.archive_problem,
+            "journal_damage": len(facts.damage),
+            "node_in_doubt": int(bool(facts.doubt)),
+            "disk_full": int(bool(facts.shortage)),
         },
         "Stats": {
             "total_connections_received": state.connections_received,

@@ -236,7 +236,8 @@ class Journal:
 
         `owner` says whose it is, a number of 64 bits: one of another owner is refused. `note` is asked, in whatever thread
         writes, whenever a mark is: for at most `NOTE_BYTES_MAX` bytes that tell of everything appended so far, and of what
-        `Journal.note` tells; for none, if that is not known. The records are read when `recover` is called, which must be done before anything is appended.
+        `Journal.note` tells; for none, if that is not known. The records are read when `recover` is called, which must be
+        done before anything is appended.
         """
         journal = cls(files, segment_bytes, owner, new_salt, note)
         for name in files.names():
@@ -597,7 +598,8 @@ class Journal:
         """Give up the segments before the first one that has a record of `key` or beyond.
 
         Whoever cuts has first appended anew whatever else those segments held that is still needed (`Record.needed_at`), and
-        what of a `Damage` in them is still in doubt. Which keys a damaged segment had is not known: none beyond those of the one behind it, we take it.
+        what of a `Damage` in them is still in doubt. Which keys a damaged segment had is not known: none beyond those of the
+        one behind it, we take it.
         """
         with self._for_good():
             while len(self.segments) > 1 and self._first_ends_below(key):

@@ -24,6 +24,7 @@ from sofadb.server.state import ServerState
 from sofadb.server.state import Settings as ServerSettings
 from sofadb.server.stopping import stop_in_order
 from sofadb.storage.files import StorageError
+from sofadb.storage.identity import Identity
 
 from .disk import SimulatedDisk
 from .host import EPOCH_MS, SimulatedHost
@@ -69,6 +70,8 @@ class Machine:
         """Of its present life: it has been sent SIGTERM."""
         self.join: tuple[str, ...] = ()
         """Whom it asks to be let in, if its directory is new."""
+        self.acceptor: NodeId = ""
+        """Whose promises its disk holds; empty while it has never been used, and while it lacks what was promised."""
         self.has_lost_its_past = False
         """Whether its disk lacks what was promised on it, and its node has not become another acceptor yet."""
         self.is_paused = False
@@ -112,6 +115,7 @@ class Cluster:
         self.machines = {
             name: Machine(name, f"10.0.0.{number}") for number, name in enumerate(sorted(names), 1)
         }
+        self._addresses = len(self.machines)
         self.members = {name: f"{each.address}:{PEER_PORT}" for name, each in self.machines.items()}
         self.initial_members = dict(self.members)
         self.configuration = Configuration(tuple(self.machines))
@@ -147,10 +151,11 @@ class Cluster:
                 self.ends.append((self.now, name, machine.end))
                 self.watch.ended(name)
 
-        def began(life: str, is_newcomer: bool) -> None:
+        def began(identity: Identity, is_newcomer: bool) -> None:
             machine.has_lost_its_past = machine.has_lost_its_past and not is_newcomer
+            machine.acceptor = "" if machine.has_lost_its_past else identity.acceptor
             if machine.has_lost_its_past:
-                self.watch.forgetful.setdefault(life)
+                self.watch.forgetful.setdefault(identity.life.id)
 
         host = SimulatedHost(loop, machine.disk, chance, self.segment_bytes, died)
         host.on_life = began
@@ -205,9 +210,10 @@ class Cluster:
         machine.end = End(0, "stopped")
 
     def add_machine(self, name: NodeId, join: Iterable[NodeId]) -> None:
-        """A new machine, whose node asks these to be let in when it is started."""
-        assert name not in self.machines
-        machine = self.machines[name] = Machine(name, f"10.0.0.{len(self.machines) + 1}")
+        """A new machine, whose node asks these to be let in when it is started. One that was of that name before is gone."""
+        assert name not in self.machines or not self.machines[name].is_up
+        self._addresses += 1
+        machine = self.machines[name] = Machine(name, f"10.0.0.{self._addresses}")
         machine.join = tuple(self.members[each] for each in join)
         self.members[name] = f"{machine.address}:{PEER_PORT}"
 
@@ -266,9 +272,9 @@ class Cluster:
         disk.log = None
 
     def lose_past(self, name: NodeId, disk: SimulatedDisk) -> None:
-        """The node, which does not run, gets a disk that lacks what was promised on its own. The watch minds who listens to it."""
+        """The node, which does not run, gets a disk that lacks what it promised. The watch minds who listens to it."""
         self.replace_disk(name, disk)
-        self.machines[name].has_lost_its_past = True
+        self.machines[name].has_lost_its_past, self.machines[name].acceptor = True, ""
 
     def pause(self, name: NodeId) -> None:
         """SIGSTOP."""

@@ -6,9 +6,14 @@ struck and how often it mattered, that is, changed what happened next: a link wa
 machine lost its power and with it something unsynced, a wrong clock was told to others or stamped a value. A planned fault that
 never struck makes the run a failure: then the laboratory, not the database, is broken.
 
-The bounds within which SofaDB makes its promises are kept here: disks that lose their past, or rot where they were synced,
-are fewer than half; wrong clocks are fewer than half of any quorum; and a disk is taken back to an earlier state only when
-all others have met its node in a later life (rule P10 says when an older copy is *not* detected).
+The bounds within which SofaDB makes its promises are kept here: a disk loses its past, rots where it was synced, or is
+thrown away with its machine only while what is left is a quorum of every configuration that is or may come to be in force
+(`Ledger.is_enough`); of a node's two snapshots one at most is damaged; wrong clocks are fewer than half of any quorum; and a
+disk is taken back to an earlier state only when all others have met its node in a later life (rule P10 says when an
+older copy is *not* detected).
+
+Members come and go: a machine's name is its node's, which may be several acceptors one after the other, and a name that is
+free again is given to another machine later.
 """
 
 from __future__ import annotations
@@ -17,12 +22,14 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
-from itertools import pairwise, zip_longest
+from itertools import count, pairwise, zip_longest
 from typing import Protocol
 
 from sofadb.database.database import Database
-from sofadb.database.replies import ReplyError
+from sofadb.database.replies import Reply, ReplyError
 from sofadb.node.host import EXIT_STORAGE
+from sofadb.node.keeper import Errand
+from sofadb.node.live import RunningNode
 from sofadb.paxos.ballot import Ballot, NodeId
 from sofadb.paxos.campaigning import Campaigning
 from sofadb.paxos.events import Received
@@ -30,6 +37,7 @@ from sofadb.paxos.following import Following
 from sofadb.paxos.leading import Leading
 from sofadb.paxos.messages import Refused
 from sofadb.server.stopping import HAND_OVER_TIMEOUT_S, STOP_TIMEOUT_S
+from sofadb.storage.identity import plain_name
 from sofadb.storage.journal import Journal
 from sofadb.storage.segment import PAGE_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader
 
@@ -84,6 +92,21 @@ class Muzzle:
     share: float = 1.0
     """So much of it."""
     count: int = 0
+
+
+class _Request(Errand):
+    """A command about members, and what came of it."""
+
+    def __init__(self, *words: str) -> None:
+        super().__init__(*words)
+        self.reply: Reply = None
+        self.has_failed = False
+
+    def execute(self, database: Database) -> None:
+        (self.reply,) = self.run.execute(database)
+
+    def fail(self, error: ReplyError) -> None:
+        self.has_failed = True
 
 
 class _Nothing:
@@ -159,10 +182,34 @@ class Faults:
         self._has_leases = bool(plan.settings.lease_ms)
         self._held: set[NodeId] = set()
         """Nodes that are down, and that whoever ended them will start again."""
+        self.retired: set[NodeId] = set()
+        """Those whose machines are gone; their names are free."""
+        self._leaving: set[NodeId] = set()
+        self._numbers = count(plan.nodes + 1)
+        self._rotten: set[str] = set()
+        """Files of snapshots that were damaged, with their nodes."""
 
     @property
     def names(self) -> list[NodeId]:
-        return list(self.cluster.machines)
+        """Of all nodes whose machines are there."""
+        return [name for name in self.cluster.machines if name not in self.retired]
+
+    def acceptors(self, names: Iterable[NodeId]) -> frozenset[NodeId]:
+        """What the disks of these stand for, as far as they have kept their past."""
+        machines = self.cluster.machines
+        return frozenset(
+            machines[name].acceptor for name in names if machines[name].acceptor and name not in self.damaged
+        )
+
+    def _voters(self) -> list[NodeId]:
+        """The nodes that vote, by the last change that was chosen, and have kept their past."""
+        latest = self.cluster.watch.ledger.latest.acceptors
+        return [name for name in self.names if self.cluster.machines[name].acceptor in latest]
+
+    def _can_do_without(self, lost: NodeId) -> bool:
+        """Whether the others can go on though this one's disk is lost for ever."""
+        others = (name for name in self.names if name != lost)
+        return self.cluster.watch.ledger.is_enough(self.acceptors(others))
 
     # The course of things
 
@@ -209,9 +256,8 @@ class Faults:
 
     def _supervise(self) -> None:
         """Start again what ended by itself, as whoever looks after a cluster would; unless it can only end again."""
-        if self._is_over:
-            return
-        for name, machine in self.cluster.machines.items():
+        for name in self.core if self._is_over else self.names:
+            machine = self.cluster.machines[name]
             if not machine.is_up and name not in self.damaged and name not in self._held:
                 machine.disk.is_full = False
                 machine.disk.fail_next.clear()
@@ -224,6 +270,7 @@ class Faults:
         """No fault strikes any more. The nodes of `core` and what lies between them are whole; the rest stays broken."""
         self._is_over = True
         self.core = core
+        self._held.clear()
         cluster = self.cluster
         for machine in cluster.machines.values():
             machine.disk.crash_at = -1
@@ -468,7 +515,7 @@ class Faults:
         ):
             driver = machine.running.node.driver
             ballot = driver.replica.ballot
-            other = self._chance.choice([each for each in self.names if each != name])
+            other = self._chance.choice(driver.replica.others())
             refused = Refused(ballot, Ballot(ballot.round + 1, other))
             machine.loop.call_soon(driver.handle, Received(other, refused))
 
@@ -483,11 +530,11 @@ class Faults:
         heard = 0
         while self.cluster.now < end or not heard:
             yield self._chance.uniform(0.005, 0.05)
-            if name in self.damaged:
+            if name in self.damaged or name in self.retired:
                 yield from self.old_messages(strike)
                 return
             for connection in self.cluster.network.connections():
-                old = self._heard.get((connection.client, name))
+                old = self._heard.get(self._pair(connection.client, name))
                 is_ready = (
                     connection.server == name and connection.port == PEER_PORT and self._units[connection] > 5
                 )
@@ -546,11 +593,12 @@ class Faults:
             and not machine.is_paused
             and machine.server is not None
             and name not in self.damaged
+            and name not in self.retired
         ]
 
     def _start_again(self, name: NodeId) -> None:
         self._held.discard(name)
-        if not self.cluster.machines[name].is_up:
+        if name not in self.retired and not self.cluster.machines[name].is_up:
             self.cluster.start(name)
 
     def _one_running(self) -> Generator[float, None, NodeId]:
@@ -655,14 +703,14 @@ class Faults:
         machine = self.cluster.machines[name]
         assert machine.loop is not None
         assert machine.running is not None
-        to = self._chance.choice([None, *(other for other in self.names if other != name)])
+        to = self._chance.choice([None, *machine.running.replica.others()])
         self._gave_way.discard(name)
         machine.loop.call_soon(machine.running.node.hand_over, to, 1_000 * strike.lasts)
         self._strikes(strike, f"{name} to {to or 'anybody'}")
         yield 0.0001
         phase = machine.running.replica.phase
-        successor = phase.successor if isinstance(phase, Leading) else None
-        unheard = [] if successor is None or strike.amount < 0.5 else [(successor, name)]
+        successor = plain_name(phase.successor or "") if isinstance(phase, Leading) else ""
+        unheard = [] if not successor or strike.amount < 0.5 else [(successor, name)]
         end = self.cluster.now + strike.lasts
         while self.cluster.now < end and self.cluster.leader == name:
             if unheard and name in self._gave_way:
@@ -863,7 +911,7 @@ class Faults:
 
     def _is_well(self, but: NodeId = "") -> bool:
         """Whether nothing is done just now to any link, clock or disk, nor to any node but one."""
-        machines = [machine for name, machine in self.cluster.machines.items() if name != but]
+        machines = [self.cluster.machines[name] for name in self.names if name != but]
         return not (any(self._cuts.values()) or self._slow or self._muzzles or self.wrong_clock) and all(
             machine.is_up
             and not machine.is_paused
@@ -969,7 +1017,7 @@ class Faults:
         while True:
             name = yield from self._one_running()
             place = _proven_place(self.cluster.machines[name].disk, self._chance)
-            if place is not None:
+            if place is not None and self._can_do_without(name):
                 break
             yield 0.1
         machine = self.cluster.machines[name]
@@ -995,61 +1043,262 @@ class Faults:
         me = self.cluster.machines[name]
         if me.running is None or not me.is_up:
             return False
-        life = me.running.opened.identity.life
+        identity = me.running.opened.identity
         others = [
-            machine
-            for other, machine in self.cluster.machines.items()
+            self.cluster.machines[other]
+            for other in self._voters()
             if other != name and other not in self.damaged
         ]
         return all(
-            each.is_up and each.running is not None and each.running.peers.known[name].life == life
+            each.is_up
+            and each.running is not None
+            and (peer := each.running.peers.known.get(identity.acceptor)) is not None
+            and peer.life == identity.life
             for each in others
         )
 
-    def _one_well_met(self) -> Generator[float, None, NodeId]:
-        while not (names := [name for name in self._running() if self._well_met(name)]):
+    def _one_to_lose(self) -> Generator[float, None, NodeId]:
+        """Wait for a node that all others have met, and without whose disk they can go on."""
+        while not (
+            names := [name for name in self._running() if self._well_met(name) and self._can_do_without(name)]
+        ):
             yield 0.02
         return self._chance.choice(names)
 
     def _begin_without_past(self, strike: Strike, name: NodeId, disk: SimulatedDisk) -> Course:
-        """The node is started on a disk that lacks what it promised. Its peers must not listen to it."""
-        self.cluster.replace_disk(name, disk)
+        """The node is started on a disk that lacks what it promised. It matters when it has joined as another acceptor."""
+        self.excused.add(name)
+        self._held.add(name)
+        self.cluster.lose_past(name, disk)
         yield strike.lasts
-        if not self.cluster.machines[name].is_up:
-            self.cluster.start(name)
-            host = self.cluster.machines[name].host
-            assert host is not None
-            host.on_life = lambda life: self.cluster.watch.forgetful.setdefault(life)
-            yield from self._expect_end(strike.kind, name)
+        self._start_again(name)
+        machine = self.cluster.machines[name]
+        while machine.has_lost_its_past:
+            yield 0.05
+        self.matters(strike.kind)
 
     def emptied_disk(self, strike: Strike) -> Course:
         """A node loses its directory and is started anew."""
-        name = yield from self._one_well_met()
+        name = yield from self._one_to_lose()
         self.cluster.kill(name)
-        self.damaged.add(name)
-        self.excused.add(name)
         self._strikes(strike, name)
         yield from self._begin_without_past(strike, name, SimulatedDisk())
 
+    def new_directory(self, strike: Strike) -> Course:
+        """A node loses its directory while another one is down."""
+        name = yield from self._one_to_lose()
+        down = self._chance.choice([other for other in self._running() if other != name] or [name])
+        self._held.add(down)
+        self.cluster.kill(down)
+        self.cluster.kill(name)
+        self._strikes(strike, f"{name}, while {down} is down")
+        course = self._begin_without_past(strike, name, SimulatedDisk())
+        yield next(course)
+        self.cluster.simulation.call_later(strike.lasts, self._start_again, down)
+        yield from course
+
     def old_disk(self, strike: Strike) -> Course:
         """A node gets a copy of its disk put back that was taken in an earlier life."""
-        name = yield from self._one_well_met()
+        name = yield from self._one_to_lose()
+        machine = self.cluster.machines[name]
         self.cluster.kill(name)
-        copy = self.cluster.machines[name].disk.copy()
+        copy, acceptor = machine.disk.copy(), machine.acceptor
         self.cluster.start(name)
-        loop = self.cluster.machines[name].loop
-        while not self._well_met(name):
+        loop = machine.loop
+        while not self._well_met(name) or not self._can_do_without(name):
             yield 0.05
-            if name in self.damaged:
+            is_same = machine is self.cluster.machines[name] and machine.acceptor == acceptor
+            if not is_same or name in self.damaged or name in self.retired:
                 yield from self.old_disk(strike)
                 return
-            if self.cluster.machines[name].loop is not loop and not self.cluster.machines[name].is_up:
+            if machine.loop is not loop and not machine.is_up:
                 yield 0.3
         self.cluster.kill(name)
-        self.damaged.add(name)
-        self.excused.add(name)
         self._strikes(strike, name)
         yield from self._begin_without_past(strike, name, copy)
+
+    # Snapshots
+
+    def snapshot_now(self, strike: Strike) -> Course:
+        """All nodes take a snapshot at once."""
+
+        def begin(running: RunningNode) -> None:
+            if running.world.snapshots.begin():
+                self.matters(strike.kind)
+
+        yield from self._one_running()
+        names = self._running()
+        for name in names:
+            machine = self.cluster.machines[name]
+            assert machine.loop is not None
+            machine.loop.call_soon(begin, machine.running)
+        self._strikes(strike, " ".join(names))
+
+    def snapshot_damaged(self, strike: Strike) -> Course:
+        """Of a node's two snapshots one rots, mostly the newest. The node finds it at its next start."""
+        while True:
+            name = yield from self._one_running()
+            whole = yield from self._two_snapshots(name)
+            if whole:
+                break
+            yield 0.05
+        machine = self.cluster.machines[name]
+        self.cluster.kill(name)
+        self._held.add(name)
+        file = whole[-1] if strike.amount < 0.75 else whole[0]
+        self._rotten.add(f"{name}/{file}")
+        size = len(machine.disk.latest[file].latest)
+        machine.disk.flip(file, self._chance.randrange(size), bit=self._chance.randrange(8))
+        before = len(_damaged_snapshots(machine.disk))
+        self._strikes(strike, f"{name}, {file}")
+        yield strike.lasts
+        self._start_again(name)
+        while machine.server is None and name not in self.retired:
+            yield 0.05
+        if len(_damaged_snapshots(machine.disk)) > before:
+            self.matters(strike.kind)
+
+    def _two_snapshots(self, name: NodeId) -> Generator[float, None, list[str]]:
+        """Have a node take snapshots until it has two that nobody has damaged; return them, or nothing if it ends."""
+        machine = self.cluster.machines[name]
+        running, loop = machine.running, machine.loop
+        assert running is not None
+        assert loop is not None
+        for _ in range(200):
+            files = [each.name for each in running.world.snapshots.known][::-1]
+            rotten = [file for file in files if f"{name}/{file}" in self._rotten]
+            if name not in self._running() or machine.running is not running:
+                return []
+            if len(files) == 2 and not rotten:
+                return files
+            loop.call_soon(running.node.submit, _Nothing())
+            loop.call_soon(running.world.snapshots.begin)
+            yield 0.05
+        return []
+
+    # Members
+
+    def _ask_members(self, *words: str) -> Generator[float, None, bool]:
+        """Ask for a change, on any node, until somebody says what came of it. Returns whether it was granted."""
+        while True:
+            name = yield from self._one_running()
+            machine = self.cluster.machines[name]
+            running, request = machine.running, _Request("SOFA.MEMBER", *words)
+            assert running is not None
+            assert machine.loop is not None
+            machine.loop.call_soon(running.node.submit, request)
+            while not request.has_failed and machine.running is running and machine.is_up:
+                if request.reply is not None:
+                    return not isinstance(request.reply, ReplyError)
+                yield 0.01
+            yield 0.02
+
+    def _new_machine(self) -> NodeId:
+        """A machine that is still to be started; half of the time of a name that was somebody else's."""
+        free = sorted(self.retired)
+        name = (
+            self._chance.choice(free) if free and self._chance.random() < 0.5 else f"n{next(self._numbers)}"
+        )
+        self._held.add(name)
+        self.cluster.add_machine(name, self._voters())
+        self.retired.discard(name)
+        return name
+
+    def _until_it_votes(self, kind: str, name: NodeId) -> Course:
+        machine = self.cluster.machines[name]
+        while machine.acceptor not in self.cluster.watch.ledger.latest.acceptors:
+            yield 0.05
+        self.matters(kind)
+
+    def _until_it_is_gone(self, kind: str, name: NodeId, after_s: float) -> Course:
+        """Wait until a node has no vote any more; then its machine is thrown away."""
+        while name in map(plain_name, self.cluster.watch.ledger.latest.acceptors):
+            yield 0.05
+        self.matters(kind)
+        yield after_s
+        while not self._can_do_without(name):
+            yield 0.05
+        self.cluster.kill(name)
+        self.tell(f"the machine of {name} is gone")
+        self.retired.add(name)
+        for those in (self.damaged, self._held, self._leaving):
+            those.discard(name)
+
+    def _one_to_leave(self, stay_min: int) -> Generator[float, None, NodeId]:
+        """Wait for a voter that may be asked to go, where so many others stay."""
+        while True:
+            ledger = self.cluster.watch.ledger
+            stay = {*map(plain_name, ledger.latest.acceptors)} - self._leaving
+            names = [name for name in sorted(stay) if name in self.names]
+            if names and len(stay) > stay_min:
+                return self._chance.choice(names)
+            yield 0.05
+
+    def member_added(self, strike: Strike) -> Course:
+        """A machine joins the cluster, learns all there is, and votes."""
+        name = self._new_machine()
+        if strike.amount < 0.3:
+            self._start_again(name)
+        yield from self._ask_members("ADD", name, self.cluster.members[name])
+        self._strikes(strike, name)
+        self._start_again(name)
+        yield from self._until_it_votes(strike.kind, name)
+
+    def member_replaced(self, strike: Strike) -> Course:
+        """A new machine takes the place of a member, which may be one that is of no use any more."""
+        old = yield from self._one_to_leave(0)
+        self._leaving.add(old)
+        name = self._new_machine()
+        if not (yield from self._ask_members("REPLACE", old, name, self.cluster.members[name])):
+            self.retired.add(name)
+            yield 0.1
+            yield from self.member_replaced(strike)
+            return
+        self._strikes(strike, f"{old} by {name}")
+        yield strike.lasts / 4
+        self._start_again(name)
+        yield from self._until_it_is_gone(strike.kind, old, strike.lasts)
+
+    def _remove(self, strike: Strike, name: NodeId) -> Course:
+        self._leaving.add(name)
+        yield from self._ask_members("REMOVE", name, "FORCE")
+        self._strikes(strike, name)
+        yield from self._until_it_is_gone(strike.kind, name, strike.lasts)
+
+    def member_removed(self, strike: Strike) -> Course:
+        """A member leaves the cluster."""
+        name = yield from self._one_to_remove()
+        yield from self._remove(strike, name)
+
+    def leader_removed(self, strike: Strike) -> Course:
+        """Who leads leaves the cluster, and hands over before it goes."""
+        name = ""
+        for _ in range(100):
+            allowed = yield from self._one_to_remove()
+            name = self.cluster.leader or allowed
+            if name not in self._leaving and self._can_be_removed(name):
+                break
+            name = allowed
+            yield 0.02
+        yield from self._remove(strike, name)
+
+    def _one_to_remove(self) -> Generator[float, None, NodeId]:
+        while True:
+            name = yield from self._one_to_leave(2)
+            if self._can_be_removed(name):
+                return name
+            yield 0.05
+
+    def _can_be_removed(self, name: NodeId) -> bool:
+        """Whether those who stay are enough without it, be some of them lost."""
+        latest = self.cluster.watch.ledger.latest.acceptors
+        stay = [each for each in latest if plain_name(each) not in {*self._leaving, name}]
+        alive = self.acceptors(self.names)
+        return (
+            name in map(plain_name, latest)
+            and self._can_do_without(name)
+            and 2 * sum(each in alive for each in stay) > len(stay)
+        )
 
     # Clocks
 
@@ -1148,9 +1397,18 @@ class Faults:
                     return copies
         return None
 
+    def _pair(self, sender: NodeId, receiver: NodeId) -> tuple[NodeId, NodeId]:
+        """Which acceptors these are now: what was for one is never heard by another."""
+        machines = self.cluster.machines
+        one, other = machines.get(sender), machines.get(receiver)
+        return ("" if one is None else one.acceptor, "" if other is None else other.acceptor)
+
     def _remember(self, sender: NodeId, receiver: NodeId, data: bytes) -> None:
+        pair = self._pair(sender, receiver)
+        if not all(pair):
+            return
         if data[KIND_OFFSET] not in HEARTBEATS or self._mischief_chance.random() < 0.1:
-            self._heard.setdefault((sender, receiver), deque(maxlen=REPLAYED_MAX)).append(data)
+            self._heard.setdefault(pair, deque(maxlen=REPLAYED_MAX)).append(data)
 
     def _mischief(self, kind: str, connection: Connection, data: bytes) -> list[tuple[float, bytes]] | None:
         """The copies of a message that arrive instead of it, and after which delay; None: this is no occasion."""
@@ -1165,10 +1423,14 @@ class Faults:
             at = chance.randrange(len(data) if chance.random() < 0.5 else KIND_OFFSET)
             return [(0.0, data[:at] + bytes((data[at] ^ 1 << chance.randrange(8),)) + data[at + 1 :])]
         sender = connection.client
-        heard = self._heard.get((sender, connection.server))
-        if not heard or (self.cluster.watch.forgetful and sender in self.damaged):
+        heard = self._heard.get(self._pair(sender, connection.server))
+        if not heard:
             return None
         return [(0.0, data), (chance.uniform(0.0, 0.1), chance.choice(heard))]
+
+
+def _damaged_snapshots(disk: SimulatedDisk) -> list[str]:
+    return [name for name in disk.names() if name.startswith("damaged-")]
 
 
 def _proven_place(disk: SimulatedDisk, chance: random.Random) -> tuple[str, int] | None:
@@ -1188,7 +1450,7 @@ def _proven_place(disk: SimulatedDisk, chance: random.Random) -> tuple[str, int]
 def _owner_of(disk: SimulatedDisk) -> int:
     """Whose journal it is: as the header of its first segment says."""
     for name in disk.names():
-        if name.startswith("journal-"):
+        if name.startswith("journal-") and name.endswith(".seg"):
             header = SegmentHeader.decode(disk.open(name).read(PAGE_BYTES, 0))
             if isinstance(header, SegmentHeader):
                 return header.owner
@@ -1235,4 +1497,11 @@ COURSES: dict[str, Callable[[Faults, Strike], Course]] = {
     "clock rate": Faults.clock_rate,
     "hand over": Faults.hand_over,
     "usurpers": Faults.usurpers,
+    "member added": Faults.member_added,
+    "member replaced": Faults.member_replaced,
+    "member removed": Faults.member_removed,
+    "leader removed": Faults.leader_removed,
+    "new directory": Faults.new_directory,
+    "snapshot now": Faults.snapshot_now,
+    "snapshot damaged": Faults.snapshot_damaged,
 }

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sofadb.storage.files import StorageError
-from sofadb.storage.identity import Anew, Newcomer, Opened, begin_life, told_to_begin_anew
+from sofadb.storage.identity import Anew, Identity, Newcomer, Opened, begin_life, told_to_begin_anew
 from sofadb.storage.journal import Journal
 from sofadb.storage.writer import MARK_AFTER_S, PREPARE_AGAIN_S, Asked, Callback, Taken, Writer
 
@@ -138,8 +138,8 @@ class SimulatedHost:
         self.stalled_until = 0.0
         """Until then (simulated seconds) the disk does nothing."""
         self.writer: SimulatedWriter | None = None
-        self.on_life: Callable[[str, bool], object] = lambda life, is_newcomer: None
-        """Told the id of the node's life, once it has begun, and whether it is the first of another acceptor."""
+        self.on_life: Callable[[Identity, bool], object] = lambda identity, is_newcomer: None
+        """Told whose life has begun, and whether it is the first of an acceptor that joins."""
         self._died = died
         disk.on_crash = loop.kill
 
@@ -175,7 +175,7 @@ class SimulatedHost:
             newcomer=newcomer,
             new_life=lambda: f"{self.chance.getrandbits(64):016x}",
         )
-        self.on_life(opened.identity.life.id, newcomer is not None)
+        self.on_life(opened.identity, newcomer is not None)
         return opened
 
     def open_journal(self, opened: Opened, note: Callable[[], bytes]) -> Journal:

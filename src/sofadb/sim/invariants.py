@@ -17,7 +17,7 @@ from sofadb.paxos.ballot import NO_BALLOT, Ballot, NodeId
 from sofadb.paxos.effects import Deliver
 from sofadb.paxos.foundation import Foundation
 from sofadb.paxos.messages import Accept, Accepted, Learn, Prepare, Promise
-from sofadb.paxos.records import Acceptance, Learned, Promised
+from sofadb.paxos.records import Acceptance, ChosenUpTo, Learned, Promised
 from sofadb.paxos.values import Configuration, Entry, Value
 
 Life = tuple[NodeId, int]
@@ -65,6 +65,10 @@ class Ledger:
     """What each entry of a session is."""
     sessions: dict[NodeId, tuple[int, int]] = field(default_factory=dict)
     """The last entry of each node that took effect: start counter and number."""
+    known: dict[NodeId, int] = field(default_factory=dict)
+    """Up to where each disk says, in a record or a snapshot, that everything is chosen."""
+    rolling: dict[int, int] = field(default_factory=dict)
+    """The digest of all changes up to an instance."""
     digests: dict[int, bytes] = field(default_factory=dict)
     """The state after an instance, where somebody has looked."""
     foundations: dict[int, Foundation] = field(default_factory=dict)
@@ -94,6 +98,26 @@ class Ledger:
             if instance >= first:
                 return configuration
         return self.configuration
+
+    def configurations_from(self, instance: int) -> list[Configuration]:
+        """Who votes from `instance` on, and whoever will if what was proposed beyond what is chosen becomes chosen."""
+        decided = [each for first, each in self.changes if first > instance]
+        proposed = [
+            value.configuration
+            for (at, _), value in self.values.items()
+            if at > self.chosen_upto and value.configuration is not None
+        ]
+        return [self.configuration_of(instance), *decided, *proposed]
+
+    def is_enough(self, acceptors: frozenset[NodeId]) -> bool:
+        """Whether these can go on without any other, from what their disks say they know."""
+        known = max((self.known.get(each, 0) for each in acceptors), default=0)
+        return all(each.is_quorum(acceptors) for each in self.configurations_from(known + 1))
+
+    @property
+    def latest(self) -> Configuration:
+        """Who votes on what comes, by the last change that was chosen, in force or not."""
+        return self.changes[-1][1] if self.changes else self.configuration
 
 
 # What disks hold
@@ -149,6 +173,8 @@ def record_became_stable(ledger: Ledger, node: NodeId, record: object, is_new: b
         ledger.promised[node] = max(ledger.promised.get(node, NO_BALLOT), record.ballot)
     elif isinstance(record, Learned):
         learned_is_chosen(ledger, node, record.instance, record.value)
+    elif isinstance(record, ChosenUpTo):
+        ledger.known[node] = max(ledger.known.get(node, 0), record.instance)
 
 
 def nothing_is_forgotten(ledger: Ledger, node: NodeId, acceptor: Acceptor) -> None:
@@ -382,6 +408,14 @@ def states_are_equal(ledger: Ledger, node: NodeId, instance: int, digest: bytes)
     """Rules D1 and D2: the same instances lead to the same state, expiry included, byte for byte, on every replica."""
     if ledger.digests.setdefault(instance, digest) != digest:
         raise Violation("states_are_equal", f"{node} has another state than others after instance {instance}")
+
+
+def changes_are_equal(ledger: Ledger, node: NodeId, instance: int, rolling: int) -> None:
+    """Rule D2: every replica has made the same changes up to each instance, not only come to the same state."""
+    if ledger.rolling.setdefault(instance, rolling) != rolling:
+        raise Violation(
+            "changes_are_equal", f"{node} has changed something else than others up to instance {instance}"
+        )
 
 
 def foundations_are_equal(ledger: Ledger, node: NodeId, foundation: Foundation) -> None:

@@ -16,7 +16,7 @@ from sofadb.unlikely import POINTS
 
 MOODS = ("calm", "rough", "brutal")
 
-KINDS: dict[str, tuple[int, int]] = {
+_USUAL: dict[str, tuple[int, int]] = {
     # kind: how likely, and for how many nodes at least it makes sense
     "isolated node": (4, 3),
     "deaf node": (3, 3),
@@ -58,10 +58,23 @@ KINDS: dict[str, tuple[int, int]] = {
     "hand over": (6, 3),
     "usurpers": (6, 3),
 }
+_CHANGES: dict[str, tuple[int, int]] = {
+    "member added": (5, 3),
+    "member replaced": (5, 3),
+    "member removed": (4, 3),
+    "leader removed": (4, 3),
+    "new directory": (4, 3),
+    "snapshot now": (4, 1),
+    "snapshot damaged": (5, 1),
+}
+"""These are drawn for themselves, in most worlds: what is drawn of the others is the same as without them."""
+KINDS = _USUAL | _CHANGES
 """Faults that strike at a time."""
 
 PERMANENT = ("rotten disk", "emptied disk", "old disk")
-"""A node that these strike is no use any more: they strike fewer than half of the nodes."""
+"""What these strike is lost: they strike fewer than half of the nodes. (Some come back, with a directory begun anew.)"""
+WITHOUT_CHANGES = 0.2
+"""So many worlds have none of these."""
 CLOCKS = ("clock set", "clock strobe", "clock rate")
 """These strike one node at a time: no clock that is ahead is then the lower one in the middle of a quorum's."""
 
@@ -149,7 +162,9 @@ def draw(seed: int) -> Plan:
             )
         ),
         rough_s=rough_s,
-        strikes=() if mood == "calm" else tuple(_strikes(chance, mood, nodes, rough_s)),
+        strikes=()
+        if mood == "calm"
+        else (*_strikes(chance, mood, nodes, rough_s), *_changes(seed, nodes, rough_s)),
         mischief=() if mood == "calm" or nodes == 1 else tuple(_mischief(chance, mood)),
         points=tuple(sorted(chance.sample(sorted(POINTS), len(POINTS) // 4))),
         latency_s=chance.choice(((0.00005, 0.0005), (0.0005, 0.005), (0.001, 0.04))),
@@ -160,8 +175,7 @@ def draw(seed: int) -> Plan:
 
 
 def _strikes(chance: random.Random, mood: str, nodes: int, rough_s: float) -> Iterator[Strike]:
-    kinds = [kind for kind, (_, nodes_min) in KINDS.items() if nodes >= nodes_min]
-    weights = [KINDS[kind][0] for kind in kinds]
+    kinds, weights = _possible(_USUAL, nodes)
     permanent_left = (nodes - 1) // 2
     for _ in range(chance.randint(1, 4) if mood == "rough" else chance.randint(5, 12)):
         kind = chance.choices(kinds, weights)[0]
@@ -171,6 +185,24 @@ def _strikes(chance: random.Random, mood: str, nodes: int, rough_s: float) -> It
             permanent_left -= 1
         latest = rough_s - 0.7 if kind in SLOW_TO_TELL else rough_s
         yield Strike(chance.uniform(0.4, latest), kind, chance.choice((0.05, 0.4, 0.8, 1.5)), chance.random())
+
+
+def _possible(likely: dict[str, tuple[int, int]], nodes: int) -> tuple[list[str], list[int]]:
+    """Kinds that make sense, and how likely they are."""
+    kinds = [kind for kind, (_, nodes_min) in likely.items() if nodes >= nodes_min]
+    return kinds, [likely[kind][0] for kind in kinds]
+
+
+def _changes(seed: int, nodes: int, rough_s: float) -> Iterator[Strike]:
+    chance = random.Random(f"sofadb/{seed}/changes")
+    if chance.random() < WITHOUT_CHANGES:
+        return
+    kinds, weights = _possible(_CHANGES, nodes)
+    for _ in range(chance.randint(1, 3)):
+        kind = chance.choices(kinds, weights)[0]
+        yield Strike(
+            chance.uniform(0.4, rough_s - 0.7), kind, chance.choice((0.05, 0.4, 0.8, 1.5)), chance.random()
+        )
 
 
 def _mischief(chance: random.Random, mood: str) -> Iterator[tuple[str, float]]:

@@ -48,6 +48,7 @@ from .invariants import (
     Life,
     Violation,
     accepting_is_promising,
+    changes_are_equal,
     foundations_are_equal,
     message_leaves,
     nothing_is_forgotten,
@@ -62,8 +63,9 @@ from .invariants import (
     value_was_applied,
 )
 
-DIGEST_EVERY = 4
-"""States are compared after every so many instances (and by whoever asks, at the end)."""
+DIGEST_EVERY = 16
+"""Whole states are compared after every so many instances, where snapshots begin and end, and by whoever asks.
+What was changed is compared after each instance."""
 
 
 class Recorder(Protocol):
@@ -187,7 +189,9 @@ class _Watched:
         elif kind is Read:
             self.floors[event.token] = ledger.visible  # type: ignore[union-attr]
         elif kind is Founded:
-            foundations_are_equal(ledger, replica.me, event.foundation)  # type: ignore[union-attr]
+            foundation = event.foundation  # type: ignore[union-attr]
+            foundations_are_equal(ledger, replica.me, foundation)
+            ledger.known[replica.me] = max(ledger.known.get(replica.me, 0), foundation.instance)
         elif kind is Recovered:
             record_became_stable(ledger, replica.me, event.record, is_new=False)  # type: ignore[union-attr]
         elif kind is Started:
@@ -257,14 +261,17 @@ class _Watched:
         return foundation
 
     def _judge_foundation(self, foundation: Foundation) -> None:
+        ledger, node = self.watch.ledger, self.node
         try:
-            foundations_are_equal(self.watch.ledger, self.replica.me, foundation)
+            foundations_are_equal(ledger, self.replica.me, foundation)
+            states_are_equal(ledger, self.replica.me, node.applied, node.database.digest())
         except Violation as violation:
             raise self.watch.found(violation) from None
 
     def begin_from(self, instance: int, database: Database) -> None:
         try:
             states_are_equal(self.watch.ledger, self.replica.me, instance, database.digest())
+            changes_are_equal(self.watch.ledger, self.replica.me, instance, database.rolling)
         except Violation as violation:
             raise self.watch.found(violation) from None
         self.applied = instance
@@ -281,6 +288,8 @@ class _Watched:
                 time_is_bounded(instance, deliver.time, right, bound)
             self.applied = instance
             self._deliver(deliver)
+            if me not in watch.excused:
+                changes_are_equal(ledger, me, instance, self.node.database.rolling)
             if instance % DIGEST_EVERY == 0 and me not in watch.excused:
                 states_are_equal(ledger, me, instance, self.node.database.digest())
         except Violation as violation:

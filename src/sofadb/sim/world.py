@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from sofadb.database.database import Database
 from sofadb.database.replies import ReplyError
-from sofadb.node.host import EXIT_INVARIANT
+from sofadb.node.host import EXIT_INVARIANT, EXIT_NOT_FOUND
 from sofadb.node.snapshots import SnapshotSettings
 from sofadb.unlikely import choose_by, never
 
@@ -81,6 +81,9 @@ JUDGED_HERE = {
         "Once a quorum has healed, every client of it is answered, whatever the others do."
     ),
     "the_quorum_serves": "And all that is asked of it from then on is done.",
+    "who_is_wanted_votes": (
+        "And who was added, or has lost its directory, comes to vote if it and such a quorum are there."
+    ),
     "replicas_converge": "And its nodes come to the same state.",
     "reads_are_linearizable": (
         "All answers could have been given by one register per key (rule P7); what was refused is "
@@ -195,12 +198,18 @@ class World:
         self.records = Records()
         self.clients = [self._client(number) for number in range(1, plan.clients + 1)]
         self.faults = Faults(plan, self.cluster, self.clients, self.tell)
-        self.core: tuple[str, ...] = ()
+        self.healed: tuple[str, ...] = ()
         self.chosen: Counter[str] = Counter()
         self._points = frozenset(plan.points)
         self._chance = random.Random(f"{plan.seed}/unlikely")
         self._probing = random.Random(f"{plan.seed}/probes")
         self.cluster.watch.right_time = self._right_time
+
+    @property
+    def core(self) -> tuple[str, ...]:
+        """Of those that have healed, who has a vote (now: some may be about to leave, or to come back)."""
+        machines, latest = self.cluster.machines, self.cluster.watch.ledger.latest.acceptors
+        return tuple(name for name in self.healed if machines[name].acceptor in latest)
 
     def tell(self, text: str) -> None:
         """Something happens that is worth a line."""
@@ -209,9 +218,9 @@ class World:
 
     def choose(self, point: str) -> bool:
         """Whether the unlikely happens."""
-        if point not in self._points or (self.core and point == "smallest quorum"):
+        if point not in self._points or (self.healed and point == "smallest quorum"):
             return False  # (The smallest quorum need not be the one that has healed.)
-        chance = RARE.get(point, CHANCE_OF_UNLIKELY) / (3 if self.core else 1)
+        chance = RARE.get(point, CHANCE_OF_UNLIKELY) / (3 if self.healed else 1)
         if self._chance.random() >= chance:
             return False
         self.chosen[point] += 1
@@ -227,7 +236,7 @@ class World:
         chance = random.Random(f"{self.plan.seed}/{name}")
 
         def where() -> tuple[str, int]:
-            node = chance.choice(self.core or self.plan.names)
+            node = chance.choice(self.core or self.faults.names)
             return self.cluster.machines[node].address, CLIENT_PORT
 
         think_s = self.plan.rough_s / self.plan.requests
@@ -248,6 +257,7 @@ class World:
         self._heal()
         self._until(self._all_is_asked, STANDSTILL_S_MAX, "the_quorum_finishes", self._unfinished)
         self._serve()
+        self._until(self._all_wanted_vote, STANDSTILL_S_MAX, "who_is_wanted_votes", self._voteless)
         self._until(self._is_one_state, STANDSTILL_S_MAX, "replicas_converge", self._states)
         self._compare_states()
         self._look_at_everything()
@@ -255,10 +265,10 @@ class World:
 
     def _probe(self) -> None:
         """Read on some node, whoever else waits there: clients that wait for an answer ask nothing at the worst of times."""
-        if self.core:
+        if self.healed:
             return
         self.cluster.simulation.call_later(self._probing.expovariate(1 / PROBE_EVERY_S), self._probe)
-        machine = self._probing.choice(list(self.cluster.machines.values()))
+        machine = self.cluster.machines[self._probing.choice(self.faults.names)]
         if machine.is_up and machine.loop is not None and machine.running is not None:
             machine.loop.call_soon(machine.running.node.read, Probe())
 
@@ -268,7 +278,7 @@ class World:
             if client.violation is not None:
                 raise client.violation
         for _, name, end in self.cluster.ends:
-            if end.code == EXIT_INVARIANT or name not in self.faults.excused:
+            if end.code == EXIT_INVARIANT or (end.code != EXIT_NOT_FOUND and name not in self.faults.excused):
                 raise Violation("nodes_end_only_for_a_reason", f"{name} has ended by itself: {end.text}")
 
     def _until(self, is_done: Callable[[], bool], within_s: float, name: str, why: Callable[[], str]) -> None:
@@ -296,15 +306,26 @@ class World:
 
     def _heal(self) -> None:
         chance = random.Random(f"{self.plan.seed}/core")
-        sound = [name for name in self.plan.names if name not in self.faults.damaged]
-        quorum = self.cluster.configuration.quorum
-        self.core = tuple(
-            sorted(
-                chance.sample(sound, chance.randint(quorum, len(sound)) if chance.random() < 0.3 else quorum)
-            )
+        faults, ledger = self.faults, self.cluster.watch.ledger
+        sound = chance.sample(
+            names := [each for each in faults.names if each not in faults.damaged], len(names)
         )
-        self.tell(f"healed: {' '.join(self.core)}")
-        self.faults.heal(self.core)
+        if not ledger.is_enough(faults.acceptors(sound)):
+            raise Violation("the_laboratory_works", "more was lost than SofaDB promises to survive")
+        core = list(sound)
+        for name in sound:
+            rest = [each for each in core if each != name]
+            if ledger.is_enough(faults.acceptors(rest)):
+                core = rest
+        more = [name for name in sound if name not in core]
+        if chance.random() < 0.3:
+            core += chance.sample(more, chance.randint(0, len(more)))
+        elif chance.random() < 0.5:
+            voters = ledger.latest.acceptors
+            core += [name for name in more if self.cluster.machines[name].acceptor not in voters]
+        self.healed = tuple(sorted(core))
+        self.tell(f"healed: {' '.join(self.healed)}")
+        self.faults.heal(self.healed)
 
     def _all_is_asked(self) -> bool:
         return all(client.is_done for client in self.clients)
@@ -333,6 +354,23 @@ class World:
                 raise Violation(
                     "the_quorum_serves", f"{', '.join(self.core)} still refuse what they are asked"
                 )
+
+    def _wanted(self) -> list[str]:
+        """Who of those that have healed is to vote and does not. Where somebody is to leave, who may vote depends on more."""
+        machines = self.cluster.machines
+        node = max((machines[name] for name in self.core), key=lambda each: self.cluster.applied(each.name))
+        assert node.running is not None
+        members = node.running.node.database.shared.roster.members
+        if any(member.is_leaving for member in members.values()):
+            return []
+        wanted = [name for name in self.healed if name in members and members[name].is_voter]
+        return [name for name in wanted if name not in self.core]
+
+    def _all_wanted_vote(self) -> bool:
+        return not self._wanted()
+
+    def _voteless(self) -> str:
+        return f"{', '.join(self._wanted())} are there, and are to vote, and do not"
 
     def _is_one_state(self) -> bool:
         applied = {self.cluster.applied(name) for name in self.core}

@@ -233,7 +233,8 @@ class RunningNode:
         """What is waited for, as far as this node sees, in sentences."""
         saves, now = self.world.saves, self.world.host.now()
         replica, roster = self.replica, self.node.database.shared.roster
-        seen = observe(replica, self.peers, (len(saves), saves[0] if saves else now), now)
+        waits = (len(saves), saves[0] if saves else now)
+        seen = observe(replica, self.peers, waits, now, partial(standing.called, roster))
         return explain(
             replace(
                 seen,

@@ -89,6 +89,7 @@ class Keeper:
         """When the state was told of an acceptor (milliseconds of `Host.now`)."""
         self._timer: Callable[[], None] = lambda: None
         self._seen: object = None
+        self._warned = ""
 
     def watch(self) -> None:
         """Look from now on."""
@@ -135,17 +136,23 @@ class Keeper:
         """A node that joins has greeted us: have it known, if it is wanted and not there already."""
         member = self.node.database.shared.roster.members.get(plain_name(greeting.acceptor))
         if member is None:
-            log.warning(
-                "%s wants to join and is no member; see sofadb member add", plain_name(greeting.acceptor)
+            self._warn(
+                f"{plain_name(greeting.acceptor)} wants to join and is no member; see sofadb member add"
             )
             return
         present = self.peers.known.get(member.acceptor)
         if member.acceptor == self.peers.myself.acceptor or (present is not None and present.links):
             if member.acceptor != greeting.acceptor:
-                log.warning("another %s wants to join, and %s is there", member.name, member.name)
+                self._warn(f"another {member.name} wants to join, and {member.name} is there")
             return
         if greeting.peer_address != NOWHERE:
             self._tell(member, greeting.acceptor, greeting.peer_address, greeting.client_address)
+
+    def _warn(self, text: str) -> None:
+        """Log it; not again and again while the same node asks every second."""
+        if text != self._warned:
+            self._warned = text
+            log.warning("%s", text)
 
     def _tell(self, member: Member, acceptor: str, peer_address: str, client_address: str) -> None:
         now = self.world.host.now()

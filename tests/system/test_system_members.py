@@ -158,6 +158,13 @@ def test_a_removed_node_that_is_started_again_is_told_so_and_disturbs_nobody(thr
         assert client("SET", "a", number) == b"OK"
     assert facts(three, leader)["ballot"] == ballot
     assert parts(three, leader) == {leader: "voter", other: "voter"}
+    # Its name may be used again, by an empty directory.
+    three.kill(gone)
+    shutil.rmtree(three.directory / gone)
+    assert ask(three, "ADD", gone, three.peer_address(gone)) == b"OK"
+    three.start(gone)
+    until_these_vote(three, *three.names)
+    assert three.client(gone)("GET", "a") == b"99"
 
 
 @pytest.mark.parametrize("how", ["with --cluster", "with --join"])

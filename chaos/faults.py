@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -19,6 +20,10 @@ from .prerequisites import CLOCK
 from .rounds import Fault, Round
 
 MASKS_IN_A_ROUND = 8
+LARGE_VALUES, LARGE = 24, b"x" * (256 << 10)
+TAKEN = "took a snapshot"
+HEADER_BYTES = 8192
+OFTEN = ("--snapshot-mb", "0.2")
 
 
 # The network
@@ -179,6 +184,89 @@ def ended(each: Round) -> None:
     each.recovers()
 
 
+# Directories and members
+
+
+def snapshots(each: Round) -> None:
+    """All take one at once; somebody is killed meanwhile."""
+    client = each.machines.remote_client(each.leader())
+    for number in range(LARGE_VALUES):
+        assert client("SET", f"large:{number}", LARGE) == b"OK"
+    client.close()
+    before = {name: each.machines.log(name).count(TAKEN) for name in each.names}
+    for name in each.names:
+        client = each.machines.remote_client(name)
+        client("BGSAVE")  # One may be under way already.
+        client.close()
+    if each.result.strikes % 2:
+        _kill(each, [each.victim()])
+    wait_until(
+        lambda: any(each.machines.log(name).count(TAKEN) > before[name] for name in each.names),
+        "a snapshot is taken",
+    )
+
+
+def wiped(each: Round) -> None:
+    """Its directory is lost, and it begins with an empty one."""
+    victim = each.victim()
+    acceptor = each.acceptor(victim)
+    with each.excused([victim]):
+        each.machines.kill(victim)
+        shutil.rmtree(each.directory / victim)
+        since = time.monotonic()
+        each.makes_progress(since)
+        each.machines.start(victim)
+        each.votes(victim, but=acceptor)
+    each.recovers()
+
+
+def replaced(each: Round) -> None:
+    """A member makes room for another one on another machine."""
+    each.take_place(each.victim(), f"n{len(each.network.addresses)}")
+
+
+def rotten(each: Round) -> None:
+    """Bits of its log and its snapshots are flipped while it is down. If it can no longer be used, it says so and is wiped."""
+    victim = each.victim()
+    acceptor = each.acceptor(victim)
+    with each.excused([victim]):
+        each.machines.kill(victim)
+        flipped = sum(_flip(each, path) for path in sorted((each.directory / victim).glob("journal-*.seg")))
+        flipped += sum(
+            _flip(each, path) for path in sorted((each.directory / victim).glob("snapshot-*"))[-1:]
+        )
+        assert flipped, "nothing was flipped"
+        each.makes_progress(time.monotonic())
+        each.machines.start(victim)
+        process = each.machines.processes[victim]
+        wait_until(
+            lambda: process.poll() is not None or each.machines.facts(victim), "it is up, or has ended"
+        )
+        if process.poll() is not None:
+            assert "offset" in each.machines.log(victim).splitlines()[-1], (
+                "it does not say where the damage is"
+            )
+            del each.machines.processes[victim]
+            shutil.rmtree(each.directory / victim)
+            each.machines.start(victim)
+            each.votes(victim, but=acceptor)
+        each.recovers()
+        each.votes(victim)
+
+
+def _flip(each: Round, path: Path) -> int:
+    """Flip a bit where something is written, behind the file's header; how many were."""
+    data = path.read_bytes()
+    end = len(data.rstrip(b"\0"))
+    if end <= HEADER_BYTES:
+        return 0
+    at = each.chance.randrange(HEADER_BYTES, end)
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(bytes([data[at] ^ 1 << each.chance.randrange(8)]))
+    return 1
+
+
 # Disks and clocks
 
 
@@ -223,7 +311,8 @@ def mixed(each: Round) -> None:
 
 
 def _may_be_mixed(fault: Fault, each: Round) -> bool:
-    return fault.strike not in (mixed, masked) and len(each.names) in fault.sizes and not fault.packets
+    is_possible = fault.is_mixed and len(each.names) in fault.sizes and not fault.packets
+    return is_possible and fault.strike not in (mixed, masked)
 
 
 DAY_S = 86_400
@@ -276,6 +365,34 @@ FAULTS = [
     Fault("one paused", "One node stands still (SIGSTOP) for 0.5 to 4 s.", paused),
     Fault("majority paused", "A majority stands still.", majority_paused),
     Fault("one told to end", "One node is ended in good order (SIGTERM) and started again.", ended),
+    Fault(
+        "snapshots",
+        "All nodes take snapshots at once while clients write much; every other time one of them is killed meanwhile.",
+        snapshots,
+        options=OFTEN,
+    ),
+    Fault(
+        "wiped directory",
+        "One node is killed and its directory emptied; it is started, and must come to vote again by itself.",
+        wiped,
+        options=OFTEN,
+        is_mixed=False,
+    ),
+    Fault(
+        "members replaced",
+        "A new node takes the place of a member, which is killed when it has left; again and again.",
+        replaced,
+        options=OFTEN,
+        is_mixed=False,
+    ),
+    Fault(
+        "rotten log",
+        "While a node is down a bit is flipped in each segment of its log and in its newest snapshot. Either it mends that from "
+        "the others, or it says where the damage is and ends; then its directory is emptied.",
+        rotten,
+        options=OFTEN,
+        is_mixed=False,
+    ),
     Fault("stuck disk", "Every sync of one node takes 5 s longer.", disk(5.0, 4.0)),
     Fault("slow disk", "Every sync of one node takes 100 ms longer.", disk(0.1, 3.0)),
     Fault(

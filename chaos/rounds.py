@@ -62,6 +62,10 @@ class Fault:
     fakes_clocks: bool = False
     packets: bool = False
     """Whether it has a courier of its own."""
+    options: tuple[str, ...] = ()
+    """Of all nodes."""
+    is_mixed: bool = True
+    """Whether it may strike among others."""
 
 
 @dataclass(slots=True)
@@ -91,6 +95,7 @@ class Round:
         self.network = Network([*(f"n{number + 1}" for number in range(nodes)), CLIENTS])
         before = self._with_own_clocks() if fault.fakes_clocks else []
         self.machines = Machines(self.directory, self.network, nodes, before)
+        self.machines.options = fault.options
         self.excuses = Excuses()
         self.absences = Excuses()
         """The same, and until all nodes agree again: who asks a node that has just come back may wait, but not in vain."""
@@ -148,6 +153,43 @@ class Round:
                 assert not self._answered_since(since), "somebody was served without a quorum"
             self.machines.spoil()
             self.recovers()
+
+    def votes(self, name: str, but: str = "") -> None:
+        """Wait until this node votes, with a directory that others do not know as `but`."""
+
+        def is_so() -> bool:
+            said = self.machines.facts(self.leader()) or {"members": [], "is_changing": True}
+            return not said["is_changing"] and any(
+                (each["node"], each["part"]) == (name, "voter") and each["acceptor"] != but
+                for each in said["members"]
+            )
+
+        wait_until(is_so, f"{name} votes")
+
+    def acceptor(self, name: str) -> str:
+        """What the directory of a node is to the others."""
+        said = self.machines.facts(self.leader())
+        assert said is not None
+        return next(str(each["acceptor"]) for each in said["members"] if each["node"] == name)
+
+    def take_place(self, old: str, new: str) -> None:
+        """A new machine takes the place of an old one, which is killed when it has left."""
+        self.network.add_machine(new)
+        address = self.machines.add(new, [name for name in self.names if name != old])
+        for asker in self.askers:
+            asker.meet(new)
+        with self.excused([new]):
+            leader = self.machines.remote_client(self.leader())
+            self.excuses.begin(old)
+            self.absences.begin(old)
+            assert leader("SOFA.MEMBER", "REPLACE", old, new, address) == b"OK"
+            leader.close()
+            self.machines.start(new)
+            self.votes(new)
+            self.leave([old])
+        self.machines.kill(old)
+        self.machines.names.remove(old)
+        self.recovers()
 
     def set_clock(self, name: str, off_s: float = 0.0, rate: float = 1.0) -> None:
         """Set the wall clock of a node. It is off by so much, and from now on so many times as fast as time."""

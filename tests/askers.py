@@ -124,6 +124,10 @@ class Asker(threading.Thread):
         assert not self.is_alive(), "a client does not end"
         assert not self.mistake, self.mistake
 
+    def meet(self, node: str) -> None:
+        """There is one more node."""
+        self._nodes.append(node)
+
     def leave(self, node: str) -> None:
         """If it is there, do not wait for this node any longer."""
         client = self._client

@@ -116,7 +116,10 @@ class Cluster:
         """A node that asks these to be let in when it is started; its peer address."""
         self.ports[name], self.peer_ports[name] = free_ports(2)
         self.names.append(name)
-        self.joins[name] = ",".join(f"127.0.0.1:{self.peer_ports[each]}" for each in join)
+        self.joins[name] = ",".join(map(self.peer_address, join))
+        return self.peer_address(name)
+
+    def peer_address(self, name: str) -> str:
         return f"127.0.0.1:{self.peer_ports[name]}"
 
     def command(self, name: str) -> list[str]:

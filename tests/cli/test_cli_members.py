@@ -161,6 +161,9 @@ def test_who_is_interrupted_hears_that_it_goes_on(three: Cluster) -> None:
     _, problems = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "stands and goes on by itself" in problems
+    back = sofadb("member", "remove", "n4", "--port", str(three.ports["n1"]))
+    assert back.stdout.splitlines()[-1] == "done: n1, n2, n3 vote, 2 are needed"
+    assert "n4" not in {each["node"] for each in listed(("--port", str(three.ports["n2"])))}
 
 
 def test_a_plan_tells_what_failures_would_do_and_changes_nothing(three: Cluster) -> None:

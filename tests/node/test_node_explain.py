@@ -259,3 +259,5 @@ def test_a_member_that_is_there_in_two_directories_is_named_once() -> None:
         assert [member["node"] for member in facts["members"]] == ["n1", "n2", "n3"]
         assert stage.ask(leader, "INFO", "replication").count("ip=") <= 2
         assert len(stage.ask(leader, "ROLE")[2]) == 2
+        told = stage.ask(leader, "SOFA.EXPLAIN")
+        assert any(each.startswith(f"the former directory of {wiped} has not been reached") for each in told)

@@ -60,6 +60,11 @@ class Network:
             ip("-n", namespace, "link", "set", device, "up")
         ip("-n", self.switch, "link", "set", machine, "master", "bridge", "up")
 
+    def add_machine(self, machine: str) -> None:
+        """One more."""
+        self.addresses[machine] = f"10.77.0.{len(self.addresses) + 1}"
+        self.build_machine(machine)
+
     def remove_machine(self, machine: str) -> None:
         """The machine loses its power: its connections are forgotten, and nobody is told."""
         ip("-n", self.switch, "link", "delete", machine)

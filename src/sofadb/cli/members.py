@@ -54,39 +54,40 @@ class Cluster:
 
     def __init__(self, host: str, port: int) -> None:
         self.addresses = [(host, port)]
+        self.speaker = (host, port)
+        """Where the latest facts come from."""
 
     def facts(self) -> Facts:
         """What the leader says, or, if it cannot be reached, anybody. Raises `Unreachable`."""
         said: Facts | None = None
         problem = Unreachable("nobody was asked")
-        for address in list(self.addresses):
+        for address in self.addresses:
             try:
-                said = _facts(*address)
-                for member in said["members"]:
-                    self._note(member["client_address"])
-                if said["role"] != "leading" and said["leader_client_address"]:
-                    led = _facts(*split_address(said["leader_client_address"]))
-                    said = led if led["role"] == "leading" else said
-                if said["role"] == "leading":
-                    break
+                found = _facts(*address)
+                self._note(found)
+                if found["role"] != "leading" and said is None:
+                    said, self.speaker = found, address
+                if found["role"] != "leading" and found["leader_client_address"]:
+                    address = split_address(found["leader_client_address"])
+                    found = _facts(*address)
             except Unreachable as silence:
                 problem = silence
+                continue
+            if found["role"] == "leading":
+                self.speaker = address
+                return found
         if said is None:
             raise problem
-        self._note(said["leader_client_address"], at=0)
         return said
 
-    def _note(self, address: str, at: int = 1_000) -> None:
-        if address:
-            known = split_address(address)
-            self.addresses = [each for each in self.addresses if at or each != known]
-            if known not in self.addresses:
-                self.addresses.insert(at, known)
+    def _note(self, said: Facts) -> None:
+        """Know all that are named there, in case the one that was asked goes away."""
+        known = [split_address(each["client_address"]) for each in said["members"] if each["client_address"]]
+        self.addresses = list(dict.fromkeys([*self.addresses, *known]))
 
-    def ask(self, facts: Facts, *words: str) -> Any:
-        """Ask who said these facts."""
-        own = next((each["client_address"] for each in facts["members"] if each["node"] == facts["node"]), "")
-        return ask(*(split_address(own) if own else self.addresses[0]), *words, timeout_s=ANSWER_S)
+    def ask(self, *words: str) -> Any:
+        """Ask who said the latest facts. Raises `Unreachable`."""
+        return ask(*self.speaker, *words, timeout_s=ANSWER_S)
 
 
 def _facts(host: str, port: int) -> Facts:
@@ -204,7 +205,7 @@ def _carry_out(change: Change, host: str, port: int, timeout_s: float, no_wait: 
         fail(problem)
     words = [*change.words, *(["FORCE"] if force and change.kind == "remove" else [])]
     try:
-        answer = cluster.ask(facts, "SOFA.MEMBER", *words)
+        answer = cluster.ask("SOFA.MEMBER", *words)
     except Unreachable as problem:
         fail(f"nobody knows whether it was noted ({problem}); look at `sofadb member list`")
     if isinstance(answer, hiredis.ReplyError):
@@ -229,7 +230,7 @@ def _wait(cluster: Cluster, change: Change, timeout_s: float) -> None:
                 if facts["role"] == "leading" and change.is_done(facts):
                     print(f"done: {', '.join(facts['voters'])} vote, {facts['quorum']} are needed")
                     return
-                waits = _waits_for(cluster, change, facts)
+                waits = _waits_for(cluster, change)
             except Unreachable:  # For a moment, perhaps: it may be the leader who is to leave.
                 pass
             if time.monotonic() >= deadline:
@@ -243,9 +244,9 @@ def _wait(cluster: Cluster, change: Change, timeout_s: float) -> None:
         fail(stands, 130)
 
 
-def _waits_for(cluster: Cluster, change: Change, facts: Facts) -> str:
+def _waits_for(cluster: Cluster, change: Change) -> str:
     """What the leader says of those whom the change is about, or of what keeps it from going on."""
-    sentences = cluster.ask(facts, "SOFA.EXPLAIN")
+    sentences = cluster.ask("SOFA.EXPLAIN")
     names = {change.node, change.newcomer} - {""}
     about = [each for each in sentences if names & set(re.findall(r"[\w-]+", each))]
     return "; ".join(each for each in about or sentences if not each.startswith("nothing: "))

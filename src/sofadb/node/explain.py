@@ -8,7 +8,7 @@ and its own clients. What is younger than `WORTH_TELLING_MS` is how things alway
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from sofadb.paxos.leading import Leading
 from sofadb.storage.identity import plain_name
 
 if TYPE_CHECKING:
-    from sofadb.paxos import Replica
+    from sofadb.paxos import NodeId, Replica
 
     from .peers import Peers
 
@@ -360,10 +360,14 @@ def observe(
     peers: Peers,
     saves: tuple[int, float],
     now: float,
+    called: Callable[[NodeId], str] = plain_name,
     damage: tuple[str, ...] = (),
     shortage: str = "",
 ) -> Observations:
-    """Look at a node. `saves`: how many writes its disk has to finish, and since when (monotonic ms) the oldest waits."""
+    """Look at a node. `saves`: how many writes its disk has to finish, and since when (monotonic ms) the oldest waits.
+
+    `called` says what people call an acceptor.
+    """
     phase = replica.phase
     role, unled_since, backers, proposal = phase.name, now, frozenset[str](), None
     if isinstance(phase, Following):
@@ -373,7 +377,8 @@ def observe(
     elif isinstance(phase, Campaigning):
         backers = phase.proposer.promised_by | {replica.me}
     elif phase.flights:
-        proposal = _oldest_proposal(phase, now)
+        proposal = _oldest_proposal(phase, now, called)
+    voters = {node for each in replica.window() for node in each.acceptors}
     reading, outbox = replica.reading, replica.outbox
     reads_since, writes_since = reading.oldest, outbox.oldest
     return Observations(
@@ -381,10 +386,10 @@ def observe(
         role=role,
         leader=plain_name(replica.leader or ""),
         unled_ms=now - unled_since,
-        backers=tuple(sorted(map(plain_name, backers))),
+        backers=tuple(sorted(map(called, backers & voters))),
         quorum=max(each.quorum for each in replica.window()),
         others=tuple(
-            _other(node, replica, peers, now)
+            _other(node, replica, peers, now, called)
             for node in sorted(replica.others())
             if plain_name(node) != plain_name(replica.me)  # A former directory of ours is no other node.
         ),
@@ -406,21 +411,21 @@ def observe(
     )
 
 
-def _oldest_proposal(phase: Leading, now: float) -> Proposal:
+def _oldest_proposal(phase: Leading, now: float, called: Callable[[NodeId], str]) -> Proposal:
     instance = min(phase.flights)
     acceptors = phase.replica.membership.at(instance).acceptors
     lacking = (node for node in acceptors if not phase.learner.has_accepted(node, phase.ballot, instance))
-    return Proposal(
-        instance, now - phase.flights[instance].started_at, tuple(sorted(map(plain_name, lacking)))
-    )
+    return Proposal(instance, now - phase.flights[instance].started_at, tuple(sorted(map(called, lacking))))
 
 
-def _other(node: str, replica: Replica, peers: Peers, now: float) -> Other:
+def _other(
+    node: NodeId, replica: Replica, peers: Peers, now: float, called: Callable[[NodeId], str]
+) -> Other:
     peer = peers.known.get(node)
     silent_ms: float | None = 0.0
     if isinstance(replica.phase, Leading):
         heard_at = replica.phase.heard_at.get(node)
         silent_ms = None if heard_at is None else now - heard_at
     if peer is None or not peer.problem:
-        return Other(plain_name(node), silent_ms=silent_ms)
-    return Other(plain_name(node), peer.problem, peers.cut_off_ms(peer), silent_ms)
+        return Other(called(node), silent_ms=silent_ms)
+    return Other(called(node), peer.problem, peers.cut_off_ms(peer), silent_ms)

@@ -97,6 +97,7 @@ class Keeper:
         """Since when we lead (milliseconds of `Host.now`); infinite if we do not."""
         self._timer: Callable[[], None] = lambda: None
         self._seen: object = None
+        self._warned = ""
 
     def watch(self) -> None:
         """Look from now on."""
@@ -159,12 +160,12 @@ class Keeper:
         """A node that joins has greeted us: have it known, if it is wanted and not there already."""
         member = self.node.database.shared.roster.members.get(plain_name(greeting.acceptor))
         if member is None:
-            log.warning(
-                "%s wants to join and is no member; see sofadb member add", plain_name(greeting.acceptor)
+            self._warn(
+                f"{plain_name(greeting.acceptor)} wants to join and is no member; see sofadb member add"
             )
             return
         if member.acceptor not in ("", greeting.acceptor) and not self._is_gone(member, greeting):
-            log.warning("another %s wants to join, and %s is there, or was lately", member.name, member.name)
+            self._warn(f"another {member.name} wants to join, and {member.name} is there, or was lately")
         elif greeting.peer_address != NOWHERE:
             self._tell(
                 member, greeting.acceptor, greeting.peer_address, greeting.client_address, greeting.level
@@ -182,6 +183,12 @@ class Keeper:
         silent_ms = self.world.host.now() - heard_at
         is_at_same_address = member.peer_address == greeting.peer_address
         return silent_ms >= 1000 * (SILENT_S if is_at_same_address else SILENT_ELSEWHERE_S)
+
+    def _warn(self, text: str) -> None:
+        """Log it; not again and again while the same node asks every second."""
+        if text != self._warned:
+            self._warned = text
+            log.warning("%s", text)
 
     def _tell(
         self, member: Member, acceptor: str, peer_address: str, client_address: str, level: int

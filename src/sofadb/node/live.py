@@ -291,8 +291,9 @@ class RunningNode:
         """What is waited for, as far as this node sees, in sentences."""
         saves, now = self.world.saves, self.world.host.now()
         replica, roster = self.replica, self.node.database.shared.roster
-        oldest = saves[0] if saves else now
-        seen = observe(replica, self.peers, (len(saves), oldest), now, self.damage, self.shortage)
+        waits = (len(saves), saves[0] if saves else now)
+        called = partial(standing.called, roster)
+        seen = observe(replica, self.peers, waits, now, called, self.damage, self.shortage)
         return explain(
             replace(
                 seen,

@@ -57,6 +57,14 @@ def behind(replica: Replica, acceptor: NodeId) -> int | None:
     return 0 if acceptor == replica.me else replica.phase.behind(acceptor)
 
 
+def called(roster: Roster, acceptor: NodeId) -> str:
+    """What people call it: its node, or, if another directory has taken its place, that it is a former one."""
+    name = plain_name(acceptor)
+    member = roster.members.get(name)
+    is_former = member is not None and member.acceptor not in ("", acceptor)
+    return f"the former directory of {name}" if is_former else name
+
+
 def wishes(replica: Replica, roster: Roster) -> Iterator[Wish]:
     """On the leader: who is not yet what it is to be."""
     if not isinstance(replica.phase, Leading):

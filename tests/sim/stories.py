@@ -19,6 +19,7 @@ import hiredis
 
 from sofadb.node.host import EXIT_INVARIANT, EXIT_STORAGE
 from sofadb.node.node import Node
+from sofadb.node.parcels import is_parcel
 from sofadb.paxos import Message, Settings
 from sofadb.paxos.codec import decode_message
 from sofadb.sim.cluster import CLIENT_PORT, PEER_PORT, SEGMENT_BYTES, Cluster, Machine
@@ -270,7 +271,10 @@ class Stage:
     ) -> list[tuple[float, bytes]] | None:
         if connection.port != PEER_PORT or not to_server or number < GREETING_UNITS or not self.tampering:
             return None
-        message = decode_message(data[FRAME_HEADER_BYTES:])
+        contents = data[FRAME_HEADER_BYTES:]
+        if is_parcel(contents):
+            return None
+        message = decode_message(contents)
         for tamper in self.tampering:
             fate = tamper(connection.client, connection.server, message)
             if fate is not None:

@@ -8,8 +8,11 @@ import pytest
 
 from sim.stories import Stage, blocks, is_error
 from sofadb.database.roster import plain_name
+from sofadb.paxos import Settings
 from sofadb.paxos.messages import Accepted, Promise
 from sofadb.sim.disk import SimulatedDisk
+from sofadb.sim.invariants import Violation
+from sofadb.sim.sabotages import applied
 from sofadb.storage.segment import PAGE_BYTES, SEGMENT_HEADER_BYTES
 
 SMALL_SEGMENT_BYTES = 16 << 10
@@ -244,3 +247,88 @@ def test_one_bad_page_costs_nothing_that_was_acknowledged(from_the_end: int, pag
         read_all(stage, node, 60)
         stage.kill(other)
         assert stage.insist(node, "SET", "needed", 1) == "OK"
+
+
+def lose_the_last_vote() -> None:
+    """Two of three have accepted something, which is acknowledged. One of them dies, and the other's record of it rots."""
+    with Stage() as stage:
+        leader = stage.leader
+        follower, third = stage.others(leader)
+        stage.cluster.isolate(third)
+        assert stage.insist(leader, "SET", "a", 1) == "OK"
+        stage.pass_time(QUIET_S)
+        stage.kill(leader)
+        stage.kill(follower)
+        *_, (name, begin, end) = blocks(stage.disk(follower))
+        rot(stage.disk(follower), name, begin, end, 8)
+        stage.cluster.heal_all()
+        stage.start(follower)
+        stage.pass_time(5)
+        stage.start(leader)
+        assert stage.insist(third, "GET", "a") == "1"
+
+
+def test_a_vote_that_is_lost_is_not_taken_for_one_that_was_never_cast() -> None:
+    lose_the_last_vote()
+
+
+@pytest.mark.parametrize("sabotage", ["damage-is-skipped", "damage-at-the-end-is-no-doubt"])
+def test_the_story_before_shows_what_would_come_of_it_without_doubt(sabotage: str) -> None:
+    with applied(sabotage), pytest.raises(Violation, match="nothing_is_forgotten"):
+        lose_the_last_vote()
+
+
+def lose_the_last_promise() -> None:
+    """A node has promised its vote to somebody who never led, and that record rots."""
+    with Stage() as stage:
+        leader = stage.leader
+        follower, third = stage.others(leader)
+        assert stage.ask(leader, "SET", "a", 1) == "OK"
+        stage.pass_time(QUIET_S)
+        stage.lose(Promise)
+        stage.kill(leader)
+        rounds = stage.highest_round
+        stage.until(lambda: stage.node(follower).driver.replica.acceptor.promised.round > rounds)
+        stage.pass_time(QUIET_S)
+        stage.kill(follower)
+        stage.kill(third)
+        *_, (name, begin, end) = blocks(stage.disk(follower))
+        rot(stage.disk(follower), name, begin, end, 8)
+        stage.tampering.clear()
+        for each in stage.names:
+            stage.cluster.start(each)
+        stage.until_settled()
+        until_whole(stage, follower)
+        assert stage.insist(follower, "GET", "a") == "1"
+
+
+def test_a_promise_that_is_lost_is_kept_all_the_same() -> None:
+    lose_the_last_promise()
+
+
+def test_the_promise_is_kept_because_of_the_note() -> None:
+    with applied("note-is-not-read"), pytest.raises(Violation, match="nothing_is_forgotten"):
+        lose_the_last_promise()
+
+
+def test_a_snapshot_that_rots_is_found_when_somebody_fetches_it_and_another_is_taken() -> None:
+    with Stage(segment_bytes=SMALL_SEGMENT_BYTES, settings=Settings(tail_bytes_max=1)) as stage:
+        leader = stage.leader
+        behind, other = stage.others(leader)
+        stage.kill(behind)
+        for number in range(3):
+            write(stage, 60 * number, 60 * number + 60)
+            for name in (leader, other):
+                assert stage.ask(name, "BGSAVE") == "Background saving started"
+            stage.pass_time(1)
+        rotten = []
+        for name in (leader, other):
+            newest = [each for each in stage.disk(name).names() if each.startswith("snapshot-")][-1]
+            stage.disk(name).flip(newest, len(stage.disk(name).latest[newest].latest) // 2)
+            rotten.append((name, newest))
+        write(stage, 180, 190)
+        stage.start(behind)
+        stage.until(lambda: stage.node(behind).applied >= stage.cluster.watch.ledger.visible, 60)
+        read_all(stage, behind, 190)
+        assert any(f"damaged-{newest}" in stage.disk(name).names() for name, newest in rotten)
+        stage.assert_one_state()

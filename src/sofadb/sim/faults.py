@@ -1013,7 +1013,7 @@ class Faults:
         yield from self._disk_fails(strike, spoil, "full")
 
     def rotten_disk(self, strike: Strike) -> Course:
-        """A bit flips where the disk was synced, while the node is down. It must not come back as if nothing were."""
+        """A bit flips where the disk was synced, while the node is down. It comes back, in doubt, and learns what it lacks."""
         while True:
             name = yield from self._one_running()
             place = _proven_place(self.cluster.machines[name].disk, self._chance)
@@ -1023,12 +1023,19 @@ class Faults:
         machine = self.cluster.machines[name]
         self.cluster.kill(name)
         self.damaged.add(name)
-        self.excused.add(name)
         machine.disk.flip(*place, bit=self._chance.randrange(8))
         self._strikes(strike, f"{name}, {place[0]} at {place[1]}")
         yield strike.lasts
-        self._start_again(name)
-        yield from self._expect_end(strike.kind, name)
+        has_told = False
+        while (running := machine.running) is None or not machine.is_up or running.replica.is_in_doubt:
+            if not machine.is_up:
+                self._start_again(name)
+            elif running is not None and not has_told:
+                has_told = True
+                self.tell(f"{name} is in doubt: {running.damage}")
+                self.matters(strike.kind)
+            yield 0.05
+        self.damaged.discard(name)
 
     def _expect_end(self, kind: str, name: NodeId) -> Course:
         """It mattered if the node ends of it."""

@@ -30,6 +30,7 @@ from sofadb.paxos.ballot import NO_BALLOT, Instance
 from sofadb.paxos.campaigning import Campaigning
 from sofadb.paxos.clocks import Clocks
 from sofadb.paxos.confirming import Confirming
+from sofadb.paxos.doubt import Doubt
 from sofadb.paxos.effects import Deliver, Save, Send, Serve, Teach
 from sofadb.paxos.events import Read
 from sofadb.paxos.leading import Leading
@@ -48,8 +49,6 @@ from sofadb.server.connection import Connection, Work
 from sofadb.storage import segment
 from sofadb.storage.files import StorageError
 from sofadb.storage.identity import Identity
-from sofadb.storage.journal import Journal
-from sofadb.storage.segment import Rot
 
 from .disk import SimulatedDisk, SimulatedFile
 
@@ -693,17 +692,20 @@ def torn_record_is_accepted(patch: Patch) -> None:
 
 @_sabotage
 def damage_is_skipped(patch: Patch) -> None:
-    """Damage in the journal is taken for its end, and what lies behind it for nothing."""
-    original = Journal._recover_segment
+    """Damage in the log is passed over: the node takes part as if nothing were missing."""
+    patch(Replica, "_on_damaged", lambda self, event: None)
 
-    def recover_segment(self: Journal, found: Any, later: Any, last_key: int, on_damage: Any) -> Any:
-        try:
-            return (yield from original(self, found, later, last_key, on_damage))
-        except Rot:
-            self._last = self.files.open(found.name)
-            return last_key
 
-    patch(Journal, "_recover_segment", recover_segment)
+@_sabotage
+def damage_at_the_end_is_no_doubt(patch: Patch) -> None:
+    """A node whose last records are rotten does not ask what it may have accepted there."""
+    patch(Doubt, "on_end", lambda self: setattr(self, "_is_open", False))
+
+
+@_sabotage
+def note_is_not_read(patch: Patch) -> None:
+    """What was promised in the damaged end of the log is not taken back from the note beside it."""
+    patch(Acceptor, "restore_from", lambda self, note: None)
 
 
 @_sabotage

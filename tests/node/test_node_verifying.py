@@ -109,7 +109,7 @@ def test_a_missing_beginning_of_the_log_is_a_damage() -> None:
     records = [record for record in log_of(9) if getattr(record, "instance", 9) != 2]
     disk = directory("n1", records)
     (damage,) = verify_directory(disk, PATH).damages
-    assert "instances 2 to 2 are missing" in damage
+    assert "instances 2 to 9 are chosen, and not all of them are there" in damage
 
 
 def test_what_is_no_data_directory_cannot_be_verified() -> None:

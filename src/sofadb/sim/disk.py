@@ -190,6 +190,14 @@ class SimulatedDisk:
         inode.latest[offset] ^= 1 << bit
         inode.stable[offset] = inode.latest[offset]
 
+    def forget_unfinished(self) -> None:
+        """Files of snapshots that were not finished are gone: nobody minds what is in them."""
+        for names in (self.latest, self.stable):
+            for name in [
+                name for name in names if name.startswith("snapshot-") and not name.endswith(".sofa")
+            ]:
+                del names[name]
+
     def copy(self) -> SimulatedDisk:
         """What lies on it now, cache included, on another disk."""
         twin = SimulatedDisk()

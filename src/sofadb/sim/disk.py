@@ -191,11 +191,10 @@ class SimulatedDisk:
         inode.stable[offset] = inode.latest[offset]
 
     def forget_unfinished(self) -> None:
-        """Files of snapshots that were not finished are gone: nobody minds what is in them."""
+        """Files that hold nothing yet are gone: spare segments, and snapshots that were not finished."""
         for names in (self.latest, self.stable):
-            for name in [
-                name for name in names if name.startswith("snapshot-") and not name.endswith(".sofa")
-            ]:
+            unused = [name for name in names if name.startswith("spare-") or name.endswith((".new", ".part"))]
+            for name in unused:
                 del names[name]
 
     def copy(self) -> SimulatedDisk:

@@ -420,7 +420,10 @@ class RunningNode:
         await self._end()
         others = [each for node, each in self.peers.members.items() if node != self.peers.myself.acceptor]
         addresses = [lost.peer_address, *(each for each in others if each != lost.peer_address)]
-        begin_anew(self.opened.files, Anew(lost.cluster, self.peers.myself.acceptor, addresses))
+        try:
+            begin_anew(self.opened.files, Anew(lost.cluster, self.peers.myself.acceptor, addresses))
+        except StorageError as problem:
+            self.world.host.die(EXIT_STORAGE, str(problem))
         self.opened.close()
 
     async def stop(self) -> None:

@@ -192,6 +192,13 @@ class SimulatedDisk:
         inode.latest[offset] ^= 1 << bit
         inode.stable[offset] = inode.latest[offset]
 
+    def forget_unfinished(self) -> None:
+        """Files that hold nothing yet are gone: spare segments, and snapshots that were not finished."""
+        for names in (self.latest, self.stable):
+            unused = [name for name in names if name.startswith("spare-") or name.endswith((".new", ".part"))]
+            for name in unused:
+                del names[name]
+
     def copy(self) -> SimulatedDisk:
         """What lies on it now, cache included, on another disk."""
         twin = SimulatedDisk()

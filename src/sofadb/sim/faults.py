@@ -69,6 +69,8 @@ STOP_S_MAX = 2 * (HAND_OVER_TIMEOUT_S + STOP_TIMEOUT_S) + 3.0
 STOPS_IN_ORDER = "who_is_told_to_stop_stops_in_order"
 HANGS_S_MAX = 1.5
 """So long a leader may take, on a clock of half the speed, until it finds that its disk hangs."""
+MORE_MAX = 4
+"""So many machines are added at most so that others can be taken away."""
 REPLAYED_MAX = 50
 """So many old messages are kept, for each pair of nodes, to be heard again."""
 
@@ -185,6 +187,8 @@ class Faults:
         self.retired: set[NodeId] = set()
         """Those whose machines are gone; their names are free."""
         self._leaving: set[NodeId] = set()
+        self._requests = 0
+        """How many changes of members are being asked for."""
         self._numbers = count(plan.nodes + 1)
         self._rotten: set[str] = set()
         """Files of snapshots that were damaged, with their nodes."""
@@ -196,10 +200,23 @@ class Faults:
 
     def acceptors(self, names: Iterable[NodeId]) -> frozenset[NodeId]:
         """What the disks of these stand for, as far as they have kept their past."""
+        machines, ledger = self.cluster.machines, self.cluster.watch.ledger
+        held = (machines[name].acceptor for name in names if name not in self.damaged)
+        # One that has never promised anything may have to wait until it has heard all others (`node.freshness`).
+        return frozenset(each for each in held if each in ledger.promised or "~" in each)
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether some change of members is wanted and not done."""
         machines = self.cluster.machines
-        return frozenset(
-            machines[name].acceptor for name in names if machines[name].acceptor and name not in self.damaged
-        )
+        nodes = [each.running.node for each in machines.values() if each.running is not None]
+        if self._requests or not nodes:
+            return True
+        members = max(nodes, key=lambda node: node.applied).database.shared.roster.members
+        latest = self.cluster.watch.ledger.latest
+        done = {*map(plain_name, latest.acceptors)} == {*members}
+        lost = any(machines[name].acceptor not in latest.acceptors for name in self.names if name in members)
+        return not done or lost or any(member.is_leaving for member in members.values())
 
     def _voters(self) -> list[NodeId]:
         """The nodes that vote, by the last change that was chosen, and have kept their past."""
@@ -287,7 +304,8 @@ class Faults:
                 machine.host.disk_latency_s = cluster.disk_latency_s
             elif not machine.is_up:
                 cluster.start(name)
-        if len(core) >= 3 and self._chance.random() < 0.4:
+        are_calm = not self.is_changing and len({*core} & {*self._voters()}) >= 3
+        if are_calm and self._chance.random() < 0.4:
             # Of two clocks the one behind decides: now and then time stands still, and what lives from then on lives shorter.
             self.wrong_clock, self._wrong_kind = self._chance.choice(core), "clock set"
             cluster.set_clock(self.wrong_clock, -A_DAY_MS)
@@ -891,6 +909,7 @@ class Faults:
             yield 0.05
             yield from self.stopped_node(strike)
             return
+        machine.disk.forget_unfinished()
         if self.cluster.power_off(name, self._chance, keep=0.0) or host.writer.pending_bytes:
             raise Violation(STOPS_IN_ORDER, f"{name} has stopped, and not everything is on its disk")
         if was_well and was_leading and len(self.names) > 1 and self.cluster.leader is None:
@@ -1015,9 +1034,9 @@ class Faults:
     def rotten_disk(self, strike: Strike) -> Course:
         """A bit flips where the disk was synced, while the node is down. It comes back, in doubt, and learns what it lacks."""
         while True:
-            name = yield from self._one_running()
+            name = yield from self._one_of(self._can_do_without, self._running)
             place = _proven_place(self.cluster.machines[name].disk, self._chance)
-            if place is not None and self._can_do_without(name):
+            if place is not None:
                 break
             yield 0.1
         machine = self.cluster.machines[name]
@@ -1066,11 +1085,26 @@ class Faults:
 
     def _one_to_lose(self) -> Generator[float, None, NodeId]:
         """Wait for a node that all others have met, and without whose disk they can go on."""
-        while not (
-            names := [name for name in self._running() if self._well_met(name) and self._can_do_without(name)]
-        ):
-            yield 0.02
-        return self._chance.choice(names)
+
+        def may_be_lost(name: NodeId) -> bool:
+            return self._well_met(name) and self._can_do_without(name)
+
+        return (yield from self._one_of(may_be_lost, self._running))
+
+    def _one_of(
+        self, may_be: Callable[[NodeId], bool], names: Callable[[], list[NodeId]]
+    ) -> Generator[float, None, NodeId]:
+        """Wait for a node that may be taken away. If there is none for a second, there are too few: one more joins."""
+        while True:
+            for _ in range(50):
+                if found := [name for name in names() if may_be(name)]:
+                    return self._chance.choice(found)
+                yield 0.02
+            if len(self.names) < self.plan.nodes + MORE_MAX and self.cluster.leader is not None:
+                name = self._new_machine()
+                yield from self._ask_members("ADD", name, self.cluster.members[name])
+                self.tell(f"{name} is to join, since there are too few")
+                self._start_again(name)
 
     def _begin_without_past(self, strike: Strike, name: NodeId, disk: SimulatedDisk) -> Course:
         """The node is started on a disk that lacks what it promised. It matters when it has joined as another acceptor."""
@@ -1187,6 +1221,7 @@ class Faults:
 
     def _ask_members(self, *words: str) -> Generator[float, None, bool]:
         """Ask for a change, on any node, until somebody says what came of it. Returns whether it was granted."""
+        self._requests += 1
         while True:
             name = yield from self._one_running()
             machine = self.cluster.machines[name]
@@ -1196,6 +1231,7 @@ class Faults:
             machine.loop.call_soon(running.node.submit, request)
             while not request.has_failed and machine.running is running and machine.is_up:
                 if request.reply is not None:
+                    self._requests -= 1
                     return not isinstance(request.reply, ReplyError)
                 yield 0.01
             yield 0.02
@@ -1231,15 +1267,10 @@ class Faults:
         for those in (self.damaged, self._held, self._leaving):
             those.discard(name)
 
-    def _one_to_leave(self, stay_min: int) -> Generator[float, None, NodeId]:
-        """Wait for a voter that may be asked to go, where so many others stay."""
-        while True:
-            ledger = self.cluster.watch.ledger
-            stay = {*map(plain_name, ledger.latest.acceptors)} - self._leaving
-            names = [name for name in sorted(stay) if name in self.names]
-            if names and len(stay) > stay_min:
-                return self._chance.choice(names)
-            yield 0.05
+    def _stay(self) -> list[NodeId]:
+        """Who votes and is not asked to go."""
+        latest = self.cluster.watch.ledger.latest.acceptors
+        return sorted(name for name in {*map(plain_name, latest)} - self._leaving if name in self.names)
 
     def member_added(self, strike: Strike) -> Course:
         """A machine joins the cluster, learns all there is, and votes."""
@@ -1253,7 +1284,7 @@ class Faults:
 
     def member_replaced(self, strike: Strike) -> Course:
         """A new machine takes the place of a member, which may be one that is of no use any more."""
-        old = yield from self._one_to_leave(0)
+        old = yield from self._one_of(lambda name: True, self._stay)
         self._leaving.add(old)
         name = self._new_machine()
         if not (yield from self._ask_members("REPLACE", old, name, self.cluster.members[name])):
@@ -1279,33 +1310,19 @@ class Faults:
 
     def leader_removed(self, strike: Strike) -> Course:
         """Who leads leaves the cluster, and hands over before it goes."""
-        name = ""
-        for _ in range(100):
-            allowed = yield from self._one_to_remove()
-            name = self.cluster.leader or allowed
-            if name not in self._leaving and self._can_be_removed(name):
-                break
-            name = allowed
-            yield 0.02
-        yield from self._remove(strike, name)
+        name = yield from self._one_to_remove()
+        leader = yield from self._leader()
+        yield from self._remove(strike, leader if self._can_be_removed(leader) else name)
 
     def _one_to_remove(self) -> Generator[float, None, NodeId]:
-        while True:
-            name = yield from self._one_to_leave(2)
-            if self._can_be_removed(name):
-                return name
-            yield 0.05
+        return self._one_of(self._can_be_removed, self._stay)
 
     def _can_be_removed(self, name: NodeId) -> bool:
-        """Whether those who stay are enough without it, be some of them lost."""
-        latest = self.cluster.watch.ledger.latest.acceptors
-        stay = [each for each in latest if plain_name(each) not in {*self._leaving, name}]
-        alive = self.acceptors(self.names)
-        return (
-            name in map(plain_name, latest)
-            and self._can_do_without(name)
-            and 2 * sum(each in alive for each in stay) > len(stay)
-        )
+        """Whether three or more stay, and are enough without it, be some of them lost."""
+        stay, latest = {*self._stay()} - {name}, self.cluster.watch.ledger.latest.acceptors
+        alive = self.acceptors(stay) & {*latest}
+        is_voter = name in self._stay()
+        return is_voter and len(stay) >= 3 and self._can_do_without(name) and 2 * len(alive) > len(stay)
 
     # Clocks
 

@@ -18,6 +18,7 @@ from sofadb.paxos.effects import Deliver
 from sofadb.paxos.foundation import Foundation
 from sofadb.paxos.messages import Accept, Accepted, Learn, Prepare, Promise
 from sofadb.paxos.records import Acceptance, ChosenUpTo, Learned, Promised
+from sofadb.paxos.replica import Replica
 from sofadb.paxos.values import Configuration, Entry, Value
 
 Life = tuple[NodeId, int]
@@ -67,6 +68,8 @@ class Ledger:
     """The last entry of each node that took effect: start counter and number."""
     known: dict[NodeId, int] = field(default_factory=dict)
     """Up to where each disk says, in a record or a snapshot, that everything is chosen."""
+    learned: dict[NodeId, int] = field(default_factory=dict)
+    """How far each acceptor has ever applied what was chosen."""
     rolling: dict[int, int] = field(default_factory=dict)
     """The digest of all changes up to an instance."""
     digests: dict[int, bytes] = field(default_factory=dict)
@@ -452,6 +455,17 @@ def reads_see_what_was_known(node: NodeId, floor: int, applied: int) -> None:
 
 
 # Who takes part
+
+
+def voters_have_learned(ledger: Ledger, leader: Replica, change: Configuration) -> None:
+    """Rule P4: new members catch up as learners; who is asked for as an acceptor has learned about all there is."""
+    upto = leader.sequence.watermark - ledger.alpha
+    for node in change.acceptors:
+        if node not in leader.membership.latest.acceptors and ledger.learned.get(node, 0) < upto:
+            raise Violation(
+                "voters_have_learned",
+                f"{leader.me} has {node} vote, which knows {ledger.learned.get(node, 0)} of {upto} instances",
+            )
 
 
 def the_forgetful_take_no_part(node: NodeId, sender: NodeId, life: str, forgetful: Iterable[str]) -> None:

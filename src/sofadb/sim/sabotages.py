@@ -6,17 +6,22 @@ database itself knows nothing of it. Each is something that somebody might write
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from crc32c import crc32c
 
+from sofadb.database import image, loader
 from sofadb.database.commands import strings
+from sofadb.database.database import Database
+from sofadb.database.image import Image
 from sofadb.database.locks import Locks
 from sofadb.database.once import Once
+from sofadb.database.past import Past
 from sofadb.database.replies import Reply
+from sofadb.database.roster import Roster
 from sofadb.database.runs import Group, Transaction, apply
 from sofadb.node import frames, live
 from sofadb.node import node as node_module
@@ -25,6 +30,7 @@ from sofadb.node.frames import BadPeer, FrameReader
 from sofadb.node.live import RunningNode
 from sofadb.node.node import Node
 from sofadb.node.peers import Peer, Peers
+from sofadb.node.snapshots import Snapshotter
 from sofadb.paxos.acceptor import Acceptor, Answer
 from sofadb.paxos.ballot import NO_BALLOT, Instance
 from sofadb.paxos.campaigning import Campaigning
@@ -32,10 +38,11 @@ from sofadb.paxos.clocks import Clocks
 from sofadb.paxos.confirming import Confirming
 from sofadb.paxos.doubt import Doubt
 from sofadb.paxos.effects import Deliver, Save, Send, Serve, Teach
-from sofadb.paxos.events import Read
+from sofadb.paxos.events import CutOff, Read
 from sofadb.paxos.leading import Leading
 from sofadb.paxos.learner import Learner
 from sofadb.paxos.lease import Grant, Lease
+from sofadb.paxos.membership import Membership
 from sofadb.paxos.messages import Accept, Accepted, Ask, GrantRead, Prepare, Promise
 from sofadb.paxos.outbox import Outbox
 from sofadb.paxos.proposer import Proposer
@@ -46,9 +53,9 @@ from sofadb.paxos.sequence import Sequence
 from sofadb.paxos.sessions import Sessions
 from sofadb.paxos.values import Configuration, Entry, Value
 from sofadb.server.connection import Connection, Work
-from sofadb.storage import segment
+from sofadb.storage import segment, snapshot
 from sofadb.storage.files import StorageError
-from sofadb.storage.identity import Identity
+from sofadb.storage.identity import Identity, Newcomer, plain_name
 
 from .disk import SimulatedDisk, SimulatedFile
 
@@ -725,6 +732,208 @@ def learned_values_are_not_written(patch: Patch) -> None:
         original(self, Save(kept, save.then))
 
     patch(Driver, "_save", save)
+
+
+# Members, cuts and snapshots
+
+
+@_sabotage
+def change_holds_at_once(patch: Patch) -> None:
+    """A change of members is in force with the very next instance, and not alpha later."""
+
+    def change(self: Membership, chosen_at: Instance, configuration: Configuration) -> None:
+        self.table.append((Instance(chosen_at + 1), configuration))
+
+    patch(Membership, "change", change)
+
+
+@_sabotage
+def learners_vote(patch: Patch) -> None:
+    """The vote of who only learns counts like an acceptor's."""
+
+    def is_quorum(self: Configuration, nodes: Collection[str]) -> bool:
+        return sum(node in nodes for node in self.members) >= self.quorum
+
+    patch(Configuration, "is_quorum", is_quorum)
+
+
+@_sabotage
+def old_configuration_goes_on(patch: Patch) -> None:
+    """Votes in the instances of a new configuration are counted by the one before it."""
+
+    def at(self: Membership, instance: Instance) -> Configuration:
+        return self.table[0][1]
+
+    patch(Membership, "at", at)
+
+
+@_sabotage
+def sessions_are_missing_in_the_foundation(patch: Patch) -> None:
+    """Who goes on from a snapshot does not know which commands have taken effect."""
+    patch(Sessions, "of", classmethod(lambda cls, sessions: cls()))
+
+
+@_sabotage
+def promise_is_given_up_with_the_log(patch: Patch) -> None:
+    """Before a part of the log is given up, the promises in it are not written down anew."""
+    original = Replica._on_cut_off
+
+    def on_cut_off(self: Replica, event: CutOff) -> None:
+        original(self, event)
+        save = self._effects[-1]
+        assert isinstance(save, Save)
+        kept = tuple(record for record in save.records if not isinstance(record, Promised))
+        self._effects[-1] = Save(kept, save.then)
+
+    patch(Replica, "_on_cut_off", on_cut_off)
+
+
+@_sabotage
+def log_is_cut_behind_the_newest_snapshot(patch: Patch) -> None:
+    """The log is given up as far as the newest of the two snapshots reaches, not the older one."""
+    original = Snapshotter._has_taken
+
+    def has_taken(self: Snapshotter, info: Any) -> None:
+        original(self, info)
+        self.world.driver.handle(CutOff(Instance(info.instance)))
+
+    patch(Snapshotter, "_has_taken", has_taken)
+
+
+@_sabotage
+def nothing_reported_below_the_cut_is_nothing_accepted(patch: Patch) -> None:
+    """That a promise is silent about instances which its sender has cut off is taken for: there is nothing."""
+    original = Proposer.on_promise
+
+    def on_promise(self: Proposer, node: str, promise: Promise) -> bool:
+        return original(self, node, replace(promise, chosen=Instance(0)))
+
+    patch(Proposer, "on_promise", on_promise)
+
+
+@_sabotage
+def new_directory_keeps_its_acceptor(patch: Patch) -> None:
+    """A directory in the place of a lost one takes part under the lost one's id."""
+    original, problem_of_ours, problem_with = live.find_place, Peers.problem_of_ours, Peer.problem_with
+    begun_anew = set[str]()
+
+    async def find_place(host: Any, node_id: str, join: Any, cluster: str = "") -> Newcomer:
+        found = await original(host, node_id, join, cluster)
+        begun_anew.add(node_id)
+        contacts = {node_id if each == found.acceptor else each: at for each, at in found.contacts.items()}
+        return replace(found, acceptor=node_id, contacts=contacts)
+
+    def ours(self: Peers, greeting: Any) -> str:
+        return "" if self.myself.name in begun_anew else problem_of_ours(self, greeting)
+
+    def theirs(self: Peer, life: Any) -> str:
+        return "" if self.name in begun_anew else problem_with(self, life)
+
+    patch(live, "find_place", find_place)
+    patch(Peers, "problem_of_ours", ours)
+    patch(Peer, "problem_with", theirs)
+
+
+@_sabotage
+def former_self_votes_for_its_successor(patch: Patch) -> None:
+    """What a node's lost directory has accepted counts for the one that took its place, and the other way round."""
+
+    def is_quorum(self: Configuration, nodes: Collection[str]) -> bool:
+        names = {plain_name(node) for node in nodes}
+        return sum(plain_name(node) in names for node in self.acceptors) >= self.quorum
+
+    patch(Configuration, "is_quorum", is_quorum)
+
+
+@_sabotage
+def members_vote_before_they_have_learned(patch: Patch) -> None:
+    """Who joins votes as soon as it is there."""
+    original = Roster.next_step
+
+    def next_step(self: Roster, voters: Any, learners: Any, able: Any) -> Any:
+        return original(self, voters, learners, able | learners)
+
+    patch(Roster, "next_step", next_step)
+
+
+@_sabotage
+def members_are_settled_on_the_leader_only(patch: Patch) -> None:
+    """A change of members that was chosen is taken notice of in the roster of who leads, and nowhere else."""
+    original = Node.deliver
+
+    def deliver(self: Node, deliver: Deliver) -> None:
+        is_leading = isinstance(self.driver.replica.phase, Leading)
+        original(self, deliver if is_leading else replace(deliver, configuration=None))
+
+    patch(Node, "deliver", deliver)
+
+
+@_sabotage
+def snapshot_lacks_the_members(patch: Patch) -> None:
+    """Who belongs to the cluster is not in a snapshot."""
+    original = Image.__init__
+
+    def init(self: Image, database: Database, kept: bool) -> None:
+        original(self, database, kept)
+        self._roster = b""
+
+    patch(Image, "__init__", init)
+
+
+@_sabotage
+def snapshot_holds_what_is_written_meanwhile(patch: Patch) -> None:
+    """A key that is changed while a snapshot is taken is in it as it became, or not at all."""
+    patch(Past, "note", lambda self, key, bucket: None)
+
+
+@_sabotage
+def snapshot_holds_a_later_instant(patch: Patch) -> None:
+    """The state is taken a little later than a snapshot says."""
+    original = Database.image
+
+    class Later:
+        def __init__(self, database: Database) -> None:
+            begun = original(database)
+            self.database, self.state = database, begun._state
+            self.image: Image | None = None
+            begun.close()
+
+        def pieces(self) -> Iterator[bytes]:
+            self.image = original(self.database)
+            self.image._state = self.state
+            return self.image.pieces()
+
+        def close(self) -> None:
+            if self.image is not None:
+                self.image.close()
+
+    patch(Database, "image", Later)
+
+
+@_sabotage
+def snapshots_are_not_verified(patch: Patch) -> None:
+    """Checksums and digests of a snapshot are not looked at, whether it was received or lay on the disk."""
+
+    def pass_trailer(self: Any, data: bytes) -> None:
+        self.is_over = True
+
+    patch(snapshot, "crc32c", lambda data, value=0: 0)
+    patch(snapshot._Walk, "_pass_trailer", pass_trailer)
+    patch(loader, "crc32c", lambda data, value=0: 0)
+    patch(image, "crc32c", lambda data, value=0: 0)
+
+
+@_sabotage
+def snapshots_names_are_not_synced(patch: Patch) -> None:
+    """A snapshot is renamed when it is whole, and its new name is not made durable."""
+
+    def sync_directory(self: SimulatedDisk) -> None:
+        self.count("sync directory", "")
+        kept = {name: inode for name, inode in self.stable.items() if name.startswith("snapshot-")}
+        others = {name: inode for name, inode in self.latest.items() if not name.startswith("snapshot-")}
+        self.stable = kept | others
+
+    patch(SimulatedDisk, "sync_directory", sync_directory)
 
 
 # The database and its front

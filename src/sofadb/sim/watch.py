@@ -32,6 +32,7 @@ from sofadb.paxos import (
     NodeId,
     Read,
     Received,
+    Reconfigure,
     Record,
     Recovered,
     Replica,
@@ -61,6 +62,7 @@ from .invariants import (
     the_forgetful_take_no_part,
     time_is_bounded,
     value_was_applied,
+    voters_have_learned,
 )
 
 DIGEST_EVERY = 16
@@ -192,6 +194,8 @@ class _Watched:
             foundation = event.foundation  # type: ignore[union-attr]
             foundations_are_equal(ledger, replica.me, foundation)
             ledger.known[replica.me] = max(ledger.known.get(replica.me, 0), foundation.instance)
+        elif kind is Reconfigure and isinstance(replica.phase, Leading):
+            voters_have_learned(ledger, replica, event.configuration)  # type: ignore[union-attr]
         elif kind is Recovered:
             record_became_stable(ledger, replica.me, event.record, is_new=False)  # type: ignore[union-attr]
         elif kind is Started:
@@ -274,8 +278,13 @@ class _Watched:
             changes_are_equal(self.watch.ledger, self.replica.me, instance, database.rolling)
         except Violation as violation:
             raise self.watch.found(violation) from None
-        self.applied = instance
+        self._note_applied(instance)
         self._begin_from(instance, database)
+
+    def _note_applied(self, instance: int) -> None:
+        self.applied = instance
+        learned = self.watch.ledger.learned
+        learned[self.replica.me] = max(learned.get(self.replica.me, 0), instance)
 
     def deliver(self, deliver: Deliver) -> None:
         watch, ledger = self.watch, self.watch.ledger
@@ -286,7 +295,7 @@ class _Watched:
             if is_first and watch.right_time is not None:
                 right, bound = watch.right_time()
                 time_is_bounded(instance, deliver.time, right, bound)
-            self.applied = instance
+            self._note_applied(instance)
             self._deliver(deliver)
             if me not in watch.excused:
                 changes_are_equal(ledger, me, instance, self.node.database.rolling)

@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from namespaces import Network
 
@@ -109,7 +110,11 @@ class Round:
         return self.machines.names
 
     def leader(self) -> str:
-        return self.machines.leader()
+        """Who leads, as all that run agree; it runs itself."""
+        leader: str = wait_until(
+            lambda: (found := self.machines.leader()) in self.machines.processes and found, "somebody leads"
+        )
+        return leader
 
     def victim(self) -> str:
         """The leader every other time, which comes first, and somebody else in between."""
@@ -154,11 +159,22 @@ class Round:
             self.machines.spoil()
             self.recovers()
 
+    def seen_by_leader(self) -> dict[str, Any]:
+        """What says of the cluster whoever leads it, whatever those think who have left."""
+
+        def said() -> dict[str, Any] | None:
+            found = [each for name in self.machines.processes if (each := self.machines.facts(name))]
+            leading = [each for each in found if each["role"] == "leading" and each["node"] in each["voters"]]
+            return max(leading, key=lambda each: each["chosen"], default=None)
+
+        seen: dict[str, Any] = wait_until(said, "a member leads")
+        return seen
+
     def votes(self, name: str, but: str = "") -> None:
         """Wait until this node votes, with a directory that others do not know as `but`."""
 
         def is_so() -> bool:
-            said = self.machines.facts(self.leader()) or {"members": [], "is_changing": True}
+            said = self.seen_by_leader()
             return not said["is_changing"] and any(
                 (each["node"], each["part"]) == (name, "voter") and each["acceptor"] != but
                 for each in said["members"]
@@ -168,9 +184,8 @@ class Round:
 
     def acceptor(self, name: str) -> str:
         """What the directory of a node is to the others."""
-        said = self.machines.facts(self.leader())
-        assert said is not None
-        return next(str(each["acceptor"]) for each in said["members"] if each["node"] == name)
+        members = self.seen_by_leader()["members"]
+        return next(str(each["acceptor"]) for each in members if each["node"] == name)
 
     def take_place(self, old: str, new: str) -> None:
         """A new machine takes the place of an old one, which is killed when it has left."""
@@ -201,7 +216,7 @@ class Round:
 
     def recovers(self) -> None:
         """Wait until all agree on a leader."""
-        self.machines.leader()
+        self.leader()
         self.absences.end_all()
 
     def _answered_since(self, moment: float) -> list[Answered]:

@@ -84,6 +84,20 @@ def test_what_a_change_leads_to() -> None:
     assert Change("promote", "n4").made_to(before) == Parts(("n1", "n2", "n3", "n4"))
 
 
+def test_a_change_is_done_when_it_is_in_force_and_nobody_leads_who_has_left() -> None:
+    after = facts(3, leader="n2")
+    assert Change("replace", "n4", "n3", "h:1").is_done(after)
+    assert Change("remove", "n4").is_done(after)
+    assert Change("promote", "n3").is_done(after)
+    assert Change("add", "n3", address="h:1").is_done(after)
+    assert not Change("remove", "n3").is_done(after)
+    assert not Change("replace", "n3", "n2", "h:1").is_done(after)
+    assert not Change("add", "n4", address="h:1").is_done(after)
+    assert not Change("remove", "n4").is_done(after | {"leader": "n4"})
+    assert not Change("remove", "n4").is_done(after | {"is_changing": True})
+    assert not Change("add", "n3", address="h:1", is_learner=True).is_done(after)
+
+
 def test_the_line_that_starts_a_newcomer_is_like_those_of_the_others() -> None:
     assert serve_line(ADD, facts(2)) == (
         "sofadb serve --id n6 --dir /data/n6 --listen 10.0.0.6:7001 --peer-listen 10.0.0.6:17001 "

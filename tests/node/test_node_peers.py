@@ -281,6 +281,21 @@ async def test_a_connection_on_which_nothing_arrives_is_given_up_and_opened_anew
 
 
 @in_a_loop
+async def test_a_connection_that_is_being_closed_is_not_asked_what_the_kernel_repeats() -> None:
+    """Its descriptor may be gone before the protocol hears that it is lost, and the time to look may come in between."""
+    ports = ports_of("n1", "n2")
+    async with Station(ports, "n1") as n1, Station(ports, "n2"):
+        await n1.connected("n2")
+        link = n1.peers.known["n2"].links["small"]
+        assert link.transport is not None
+        link.transport.close()
+        while not link.closed.done():
+            link._look_after()
+            await asyncio.sleep(0)
+        assert module.repetitions(link.transport) == 0
+
+
+@in_a_loop
 async def test_who_hears_that_a_peer_is_back_does_not_wait_to_reach_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

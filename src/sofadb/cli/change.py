@@ -78,7 +78,8 @@ class Change:
     def is_done(self, facts: Facts) -> bool:
         """Whether it is so, as the leader sees it, and in force."""
         parts = {each["node"]: each["part"] for each in facts["members"]}
-        if facts["is_changing"] or (self.kind in ("remove", "replace") and parts.get(self.node)):
+        leaves = self.node if self.kind in ("remove", "replace") else ""
+        if facts["is_changing"] or (leaves and (parts.get(leaves) or facts["leader"] == leaves)):
             return False
         if self.kind == "remove":
             return True

@@ -208,10 +208,14 @@ def tune(transport: asyncio.BaseTransport) -> None:
 
 
 def repetitions(transport: asyncio.BaseTransport) -> int:
-    """How often the kernel has repeated, in vain so far, what was sent on a connection; 0 where it does not say."""
+    """How often the kernel has repeated, in vain so far, what was sent on a connection; 0 where it does not say.
+
+    (Of a connection that is being closed it may not be asked: its descriptor may be gone already.)
+    """
     sock: socket.socket | None = transport.get_extra_info("socket")
     if (
         sock is None
+        or transport.is_closing()
         or sock.family not in (socket.AF_INET, socket.AF_INET6)
         or not hasattr(socket, "TCP_INFO")
     ):

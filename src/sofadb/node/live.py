@@ -73,6 +73,8 @@ DAMAGES_MAX = 20
 """So many places where the log is damaged are told of."""
 ASK_EVERY_S = 1.0
 LOOK_EVERY_S = 1.0
+EXPIRY_SHORT_MS = 500.0
+"""So seldom time moves for what falls due while there is no room for the log: what is left of it lasts for many hours."""
 TIMER_HAIR_S = 1e-6
 """Timers are set so much later than they are due."""
 
@@ -324,8 +326,10 @@ class RunningNode:
 
     def watch_expiry(self) -> None:
         """Let time move when keys fall due."""
-        wait_ms = None if self.world.journal.is_short_of_space else self.node.expire_due()
+        wait_ms = self.node.expire_due()
         wait_ms = 50.0 if wait_ms is None else min(wait_ms, 50.0)
+        if self.world.journal.is_short_of_space:
+            wait_ms = EXPIRY_SHORT_MS
         if unlikely("expiry later"):
             wait_ms *= 5
         self._expiry = self.world.loop.call_later(max(wait_ms, 1.0) / 1000, self.watch_expiry)

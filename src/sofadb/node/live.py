@@ -328,10 +328,10 @@ class RunningNode:
         """Let time move when keys fall due."""
         wait_ms = self.node.expire_due()
         wait_ms = 50.0 if wait_ms is None else min(wait_ms, 50.0)
-        if self.world.journal.is_short_of_space:
-            wait_ms = EXPIRY_SHORT_MS
         if unlikely("expiry later"):
             wait_ms *= 5
+        if self.world.journal.is_short_of_space:
+            wait_ms = EXPIRY_SHORT_MS
         self._expiry = self.world.loop.call_later(max(wait_ms, 1.0) / 1000, self.watch_expiry)
 
     async def give_way(self, within_s: float) -> None:

@@ -80,6 +80,8 @@ DAMAGES_MAX = 20
 ASK_EVERY_S = 1.0
 COMPARE_EVERY_S = 1.0
 LOOK_EVERY_S = 1.0
+EXPIRY_SHORT_MS = 500.0
+"""So seldom time moves for what falls due while there is no room for the log: what is left of it lasts for many hours."""
 TIMER_HAIR_S = 1e-6
 """Timers are set so much later than they are due."""
 
@@ -367,10 +369,12 @@ class RunningNode:
 
     def watch_expiry(self) -> None:
         """Let time move when keys fall due."""
-        wait_ms = None if self.world.journal.is_short_of_space else self.node.expire_due()
+        wait_ms = self.node.expire_due()
         wait_ms = 50.0 if wait_ms is None else min(wait_ms, 50.0)
         if unlikely("expiry later"):
             wait_ms *= 5
+        if self.world.journal.is_short_of_space:
+            wait_ms = EXPIRY_SHORT_MS
         self._expiry = self.world.loop.call_later(max(wait_ms, 1.0) / 1000, self.watch_expiry)
 
     def compare_digests(self) -> None:
@@ -554,6 +558,8 @@ async def _start_in(
     )
 
     def has_confirmed(ballot: Ballot, instance: Instance) -> bool:
+        if replica.is_in_doubt or replica.doubt.is_hopeless:
+            return True  # It says nothing anyway, and may make up for it.
         # What is in the log comes in order: who knows of a higher promise knows of all that was accepted before it.
         acceptor = replica.acceptor
         upto = max(acceptor.chosen, acceptor.accepted_upto)

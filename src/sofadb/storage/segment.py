@@ -69,7 +69,7 @@ _ZEROS = bytes(8)
 class Rot(StorageError):
     """What was once stable on disk is damaged."""
 
-    remedy = "the node does not take part with a log that it cannot read. Rebuild it from the other nodes."
+    remedy = "start the node again: it learns from the others what its log does not tell any more."
 
     def __init__(self, file: str, offset: int, reason: str, last_key: int = 0) -> None:
         where = f", after the record of instance {last_key}" if last_key else ""

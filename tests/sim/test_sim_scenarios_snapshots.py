@@ -177,6 +177,7 @@ def test_a_snapshot_that_was_overtaken_by_another_nodes_is_not_the_newest(
             write(stage, first, first + 100)
             for name in stage.others(behind):
                 take_snapshot(stage, name)
+        stage.pass_time(8.0)  # What was on its way to it is given up.
         stage.cluster.heal_all()
         stage.until(lambda: snapshots.newest is not None and snapshots.newest.instance > 300)
         assert snapshots.is_taking

@@ -185,9 +185,11 @@ Hours pass in seconds, and a seed is a run, byte for byte, on any machine.
 
 **What a seed means.** `sim/plan.py` draws a world from it: 1, 3, 5 or 7 nodes, sizes and windows, a mood (calm, rough or
 brutal), faults with their times, rates of mischief on messages, a quarter of the points where the unlikely may be chosen.
-Clients work all the while (`sim/clients.py`): registers, lists in transactions, a bank, values that expire. In the end only a
-random quorum heals and the rest stays broken; that quorum must finish everything asked of it, and the clients' histories must
-stand.
+Clients work all the while (`sim/clients.py`): registers, lists in transactions, a bank, values that expire. In most worlds
+members come, go and are replaced, directories are lost and begun anew, snapshots rot. In the end only a random quorum heals,
+of every configuration that is or may come to be in force, and the rest stays broken; that quorum must finish everything asked of
+it, and the clients' histories must stand. While a change of members is still wanted, all that can heals, and whoever is wanted
+must come to vote: a leader counts for a moment on those who have just gone, and may then change more than the rest can bear.
 
 **What it counts.** How often each fault struck, and how often that mattered: changed what happened next. A planned fault that
 never strikes fails the run.

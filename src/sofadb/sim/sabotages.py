@@ -907,7 +907,7 @@ def snapshot_holds_a_later_instant(patch: Patch) -> None:
             if self.image is not None:
                 self.image.close()
 
-    patch(Database, "image", Later)
+    patch(Database, "image", lambda self: Later(self))
 
 
 @_sabotage

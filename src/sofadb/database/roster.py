@@ -67,7 +67,7 @@ class Member:
 class Roster:
     """All members, by name."""
 
-    __slots__ = ("learners", "level", "members", "rolling", "voters")
+    __slots__ = ("_packed", "learners", "level", "members", "rolling", "voters")
 
     def __init__(self, rolling: Rolling, initial: dict[str, str] | None = None) -> None:
         """A new cluster of these names and peer addresses: all vote from the beginning."""
@@ -79,6 +79,8 @@ class Roster:
         """The acceptor ids that vote, by the latest change that was chosen ..."""
         self.learners: frozenset[str] = frozenset()
         """... and those that learn."""
+        self._packed: bytes | None = None
+        """What `pack` returns, once it was asked, until something changes."""
         self.begin(initial or {})
 
     def begin(self, members: dict[str, str]) -> None:
@@ -90,6 +92,7 @@ class Roster:
             name: Member(name, name, address, level=self.level) for name, address in sorted(members.items())
         }
         self.voters, self.learners = frozenset(members), frozenset()
+        self._packed = None
 
     # What people ask for. Each may raise `ReplyError`, and then has changed nothing.
 
@@ -222,14 +225,18 @@ class Roster:
 
     def pack(self) -> bytes:
         """All of it, for an image; nothing if there are no members."""
-        if not self.members:
-            return b""
+        if self._packed is None:
+            self._packed = self._pack() if self.members else b""
+        return self._packed
+
+    def _pack(self) -> bytes:
         members = [asdict(self.members[name]) for name in sorted(self.members)]
         parts = [members, sorted(self.voters), sorted(self.learners), self.level]
         return json.dumps(parts, separators=(",", ":")).encode()
 
     def unpack(self, data: bytes) -> None:
         """Become what was packed. Raises `ValueError`."""
+        self._packed = None
         try:
             members, voters, learners, self.level = json.loads(data)
             self.members = {fields["name"]: Member(**fields) for fields in members}
@@ -243,6 +250,7 @@ class Roster:
             raise ValueError("the members are not as they are written")
 
     def _has_changed(self) -> None:
+        self._packed = None
         arrived = [each.level for each in self.members.values() if each.acceptor]
         self.level = max(self.level, min(arrived, default=1))
         self.rolling.roll(b"members", self.pack())

@@ -51,7 +51,7 @@ class Member:
 class Roster:
     """All members, by name."""
 
-    __slots__ = ("members", "rolling", "voters")
+    __slots__ = ("_packed", "members", "rolling", "voters")
 
     def __init__(self, rolling: Rolling, initial: dict[str, str] | None = None) -> None:
         """A new cluster of these names and peer addresses: all vote from the beginning."""
@@ -61,6 +61,8 @@ class Roster:
         }
         self.voters: frozenset[str] = frozenset(initial or ())
         """The acceptor ids that vote, by the latest change that was chosen."""
+        self._packed: bytes | None = None
+        """What `pack` returned last, until something changes: it is looked at again and again."""
 
     # What people ask for. Each may raise `ReplyError`, and then has changed nothing.
 
@@ -178,10 +180,11 @@ class Roster:
 
     def pack(self) -> bytes:
         """All of it, for an image; nothing if there are no members."""
-        if not self.members:
-            return b""
-        members = [asdict(self.members[name]) for name in sorted(self.members)]
-        return json.dumps([members, sorted(self.voters)], separators=(",", ":")).encode()
+        if self._packed is None:
+            members = [asdict(self.members[name]) for name in sorted(self.members)]
+            text = json.dumps([members, sorted(self.voters)], separators=(",", ":"))
+            self._packed = text.encode() if members else b""
+        return self._packed
 
     def unpack(self, data: bytes) -> None:
         """Become what was packed. Raises `ValueError`."""
@@ -191,10 +194,12 @@ class Roster:
             self.voters = frozenset(voters)
         except (TypeError, KeyError, RecursionError) as problem:
             raise ValueError(f"the members cannot be read: {problem}") from None
+        self._packed = None
         if self.pack() != data:
             raise ValueError("the members are not as they are written")
 
     def _has_changed(self) -> None:
+        self._packed = None
         self.rolling.roll(b"members", self.pack())
 
     def _votes(self, member: Member) -> bool:

@@ -66,6 +66,7 @@ _CHANGES: dict[str, tuple[int, int]] = {
     "new directory": (4, 3),
     "snapshot now": (4, 1),
     "snapshot damaged": (5, 1),
+    "learning node": (4, 3),
 }
 """These are drawn for themselves, in most worlds: what is drawn of the others is the same as without them."""
 KINDS = _USUAL | _CHANGES

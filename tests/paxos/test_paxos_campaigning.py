@@ -95,6 +95,25 @@ def test_a_long_report_is_read_on_from_where_it_ended_the_candidates_own_too() -
     assert cluster.nodes["n1"].applied == payloads(1, 5)
 
 
+def test_the_next_part_of_a_report_is_asked_for_once_however_often_the_one_before_is_repeated() -> None:
+    """Each part comes twice. Asked for at each arrival, the last of 40 would come a million million times."""
+    cluster = without_the_old_leader(message_bytes_max=1)
+    cluster.nodes["n2"].disk = [Acceptance(Instance(i), OLD, command(i)) for i in range(1, 41)]
+    start_campaign_of_n1(cluster)
+    cluster.save("n1")
+    parts = 0
+    while isinstance(cluster.replica("n1").phase, Campaigning):
+        (asked,) = messages(cluster, Prepare, "n2")
+        cluster.pass_on(asked)
+        cluster.save("n2")
+        (part,) = messages(cluster, Promise, "n1")
+        parts += 1
+        cluster.network.append(part)
+        cluster.pass_on(part)
+        cluster.pass_on(part)
+    assert parts == 40
+
+
 def test_a_candidate_that_learns_the_past_in_small_pieces_is_not_out_of_time_while_it_gets_on() -> None:
     """n2 knows forty values to be chosen, and the candidate none. A piece of one value comes every 100 ms.
 

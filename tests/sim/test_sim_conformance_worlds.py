@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from sofadb.sim.conformance import Recorder, Verdict, accepted_by_tlc
-from sofadb.sim.plan import PERMANENT, Plan, draw
+from sofadb.sim.plan import CHANGES, PERMANENT, Plan, draw
 from sofadb.sim.sabotages import applied
 from sofadb.sim.world import World, run
 
@@ -15,8 +15,14 @@ STEPS_MAX = 400
 
 
 def without_lost_disks(plan: Plan) -> Plan:
-    """The specification knows no disk that loses its past."""
-    return replace(plan, strikes=tuple(strike for strike in plan.strikes if strike.kind not in PERMANENT))
+    """The specification knows no disk that loses its past, no members that come and go, and no log that is cut."""
+    kinds = (*PERMANENT, *CHANGES)
+    return replace(
+        plan,
+        strikes=tuple(strike for strike in plan.strikes if strike.kind not in kinds),
+        points=tuple(point for point in plan.points if point != "snapshot now"),
+        snapshot_bytes=64 << 20,
+    )
 
 
 def judged(plan: Plan) -> tuple[Recorder, Verdict]:

@@ -29,7 +29,6 @@ from sofadb.database.database import Database
 from sofadb.database.replies import Reply, ReplyError
 from sofadb.node.host import EXIT_STORAGE
 from sofadb.node.keeper import Errand
-from sofadb.node.live import RunningNode
 from sofadb.paxos.ballot import Ballot, NodeId
 from sofadb.paxos.campaigning import Campaigning
 from sofadb.paxos.events import Received
@@ -93,6 +92,8 @@ class Muzzle:
     """At most; None: it is lost."""
     share: float = 1.0
     """So much of it."""
+    to: NodeId = ""
+    """If it is said to this one; empty: to anybody."""
     count: int = 0
 
 
@@ -929,7 +930,9 @@ class Faults:
         return False
 
     def _is_well(self, but: NodeId = "") -> bool:
-        """Whether nothing is done just now to any link, clock or disk, nor to any node but one."""
+        """Whether nothing is done just now to any link, clock or disk, nor to any node but one, and no member comes or goes."""
+        if self.is_changing:
+            return False
         machines = [self.cluster.machines[name] for name in self.names if name != but]
         return not (any(self._cuts.values()) or self._slow or self._muzzles or self.wrong_clock) and all(
             machine.is_up
@@ -1160,20 +1163,60 @@ class Faults:
 
     # Snapshots
 
-    def snapshot_now(self, strike: Strike) -> Course:
-        """All nodes take a snapshot at once."""
+    def _begin_snapshot(self, kind: str, name: NodeId) -> None:
+        machine = self.cluster.machines[name]
+        running = machine.running
 
-        def begin(running: RunningNode) -> None:
-            if running.world.snapshots.begin():
-                self.matters(strike.kind)
+        def begin() -> None:
+            if running is not None and running.world.snapshots.begin():
+                self.matters(kind)
 
-        yield from self._one_running()
-        names = self._running()
-        for name in names:
+        if machine.loop is not None and machine.is_up:
+            machine.loop.call_soon(begin)
+
+    def _write(self, times: int, size: int, every_s: float) -> Course:
+        """Keys of which nobody looks at the values."""
+        for number in range(times):
+            name = yield from self._one_running()
             machine = self.cluster.machines[name]
             assert machine.loop is not None
-            machine.loop.call_soon(begin, machine.running)
+            assert machine.running is not None
+            errand = Errand("SET", f"any{number % 6}", f"{number}".ljust(size, "x"))
+            machine.loop.call_soon(machine.running.node.submit, errand)
+            yield every_s
+
+    def snapshot_now(self, strike: Strike) -> Course:
+        """All nodes take a snapshot at once, while somebody writes; then one of them is killed, and begins from it."""
+        yield from self._one_running()
+        names = self._running()
         self._strikes(strike, " ".join(names))
+        for name in names:
+            self._begin_snapshot(strike.kind, name)
+        yield from self._write(30, 1 + int(200 * strike.amount), 0.001)
+        name = yield from self._one_running()
+        self._held.add(name)
+        self.cluster.kill(name)
+        yield 0.05
+        self._start_again(name)
+
+    def learning_node(self, strike: Strike) -> Course:
+        """A node gets no proposals and learns what was chosen, while its log is cut; then it is started again."""
+        name = yield from self._one_running()
+        muzzle = Muzzle(strike.kind, ACCEPT, to=name)
+        self._muzzles.append(muzzle)
+        self._step_down((yield from self._leader()))
+        for _ in range(3):
+            yield 0.3
+            yield from self._write(8, 5_000, 0.02)
+            self._begin_snapshot(strike.kind, name)
+        yield 0.1
+        self._muzzles.remove(muzzle)
+        self._strikes(strike, name)
+        if name in self._running():
+            self._held.add(name)
+            self.cluster.kill(name)
+            yield 0.05
+            self._start_again(name)
 
     def snapshot_damaged(self, strike: Strike) -> Course:
         """Of a node's two snapshots one rots, mostly the newest. The node finds it at its next start."""
@@ -1396,6 +1439,7 @@ class Faults:
         for muzzle in self._muzzles:
             if (
                 data[KIND_OFFSET] == muzzle.what
+                and muzzle.to in ("", receiver)
                 and not self._is_over
                 and self._chance.random() < muzzle.share
             ):
@@ -1527,5 +1571,6 @@ COURSES: dict[str, Callable[[Faults, Strike], Course]] = {
     "leader removed": Faults.leader_removed,
     "new directory": Faults.new_directory,
     "snapshot now": Faults.snapshot_now,
+    "learning node": Faults.learning_node,
     "snapshot damaged": Faults.snapshot_damaged,
 }

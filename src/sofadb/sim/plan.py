@@ -16,7 +16,7 @@ from sofadb.unlikely import POINTS
 
 MOODS = ("calm", "rough", "brutal")
 
-_USUAL: dict[str, tuple[int, int]] = {
+USUAL: dict[str, tuple[int, int]] = {
     # kind: how likely, and for how many nodes at least it makes sense
     "isolated node": (4, 3),
     "deaf node": (3, 3),
@@ -58,7 +58,7 @@ _USUAL: dict[str, tuple[int, int]] = {
     "hand over": (6, 3),
     "usurpers": (6, 3),
 }
-_CHANGES: dict[str, tuple[int, int]] = {
+CHANGES: dict[str, tuple[int, int]] = {
     "member added": (5, 3),
     "member replaced": (5, 3),
     "member removed": (4, 3),
@@ -66,9 +66,10 @@ _CHANGES: dict[str, tuple[int, int]] = {
     "new directory": (4, 3),
     "snapshot now": (4, 1),
     "snapshot damaged": (5, 1),
+    "learning node": (4, 3),
 }
 """These are drawn for themselves, in most worlds: what is drawn of the others is the same as without them."""
-KINDS = _USUAL | _CHANGES
+KINDS = USUAL | CHANGES
 """Faults that strike at a time."""
 
 PERMANENT = ("rotten disk", "emptied disk", "old disk")
@@ -175,7 +176,7 @@ def draw(seed: int) -> Plan:
 
 
 def _strikes(chance: random.Random, mood: str, nodes: int, rough_s: float) -> Iterator[Strike]:
-    kinds, weights = _possible(_USUAL, nodes)
+    kinds, weights = _possible(USUAL, nodes)
     permanent_left = (nodes - 1) // 2
     for _ in range(chance.randint(1, 4) if mood == "rough" else chance.randint(5, 12)):
         kind = chance.choices(kinds, weights)[0]
@@ -197,7 +198,7 @@ def _changes(seed: int, nodes: int, rough_s: float) -> Iterator[Strike]:
     chance = random.Random(f"sofadb/{seed}/changes")
     if chance.random() < WITHOUT_CHANGES:
         return
-    kinds, weights = _possible(_CHANGES, nodes)
+    kinds, weights = _possible(CHANGES, nodes)
     for _ in range(chance.randint(1, 3)):
         kind = chance.choices(kinds, weights)[0]
         yield Strike(

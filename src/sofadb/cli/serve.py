@@ -53,16 +53,27 @@ async def run_node(
         die(EXIT_ARCHIVE, f"there cannot be an archive: {problem}")
     host, port = client_address
     try:
-        running = await start_node(
-            LiveHost(directory),
-            node_id,
-            peer_address,
-            f"{host}:{port}",
-            members,
-            tuning.settings(),
-            snapshot_settings=snapshots,
-            join=join,
+        starting = asyncio.ensure_future(
+            start_node(
+                LiveHost(directory),
+                node_id,
+                peer_address,
+                f"{host}:{port}",
+                members,
+                tuning.settings(),
+                snapshot_settings=snapshots,
+                join=join,
+            )
         )
+        stopping = asyncio.ensure_future(told_to_stop.wait())
+        await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():  # It waits for others, or reads back a long log.
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            log.info("stopped before it was ready")
+            _flush()
+            return
+        running = starting.result()
     except NotFound as problem:
         die(EXIT_NOT_FOUND, str(problem))
     except StorageError as problem:

@@ -475,7 +475,7 @@ async def start_node(
     settings = settings or Settings()
     newcomer = None
     if (anew := host.told_to_begin_anew()) is not None:
-        newcomer = await find_place(host, node_id, anew.addresses, anew.cluster)
+        newcomer = await find_place_again(host, node_id, anew)
     elif join and host.is_new():
         newcomer = await find_place(host, node_id, join)
     opened = host.open_directory(node_id, members, ceil(settings.lease_ms), newcomer)
@@ -655,6 +655,19 @@ async def find_place(host: Host, node_id: NodeId, join: Sequence[str], cluster: 
     acceptor = new_acceptor(node_id, host.chance.getrandbits(32))
     found = await _find_any(join, Myself(cluster, acceptor, Life(0, ""), NOWHERE, NOWHERE))
     return Newcomer(found.cluster, acceptor, found.initial, {**found.members, acceptor: NOWHERE})
+
+
+async def find_place_again(host: Host, node_id: NodeId, anew: Anew) -> Newcomer:
+    """As `find_place`, for a node that has lost its directory: however long it takes until a member is there."""
+    problem = ""
+    while True:
+        try:
+            return await find_place(host, node_id, anew.addresses, anew.cluster)
+        except NotFound as refusal:
+            if str(refusal) != problem:
+                problem = str(refusal)
+                log.warning("this node begins anew, and waits for the others: %s", problem)
+        await asyncio.sleep(ASK_EVERY_S)
 
 
 async def _find_any(addresses: Sequence[str], myself: Myself) -> Found:

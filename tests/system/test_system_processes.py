@@ -221,7 +221,9 @@ def test_a_bad_flag_a_taken_port_and_a_wrong_directory_are_one_clear_line(tmp_pa
     with journal.open("r+b") as file:
         file.seek(8192 + 18)
         file.write(b"\xff\xff\xff\xff")
-    assert_one_line(serve(cluster), journal.name, "offset 8192")
+    cluster.start()  # It says where the damage is, and waits for others to make it good.
+    wait_until(lambda: f"{journal.name} is damaged at offset 8192" in cluster.log("n1"), "it tells of damage")
+    cluster.kill()
     (cluster.directory / "n1" / "identity").write_text("nonsense")
     assert_one_line(serve(cluster), "damaged")
     (cluster.directory / "n1" / "identity").unlink()

@@ -18,6 +18,8 @@ from sofadb.unlikely import POINTS
 
 SEEDS = 150
 
+pytestmark = pytest.mark.timeout(480)
+
 
 @pytest.fixture(scope="module")
 def bag() -> Bag:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from sofadb.sim.hunt import BROKEN_LABORATORY, hunt
-from sofadb.sim.sabotages import SABOTAGES
+from sofadb.sim.sabotages import SABOTAGES, SEEN_BY_STORIES
 
 SEEDS = Path(__file__).parents[1] / "tests" / "sim" / "sabotage_seeds.json"
 SEEDS_MAX = 300
@@ -22,7 +22,8 @@ def main() -> None:
     """Hunt for each."""
     seeds: dict[str, int] = {}
     slowest = 0.0
-    for name in SABOTAGES:
+    hunted = [name for name in SABOTAGES if name not in SEEN_BY_STORIES]
+    for name in hunted:
         began = time.monotonic()
         found, first = None, 1
         while first <= SEEDS_MAX:
@@ -39,10 +40,8 @@ def main() -> None:
         print(f"{name:50} seed {found.seed:3}, {seconds:4.1f} s, {found.name}", flush=True)
     SEEDS.write_text(json.dumps(seeds, indent=1) + "\n")
     ordered = sorted(seeds.values())
-    print(
-        f"{len(seeds)} of {len(SABOTAGES)}; median seed {ordered[len(ordered) // 2]}, slowest {slowest:.1f} s"
-    )
-    sys.exit(len(seeds) < len(SABOTAGES))
+    print(f"{len(seeds)} of {len(hunted)}; median seed {ordered[len(ordered) // 2]}, slowest {slowest:.1f} s")
+    sys.exit(len(seeds) < len(hunted))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 
 from sofadb.sim.hunt import BROKEN_LABORATORY, Bag, Trial, hunt, shrink, try_plan, try_seed
 from sofadb.sim.plan import CLOCKS, KINDS, MISCHIEF, PERMANENT, Plan, draw, smaller
-from sofadb.sim.sabotages import SABOTAGES, applied
+from sofadb.sim.sabotages import SABOTAGES, SEEN_BY_STORIES, applied
 from sofadb.unlikely import POINTS
 
 SEEDS = 150
@@ -47,7 +47,7 @@ SEEDS_OF_SABOTAGES: dict[str, int] = json.loads((Path(__file__).parent / "sabota
 """Where each was found last (`make seeds`). What has changed since may have moved it: then all worlds are looked through."""
 
 
-@pytest.mark.parametrize("name", SABOTAGES)
+@pytest.mark.parametrize("name", [name for name in SABOTAGES if name not in SEEN_BY_STORIES])
 def test_every_sabotage_is_found(name: str) -> None:
     trials = (try_seed(seed, name) for seed in (SEEDS_OF_SABOTAGES.get(name, 1), *range(1, 301)))
     found = next(

@@ -1106,3 +1106,7 @@ def damaged_length_makes_a_link_mute(patch: Patch) -> None:
         del self._buffer[:at]
 
     patch(FrameReader, "feed", feed)
+
+
+SEEN_BY_STORIES = frozenset({"damage-at-the-end-is-no-doubt", "note-is-not-read"})
+"""What these need comes together in one of several hundred worlds only: stories show them (`test_sim_scenarios_rot`)."""

@@ -314,7 +314,9 @@ class World:
             raise Violation("the_laboratory_works", "more was lost than SofaDB promises to survive")
         core = list(sound)
         # While members change all heal: who leads counts for a while on those who have just gone, and may change too much.
-        for name in () if faults.is_changing else sound:
+        # And where a disk has rotted: its node may be in doubt, and takes no part until the others have got something chosen.
+        all_heal = faults.is_changing or faults.struck["rotten disk"]
+        for name in () if all_heal else sound:
             rest = [each for each in core if each != name]
             if ledger.is_enough(faults.acceptors(rest)):
                 core = rest

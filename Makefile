@@ -19,7 +19,7 @@ up: install ## Run three nodes on ports 7001-7003 until Ctrl-C
 	@$(BIN)/sofadb up
 
 test: install verify ## Run the whole suite (needs redis-server, strace, iproute2 and Java)
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-inside test-core test-system
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-inside test-system test-core
 
 # Two at once: one keeps a processor busy, the other mostly waits for processes that start and stop.
 OUTSIDE := tests/system tests/cli tests/server

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import time
 from typing import Annotated, Any
 
@@ -222,6 +223,8 @@ def _wait(cluster: Cluster, change: Change, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     stands = "what was asked for stands and goes on by itself; `sofadb member list` shows how far it is"
     told = ""
+    # Also where a shell has put us in the background and told us to ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         while True:
             waits = "nobody answers"

@@ -75,6 +75,8 @@ class Fetcher:
         self._file: _File | None = None
         self._parcels: asyncio.Queue[tuple[NodeId, Parcel]] = asyncio.Queue(PARCELS_MAX)
         self._done: list[int] = []
+        self._serving: dict[NodeId, asyncio.Task[None]] = {}
+        """Whose fetch is being answered: one at a time for each, since nobody needs more."""
         self._receiver = Receiver(self._wants, self._open, self._send_from_thread, self._done.append)
         self._sender = Sender(self._read_part, self._send_parcel, may_send_part)
         self._task: asyncio.Task[None] | None = None
@@ -105,9 +107,15 @@ class Fetcher:
     def on_parcel(self, sender: NodeId, parcel: Parcel) -> None:
         """A node has something to say about snapshots."""
         if isinstance(parcel, Fetch):
-            self.world.loop.create_task(self._serve(sender, parcel)).add_done_callback(self._ended)
+            if sender not in self._serving:  # Who hears nothing asks again.
+                serving = self._serving[sender] = self.world.loop.create_task(self._serve(sender, parcel))
+                serving.add_done_callback(lambda task: self._has_served(sender, task))
         elif not self._parcels.full():
             self._parcels.put_nowait((sender, parcel))
+
+    def _has_served(self, sender: NodeId, task: asyncio.Task[None]) -> None:
+        del self._serving[sender]
+        self._ended(task)
 
     async def _serve(self, sender: NodeId, fetch: Fetch) -> None:
         self.snapshots.fetched_at = self.world.host.now()

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from sofadb.database.database import Database
 from sofadb.database.keyspace import Keyspace
-from sofadb.database.packed import KINDS, Kind
 from sofadb.database.replies import Reply, ReplyError
 from sofadb.database.runs import Call, Group, Run
 from sofadb.database.table import Route, check
+from sofadb.database.values import List
 
 NOW = 1_700_000_000_000
 """A time (ms) at which tests begin."""
@@ -69,11 +69,12 @@ def begun(time: int = NOW) -> Database:
     return database
 
 
-class Listlike(list[bytes]):
-    """A value of a type that string commands do not know, and that may be changed in place."""
-
-
-KINDS[Listlike] = Kind(254, b",".join, lambda packed: Listlike(packed.split(b",")))
+def a_list(*items: bytes) -> List:
+    """A value that string commands do not know, and that may be changed in place."""
+    value = List()
+    for item in items:
+        value.take([item])
+    return value
 
 
 # Random commands

@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from database_commands import Listlike, Words, begun, mistakes, reads, request, run_of, writes
+from database_commands import Words, a_list, begun, mistakes, reads, request, run_of, writes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from processes import Redis
 from sofadb.database import database as databases
-from sofadb.database.commands.keys import TYPES
 from sofadb.database.commands.strings import STRING_BYTES_MAX
 from sofadb.database.replies import NullArray, Reply, ReplyError, Status
 from sofadb.database.table import TABLE, Command
@@ -107,11 +106,10 @@ def same(command: Words, theirs: Any, ours: Any, present: list[bytes]) -> bool:
     database=None,
 )
 def test_random_commands_get_the_same_replies(real: RealRedis, commands: list[Words]) -> None:
-    TYPES[Listlike] = b"list"
     setup = [[b"FLUSHALL"], [b"RPUSH", b"list", b"x"], [b"TIME"]]
     _, _, (_, time) = real(setup)
     database = begun(int(time[0][1]) * 1000 + int(time[1][1]) // 1000)
-    database.keyspaces[0].set(b"list", Listlike())
+    database.keyspaces[0].set(b"list", a_list(b"x"))
     theirs = real(commands)
     for command, expected in zip(commands, theirs, strict=True):
         present = list(database.keyspaces[0].visible())

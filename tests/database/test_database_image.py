@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterator
 from hashlib import sha256
 from itertools import count, islice
@@ -18,8 +19,8 @@ from hypothesis import strategies as st
 
 from database.database_commands import (
     NOW,
-    Listlike,
     Words,
+    a_list,
     ask,
     begun,
     command,
@@ -54,6 +55,7 @@ from sofadb.database.loader import SECTION_BYTES_MAX, Loader, Unreadable
 from sofadb.database.packed import DEPTH_MAX, pack_reply, unpack_reply
 from sofadb.database.replies import NULL_ARRAY, OK, Reply, ReplyError, Status, Verbatim
 from sofadb.database.rolling import INSTANCES
+from sofadb.database.values import List
 
 Batch = tuple[int, list[tuple[int, Words]]]
 """How many milliseconds pass, and commands with the numbers of their databases."""
@@ -221,22 +223,23 @@ def test_what_is_changed_in_place_is_in_the_image_as_it_was() -> None:
     database = begun()
     keyspace = database.keyspaces[0]
     for key in (b"one", b"two"):
-        keyspace.set(key, Listlike([b"a", b"b"]))
+        keyspace.set(key, a_list(b"a", b"b"))
     before = database.digest()
     image = database.image()
     for key in (b"one", b"two"):
-        value = keyspace.claim(key)
-        value.append(b"c")
-        keyspace.replace(key, value)
+        value = keyspace.claim_as(key, List)
+        assert value is not None
+        value.take([b"c"])
+        keyspace.changed(key, b"c")
     taken = b"".join(image.pieces())
     assert sha256(taken).digest() == before
-    assert loaded(taken).keyspaces[0].find(b"one") == [b"a", b"b"]
-    assert keyspace.find(b"one") == [b"a", b"b", b"c"]
+    assert loaded(taken).keyspaces[0].find(b"one").items == deque([b"a", b"b"])
+    assert keyspace.find(b"one").items == deque([b"a", b"b", b"c"])
 
 
 def test_a_value_that_was_claimed_and_left_as_it_was_is_there_once() -> None:
     database = begun()
-    database.keyspaces[0].set(b"one", Listlike([b"a"]))
+    database.keyspaces[0].set(b"one", a_list(b"a"))
     before = database.digest()
     image = database.image()
     database.keyspaces[0].claim(b"one")

@@ -15,6 +15,8 @@ from .shared import Shared
 DATABASES = 16
 EXPIRED_PER_BATCH_MAX = 1_000
 """How many keys and locks one batch clears away. What is due beyond that is gone for all who look, and cleared with the next."""
+FREED_PER_BATCH_MAX = 10_000
+"""How many elements of what was removed one batch gives back. The rest is for `tidy`."""
 
 
 class Database:
@@ -43,6 +45,7 @@ class Database:
         self.time = max(self.time, time)
         rolling.roll(b"instance %d at %d" % (instance, self.time))
         self.shared.begin(self.time)
+        self.shared.graveyard.step(FREED_PER_BATCH_MAX)
         room = EXPIRED_PER_BATCH_MAX - self.shared.locks.clear_due(EXPIRED_PER_BATCH_MAX)
         room_for_keys = room
         for keyspace in self.keyspaces:
@@ -80,6 +83,10 @@ class Database:
         Of the last one, what it is now: to be asked between batches.
         """
         return self.rolling if instance == self.instance else self.shared.rolling.at(instance)
+
+    def tidy(self, count: int) -> bool:
+        """Give back memory of about `count` elements that were removed; whether something is left. Changes nothing."""
+        return self.shared.graveyard.step(count)
 
     def image(self) -> Image:
         """The state as it is now, to be had in bytes while it goes on changing. One at a time; to be asked between batches."""

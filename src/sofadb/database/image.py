@@ -10,6 +10,9 @@ before. What follows from the rest is left out (buckets, deadlines). Something n
 version of one, under a number never used before, and is left out as long as there is nothing to say; a reader that does not
 know it says so.
 
+A value with many elements has rows, one for each (`values.py`). Where they are more than 16 KiB they come behind the key, in
+sections of their own, as many as the key says.
+
 When an image is begun, what may be large is not copied: each keyspace keeps its past (`past.py`). What is bounded is copied
 in that instant, as lists of references. A piece has up to 64 KiB and 500 items; a larger value is a piece by itself, and not
 copied. Two costs are those of the data: a bucket's keys are sorted at a time, 250 if there are a million in all; and a
@@ -27,12 +30,15 @@ from crc32c import crc32c
 
 from .packed import pack_reply
 from .past import Past
+from .values import Frozen
 
 if TYPE_CHECKING:
     from .database import Database
 
 PIECE_BYTES = 64 << 10
 PIECE_ITEMS = 500
+ROWS_INLINE_BYTES = 16 << 10
+"""So much of a value stands with its key."""
 
 HEADER = Struct(">8sH")  # mark, format
 MARK, FORMAT = b"SofaDB\r\n", 1
@@ -40,14 +46,16 @@ SECTION = Struct(">BBI")  # kind, version, bytes of the body
 STATE = Struct(">QQQI")  # time, instance, expired, rolling digest
 KEYSPACE = Struct(">BQ")  # number, changes; then for each bucket:
 DELETION = Struct(">HQ")  # bucket, number of the last deletion
-KEY = Struct(">QQBII")  # version, expiry (0: none), kind, bytes of key and value; then both
+KEY = Struct(
+    ">QQBII"
+)  # version, expiry (0: none), kind, bytes of key and value; then both. (Or what stands of the value.)
 ONCE = Struct(">Q")  # forgotten
 EXECUTION = Struct(">Q?IHI")  # instance, whether the reply is kept, size, bytes of id and reply; then both
 LOCKS = Struct(">Q")  # last token
 LOCK = Struct(">QQH")  # token, until, bytes of the name; then it
 END = Struct(">I")  # checksum of everything before this section
 
-IS_STATE, IS_KEYSPACE, IS_KEYS, IS_ONCE, IS_EXECUTIONS, IS_LOCKS, IS_HELD, IS_ROSTER, IS_END = (
+IS_STATE, IS_KEYSPACE, IS_KEYS, IS_ONCE, IS_EXECUTIONS, IS_LOCKS, IS_HELD, IS_ROSTER, IS_ROWS, IS_END = (
     1,
     2,
     3,
@@ -56,13 +64,14 @@ IS_STATE, IS_KEYSPACE, IS_KEYS, IS_ONCE, IS_EXECUTIONS, IS_LOCKS, IS_HELD, IS_RO
     6,
     7,
     8,
+    9,
     255,
 )
 VERSION = 1
 """Of every kind of section so far."""
 
-_Item = tuple[bytes, bytes, bytes]
-"""One of the things of which there may be many: what is known of it, its name, what it holds."""
+_Item = tuple[bytes, bytes, bytes, Iterable[bytes]]
+"""One of the things of which there may be many: what is known of it, its name, what it holds; and rows behind it."""
 
 
 class Image:
@@ -71,6 +80,7 @@ class Image:
     def __init__(self, database: Database, kept: bool) -> None:
         self._database = database
         self._is_open = True
+        self._is_kept = kept
         self._state = STATE.pack(database.time, database.instance, database.expired, database.rolling)
         self._pasts = [Past(each) for each in database.keyspaces if each.changes]
         if kept:
@@ -106,6 +116,8 @@ class Image:
         keyspace = self._database.keyspaces[past.number]
         if keyspace.past is past:
             keyspace.past = None
+        elif self._is_kept:
+            past.bury(self._database.shared.graveyard)  # It was emptied since.
 
     def _sections(self) -> Iterator[bytes]:
         yield HEADER.pack(MARK, FORMAT) + _section(IS_STATE, self._state)
@@ -113,7 +125,7 @@ class Image:
             past = self._pasts[0]
             deletions = b"".join(DELETION.pack(*each) for each in sorted(past.deleted.items()))
             yield _section(IS_KEYSPACE, KEYSPACE.pack(past.number, past.changes) + deletions)
-            yield from _sections_of(IS_KEYS, _keys(past))
+            yield from _sections_of(IS_KEYS, self._keys(past))
             self._give_up(self._pasts.pop(0))
         yield _section(IS_ONCE, self._once)
         executions = (
@@ -121,6 +133,7 @@ class Image:
                 EXECUTION.pack(each.instance, each.is_kept, each.size, len(each.id_), len(reply)),
                 each.id_,
                 reply,
+                (),
             )
             for each in self._executions
             for reply in [pack_reply(each.reply)]
@@ -128,18 +141,26 @@ class Image:
         yield from _sections_of(IS_EXECUTIONS, executions)
         yield _section(IS_LOCKS, self._locks)
         held = (
-            (LOCK.pack(token, until, len(name)), name, b"")
+            (LOCK.pack(token, until, len(name)), name, b"", ())
             for name, token, until in zip(self._names, self._tokens, self._until, strict=True)
         )
         yield from _sections_of(IS_HELD, held)
         if self._roster:
             yield _section(IS_ROSTER, self._roster)
 
-
-def _keys(past: Past) -> Iterator[_Item]:
-    pack = KEY.pack
-    for key, (version, expiry, kind, packed) in past.items():
-        yield pack(version, expiry, kind, len(key), len(packed)), key, packed
+    def _keys(self, past: Past) -> Iterator[_Item]:
+        pack = KEY.pack
+        for key, (version, expiry, value) in past.items():
+            if type(value) is bytes:
+                yield pack(version, expiry, 0, len(key), len(value)), key, value, ()
+                continue
+            assert isinstance(value, Frozen)
+            head, rows = value.head(), value.pieces(PIECE_BYTES - SECTION.size)
+            if value.size <= ROWS_INLINE_BYTES:
+                head += b"".join(rows)
+                rows = iter(())
+            yield pack(version, expiry, value.kind, len(key), len(head)), key, head, rows
+            self._database.shared.graveyard.bury_large(*value.columns)
 
 
 def _section(kind: int, body: bytes) -> bytes:
@@ -151,7 +172,7 @@ def _sections_of(kind: int, items: Iterable[_Item]) -> Iterator[bytes]:
     parts: list[bytes] = []
     count, size = 0, SECTION.size
     for item in items:
-        head, name, body = item
+        head, name, body, rows = item
         length = len(head) + len(name) + len(body)
         if count == PIECE_ITEMS or (count and size + length > PIECE_BYTES):
             yield _section(kind, b"".join(parts))
@@ -160,8 +181,13 @@ def _sections_of(kind: int, items: Iterable[_Item]) -> Iterator[bytes]:
             yield SECTION.pack(kind, VERSION, length) + head + name
             yield body
         else:
-            parts += item
+            parts += (head, name, body)
             count += 1
             size += length
+        for row in rows:
+            if parts:
+                yield _section(kind, b"".join(parts))
+                parts, count, size = [], 0, SECTION.size
+            yield _section(IS_ROWS, row)
     if parts:
         yield _section(kind, b"".join(parts))

@@ -14,8 +14,8 @@ the same on every node and after any restart; a key that is there all the time i
 
 Changing. Whatever changes a key does three things besides: while an image is being taken, it first lets the past note what
 there was (`_touch`); it gives the change its number; and it rolls it into the digest (rule D2). A command that changes a
-value in place gets it from `claim`, which has the past note it as it still is, and must say afterwards what it did, by a
-method here that does the rest.
+value in place gets it from `claim` or `claim_as`, which has the past note it as it still is, and says afterwards what came of
+it (`changed`); if it took the last element out, it deletes the key instead.
 """
 
 from __future__ import annotations
@@ -23,21 +23,27 @@ from __future__ import annotations
 from binascii import crc32
 from collections.abc import Iterable
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from crc32c import crc32c
 
+from .chance import Chance
+from .events import Event
 from .expiry import Deadlines
-from .packed import KINDS
+from .graveyard import LARGE
 from .replies import WRONG_TYPE, ReplyError
-from .rolling import CLEARED, DELETED, EXPIRES, NO_BYTES, PERSISTED, REPLACED, SET
+from .rolling import ABOUT, CHANGED, CLEARED, DELETED, EXPIRES, MOVED, NO_BYTES, PERSISTED, REPLACED, SET
 from .shared import Shared
+from .values import HEAD, Value
 
 if TYPE_CHECKING:
     from .past import Past
 
+V = TypeVar("V", bound=Value)
+
 BUCKETS = 4096
 _BUCKET_SHIFT = 32 - 12
+ROLLED_BYTES_MAX = 16 << 10
 _PICKS = 16
 """How often `any_key` tries its luck before it takes the first key that it finds."""
 
@@ -110,6 +116,22 @@ class Keyspace:
             raise ReplyError(WRONG_TYPE)
         return value
 
+    def find_as(self, key: bytes, kind: type[V]) -> V | None:
+        """The value of `key`, of a kind, or None. Raises WRONGTYPE."""
+        value = self.find(key)
+        if value is not None and type(value) is not kind:
+            raise ReplyError(WRONG_TYPE)
+        return value
+
+    def chance(self) -> Chance:
+        """Chance for a write: the same on every replica."""
+        return Chance(self.instance, self.changes, self.number)
+
+    def own_chance(self) -> Chance:
+        """Chance for a read: another each time."""
+        self.picks += 1
+        return Chance(self.instance, self.picks)
+
     def version(self, key: bytes) -> int:
         """The number of the last change of `key`; that it went away is one, whatever the cause."""
         if self.find(key) is None:
@@ -158,11 +180,14 @@ class Keyspace:
         if self.expiry:
             self.expiry.pop(key, None)
         values = self.values
-        if key not in values:
+        old = values.get(key)
+        if old is None:
             self.buckets.setdefault(crc32(key) >> _BUCKET_SHIFT, {})[key] = None
+        elif type(old) is not bytes:
+            self._bury(old)
         values[key] = value
         self.changes = self.versions[key] = self.changes + 1
-        packed = value if type(value) is bytes else KINDS[type(value)].pack(value)
+        packed = value if type(value) is bytes else _about(value)
         rolling = self.rolling
         rolling.crc = crc32c(packed, crc32(key or NO_BYTES, rolling.crc ^ self.mark) ^ SET)
 
@@ -171,11 +196,14 @@ class Keyspace:
         if self.past is not None:
             self._touch(key)
         values = self.values
-        if key not in values:
+        old = values.get(key)
+        if old is None:
             self.buckets.setdefault(crc32(key) >> _BUCKET_SHIFT, {})[key] = None
+        elif type(old) is not bytes:
+            self._bury(old)
         values[key] = value
         self.changes = self.versions[key] = self.changes + 1
-        packed = value if type(value) is bytes else KINDS[type(value)].pack(value)
+        packed = value if type(value) is bytes else _about(value)
         rolling = self.rolling
         rolling.crc = crc32c(packed, crc32(key or NO_BYTES, rolling.crc ^ self.mark) ^ REPLACED)
 
@@ -197,6 +225,44 @@ class Keyspace:
             raise ReplyError(WRONG_TYPE)
         return value
 
+    def claim_as(self, key: bytes, kind: type[V]) -> V | None:
+        """As `claim`, for a value of a kind. Raises WRONGTYPE."""
+        value = self.claim(key)
+        if value is not None and type(value) is not kind:
+            raise ReplyError(WRONG_TYPE)
+        return value
+
+    def changed(self, key: bytes, *about: bytes) -> None:
+        """The claimed value of `key`, which is not empty, was changed in place; `about` says what came of it."""
+        self.changes = self.versions[key] = self.changes + 1
+        rolling = self.rolling
+        crc = crc32(key or NO_BYTES, rolling.crc ^ self.mark) ^ CHANGED
+        for part in about:
+            crc = crc32c(part or NO_BYTES, crc) ^ ABOUT
+        rolling.crc = crc
+
+    def move(self, key: bytes, new: bytes, to: Keyspace) -> None:
+        """Put the value of `key`, which is there, at `new` in some keyspace, with its expiry, in place of what is there."""
+        value, expires_at = self.values[key], self.expiry.get(key)
+        if self.past is not None:
+            self._touch(key)
+        self._remove(key)
+        self._roll(key, MOVED)
+        to.delete(new)
+        if to.past is not None:
+            to._touch(new)
+        to.buckets.setdefault(bucket_of(new), {})[new] = None
+        to.values[new] = value
+        to.changes = to.versions[new] = to.changes + 1
+        to._roll(new, MOVED)
+        if expires_at is not None:
+            to.expire_at(new, expires_at)
+
+    def notify(self, class_: int, name: bytes, key: bytes) -> None:
+        """Something happened to `key` that somebody may want to hear of, in these words of Redis."""
+        if self.shared.wanted_events & class_:
+            self.shared.events.append(Event(class_, name, self.number, key))
+
     def delete(self, key: bytes) -> bool:
         """Remove `key`; whether anything was there that had not expired."""
         if key not in self.values:
@@ -204,7 +270,14 @@ class Keyspace:
         if self.past is not None:
             self._touch(key)
         was_visible = self.find(key) is not None
-        del self.values[key]
+        value = self._remove(key)
+        if type(value) is not bytes:
+            self._bury(value)
+        self._roll(key, DELETED)
+        return was_visible
+
+    def _remove(self, key: bytes) -> Any:
+        value = self.values.pop(key)
         del self.versions[key]
         self.expiry.pop(key, None)
         number = bucket_of(key)
@@ -213,8 +286,11 @@ class Keyspace:
         if not bucket:
             del self.buckets[number]
         self.changes = self.deleted[number] = self.changes + 1
-        self._roll(key, DELETED)
-        return was_visible
+        return value
+
+    def _bury(self, value: Value) -> None:
+        if len(value) >= LARGE:
+            self.shared.graveyard.bury(value)
 
     def expire_at(self, key: bytes, time: int) -> None:
         """Let `key`, which is there, expire at `time` (ms)."""
@@ -238,10 +314,9 @@ class Keyspace:
         return True
 
     def clear(self) -> None:
-        """Remove everything. What it costs is that memory is given back: about 0.2 s for a million keys.
-
-        (What an image is still being made of is given back when that is done.)
-        """
+        """Remove everything. Memory is given back little by little, and what an image is being made of, when that is done."""
+        if self.past is None:
+            self.shared.graveyard.bury(self.values, self.expiry, self.versions, self.buckets)
         self.past = None
         self.changes += 1
         self._roll(b"", CLEARED)
@@ -285,3 +360,11 @@ class Keyspace:
 def bucket_of(key: bytes) -> int:
     """The number of the bucket in which `key` lies."""
     return crc32(key) >> _BUCKET_SHIFT
+
+
+def _about(value: Value) -> bytes:
+    """What is rolled of a value that is put as a whole: all of it, or, of a large one, how large it is."""
+    frozen = value.freeze() if value.bytes <= ROLLED_BYTES_MAX and len(value) < LARGE else None
+    if frozen is None:
+        return HEAD.pack(value.kind, len(value)) + HEAD.pack(value.is_wide, value.bytes)
+    return b"".join((frozen.head(), *frozen.pieces(ROLLED_BYTES_MAX)))

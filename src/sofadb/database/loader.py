@@ -25,6 +25,7 @@ from .image import (
     IS_LOCKS,
     IS_ONCE,
     IS_ROSTER,
+    IS_ROWS,
     IS_STATE,
     KEY,
     KEYSPACE,
@@ -38,16 +39,18 @@ from .image import (
 )
 from .keyspace import BUCKETS, Keyspace, bucket_of
 from .once import Execution
-from .packed import KINDS, unpack_reply
+from .packed import unpack_reply
+from .values import HEAD, IS_WIDE, VALUES, Value
 
 SECTION_BYTES_MAX = 256 << 20
 """A key and its value, as large as they may be, are less."""
 
 _BEFORE = {
     IS_STATE: (None,),
-    IS_KEYSPACE: (IS_STATE, IS_KEYSPACE, IS_KEYS),
-    IS_KEYS: (IS_KEYSPACE, IS_KEYS),
-    IS_ONCE: (IS_STATE, IS_KEYSPACE, IS_KEYS),
+    IS_KEYSPACE: (IS_STATE, IS_KEYSPACE, IS_KEYS, IS_ROWS),
+    IS_KEYS: (IS_KEYSPACE, IS_KEYS, IS_ROWS),
+    IS_ROWS: (IS_KEYS, IS_ROWS),
+    IS_ONCE: (IS_STATE, IS_KEYSPACE, IS_KEYS, IS_ROWS),
     IS_EXECUTIONS: (IS_ONCE, IS_EXECUTIONS),
     IS_LOCKS: (IS_ONCE, IS_EXECUTIONS),
     IS_HELD: (IS_LOCKS, IS_HELD),
@@ -74,7 +77,9 @@ class Loader:
         self._keyspace: Keyspace | None = None
         self._place: tuple[int, bytes] | None = None
         """Bucket and name of the last key."""
-        self._kinds = {kind.number: kind for kind in KINDS.values()}
+        self._value: Value | None = None
+        self._rows_left = 0
+        """The last key's value, and how many of its rows are still to come."""
 
     def feed(self, piece: bytes) -> None:
         """Take the next bytes. Raises `Unreadable`."""
@@ -143,6 +148,10 @@ class Loader:
             raise Unreadable(
                 f"This is no image: after a section of kind {self._last} comes one of kind {kind}"
             )
+        _demand(
+            (kind == IS_ROWS) == (self._rows_left > 0),
+            "rows are missing, or there are more than there should be",
+        )
         if length > SECTION_BYTES_MAX:
             raise Unreadable(f"This is no image: a section has {length} bytes")
 
@@ -151,6 +160,8 @@ class Loader:
         shared = database.shared
         if kind == IS_KEYS:
             self._read_keys(body)
+        elif kind == IS_ROWS:
+            self._read_rows(body)
         elif kind == IS_KEYSPACE:
             self._read_keyspace(body)
         elif kind == IS_EXECUTIONS:
@@ -191,15 +202,38 @@ class Loader:
             key, packed = body[at + KEY.size : middle], body[middle : middle + value_bytes]
             at = middle + value_bytes
             _demand(at <= len(body), "a key or value ends early")
-            kind = self._kinds.get(number)
-            if kind is None:
-                raise Unreadable(f"This program does not know what the image's values of kind {number} are")
+            _demand(not self._rows_left, "rows are missing")
             bucket = bucket_of(key)
             _demand(place is None or place < (bucket, key), "keys are not in order")
             _demand(version <= keyspace.changes, "a change that cannot have been")
             place = (bucket, key)
-            keyspace.restore(key, kind.unpack(packed), version, expiry or None)
+            value = self._begin_value(number, packed) if number else packed
+            keyspace.restore(key, value, version, expiry or None)
         self._place = place
+
+    def _begin_value(self, kind: int, packed: bytes) -> Value:
+        """A value with all its rows, or one whose rows come behind."""
+        if kind not in VALUES:
+            raise Unreadable(f"This program does not know what the image's values of kind {kind} are")
+        flags, count = HEAD.unpack_from(packed)
+        _demand(flags in (0, IS_WIDE) and count > 0, "a value that cannot be")
+        self._value = value = VALUES[kind]()
+        value.is_wide = bool(flags)
+        self._rows_left = count
+        if len(packed) > HEAD.size:
+            self._read_rows(packed[HEAD.size :])
+            _demand(not self._rows_left, "rows are missing")
+        return value
+
+    def _read_rows(self, rows: bytes) -> None:
+        value = self._value
+        assert value is not None
+        before = len(value)
+        value.extend(rows)
+        self._rows_left -= len(value) - before
+        _demand(self._rows_left >= 0, "there are more rows than there should be")
+        if not self._rows_left:
+            value.complete()
 
     def _read_executions(self, body: bytes) -> None:
         once = self._database.shared.once

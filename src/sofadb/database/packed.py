@@ -1,13 +1,10 @@
-"""Values and replies as bytes, for the image and for the rolling digest: equal ones are equal bytes, everywhere and always.
-
-Each type of value has a `Kind`. Whoever adds a type adds its kind here, under a number that was never used before.
-"""
+"""Replies as bytes, for the image and for the rolling digest: equal ones are equal bytes, everywhere and always."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any
 
 from .replies import NULL_ARRAY, NullArray, Reply, ReplyError, Status, Verbatim
 
@@ -16,19 +13,6 @@ DEPTH_MAX = 64
 
 _HEAD = Struct(">cI")  # tag; bytes of the body, or how many replies (of a dict: pairs) follow
 _FLOAT = Struct(">d")
-
-
-class Kind(NamedTuple):
-    """How values of one type become bytes and bytes become values."""
-
-    number: int
-    pack: Callable[[Any], bytes]
-    unpack: Callable[[bytes], Any]
-    """Raises ValueError."""
-
-
-KINDS: dict[type, Kind] = {bytes: Kind(0, bytes, bytes)}
-"""`bytes` of `bytes` are themselves: nothing is copied."""
 
 
 def pack_reply(reply: Reply) -> bytes:

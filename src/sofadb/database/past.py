@@ -4,7 +4,7 @@ Nothing is copied at that instant. Before a key that was there is changed for th
 here: its value, expiry and version. Whether a key has changed since is told by its version, so keys that came later cost
 nothing, and there are never more notes than there were keys. What was walked past needs no note and leaves none.
 
-Values that are changed in place are packed when they are noted. `Keyspace.claim` sees to that, for it is how a command gets
+Values that are changed in place are frozen when they are noted. `Keyspace.claim` sees to that, for it is how a command gets
 hold of a value in order to change it; the change must go through the keyspace too, which gives it its number.
 
 A keyspace that is emptied takes new dicts and leaves the old ones to its past.
@@ -15,14 +15,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .packed import KINDS
+from .values import Frozen
 
 if TYPE_CHECKING:
+    from .graveyard import Graveyard
     from .keyspace import Keyspace
 
 
-Item = tuple[int, int, int, bytes]
-"""What there was at a key: version, expiry (ms; 0 if it does not expire), kind, packed value."""
+Item = tuple[int, int, "bytes | Frozen"]
+"""What there was at a key: version, expiry (ms; 0 if it does not expire), value."""
 
 
 class Past:
@@ -73,7 +74,11 @@ class Past:
                 yield key, notes.get(key) or self._look(key)
             del self._notes[number]
 
+    def bury(self, graveyard: Graveyard) -> None:
+        """The keyspace was emptied, and nobody else needs what it held."""
+        graveyard.bury(self._values, self._expiry, self._versions, self._buckets)
+
     def _look(self, key: bytes) -> Item:
         value = self._values[key]
-        kind = KINDS[type(value)]
-        return self._versions[key], self._expiry.get(key, 0), kind.number, kind.pack(value)
+        frozen = value if type(value) is bytes else value.freeze()
+        return self._versions[key], self._expiry.get(key, 0), frozen

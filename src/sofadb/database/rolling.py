@@ -20,8 +20,19 @@ from crc32c import crc32c
 INSTANCES = 1024
 """Of so many instances the sum is remembered."""
 
-SET, REPLACED, DELETED, EXPIRES, PERSISTED, CLEARED, ABOUT = (
-    crc32(word) for word in (b"set", b"replaced", b"deleted", b"expires", b"persisted", b"cleared", b"about")
+SET, REPLACED, CHANGED, MOVED, DELETED, EXPIRES, PERSISTED, CLEARED, ABOUT = (
+    crc32(word)
+    for word in (
+        b"set",
+        b"replaced",
+        b"changed",
+        b"moved",
+        b"deleted",
+        b"expires",
+        b"persisted",
+        b"cleared",
+        b"about",
+    )
 )
 """What happened."""
 NO_BYTES = bytes.fromhex("8f1d6c02b7e94a53")

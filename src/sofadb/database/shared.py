@@ -4,6 +4,8 @@ signals of a batch.
 
 from __future__ import annotations
 
+from .events import Event
+from .graveyard import Graveyard
 from .locks import Locks
 from .once import Once
 from .replies import Signal
@@ -14,11 +16,26 @@ from .roster import Roster
 class Shared:
     """One for all sixteen databases."""
 
-    __slots__ = ("locks", "once", "rolling", "roster", "signals")
+    __slots__ = (
+        "events",
+        "graveyard",
+        "locks",
+        "once",
+        "rolling",
+        "roster",
+        "signals",
+        "wanted_events",
+    )
 
     def __init__(self, members: dict[str, str] | None = None) -> None:
         self.signals: list[Signal] = []
         """What this batch has made possible that somebody may wait for. No part of the state."""
+        self.wanted_events = 0
+        """Which classes of events somebody on this node wants to hear of (`events.py`). No part of the state."""
+        self.events: list[Event] = []
+        """What of that has happened in this batch. No part of the state."""
+        self.graveyard = Graveyard()
+        """What is large and not needed any more. No part of the state."""
         self.rolling = Rolling()
         self.once = Once(self.rolling)
         self.locks = Locks(self.signals, self.rolling)
@@ -27,4 +44,5 @@ class Shared:
     def begin(self, time: int) -> None:
         """A batch begins, at this time (ms)."""
         self.signals.clear()
+        self.events.clear()
         self.locks.time = time

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..arguments import INTEGER_MAX, is_integer, parse_integer
 from ..keyspace import BUCKETS, Keyspace
 from ..patterns import matcher
@@ -12,8 +14,11 @@ ONE_KEY = (1, 1, 1)
 ALL_KEYS = (1, -1, 1)
 
 
-TYPES: dict[type, bytes] = {type(None): b"none", bytes: b"string"}
-"""What TYPE says of a value. Each type's file adds its own."""
+def type_of(value: Any) -> bytes:
+    """What TYPE says of a value."""
+    if value is None:
+        return b"none"
+    return b"string" if type(value) is bytes else value.type_name
 
 
 @command("del", -2, Route.WRITE, "write", keys=ALL_KEYS, summary="Remove keys", complexity="O(N)")
@@ -60,7 +65,7 @@ command(
 
 @command("type", 2, Route.READ, "readonly fast", keys=ONE_KEY, summary="The type of the value at a key")
 def type_(keyspace: Keyspace, args: list[bytes]) -> Reply:
-    return Status(TYPES[type(keyspace.find(args[1]))])
+    return Status(type_of(keyspace.find(args[1])))
 
 
 @command(
@@ -111,7 +116,7 @@ def scan(keyspace: Keyspace, args: list[bytes]) -> Reply:
     if matches is not None:
         found = [key for key in found if matches(key)]
     if wanted is not None:
-        found = [key for key in found if TYPES[type(keyspace.find(key))] == wanted]
+        found = [key for key in found if type_of(keyspace.find(key)) == wanted]
     return [b"%d" % cursor, found]
 
 
@@ -150,10 +155,10 @@ def object_(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="How Redis would hold a value",
 )
 def object_encoding(keyspace: Keyspace, args: list[bytes]) -> Reply:
-    """How Redis would hold the value if it had been SET. All strings are held alike here."""
+    """How Redis would hold the value (of a string: if it had been SET; all are held alike here)."""
     value = keyspace.find(args[2])
     if type(value) is not bytes:
-        return None
+        return None if value is None else value.encoding
     if is_integer(value):
         return b"int"
     return b"embstr" if len(value) <= 44 else b"raw"
@@ -186,11 +191,7 @@ def rename(keyspace: Keyspace, args: list[bytes]) -> Reply:
     if value is None:
         raise ReplyError("ERR no such key")
     if old != new:
-        expires_at = keyspace.expiry.get(old)
-        keyspace.delete(old)
-        keyspace.set(new, value)
-        if expires_at is not None:
-            keyspace.expire_at(new, expires_at)
+        keyspace.move(old, new, keyspace)
     return OK
 
 

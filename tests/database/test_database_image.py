@@ -53,7 +53,7 @@ from sofadb.database.image import (
 from sofadb.database.keyspace import bucket_of
 from sofadb.database.loader import SECTION_BYTES_MAX, Loader, Unreadable
 from sofadb.database.packed import DEPTH_MAX, pack_reply, unpack_reply
-from sofadb.database.replies import NULL_ARRAY, OK, Reply, ReplyError, Status, Verbatim
+from sofadb.database.replies import NULL_ARRAY, OK, Pairs, Reply, ReplyError, Status, Unordered, Verbatim
 from sofadb.database.rolling import INSTANCES
 from sofadb.database.values import List
 
@@ -341,6 +341,8 @@ def test_what_was_answered_once_is_answered_after_loading_too() -> None:
     ]
     for number, reply in enumerate(replies):
         database.shared.once.remember(b"%d" % number, 1, reply)
+    database.shared.once.remember(b"set", 1, Unordered([b"a", [b"b"]]))
+    database.shared.once.remember(b"pairs", 1, Pairs([b"a", 1]))
     database.shared.once.remember(b"text", 1, Verbatim(b"for people"))
     database.shared.once.remember(b"large", 1, b"x" * 100_000)
     database.shared.once.remember(b"view", 1, memoryview(b"a view")[2:])
@@ -350,6 +352,9 @@ def test_what_was_answered_once_is_answered_after_loading_too() -> None:
     text = once.executions[b"text"].reply
     assert isinstance(text, Verbatim)
     assert text.text == b"for people"
+    for id_, kind, items in ((b"set", Unordered, [b"a", [b"b"]]), (b"pairs", Pairs, [b"a", 1])):
+        assert type(once.executions[id_].reply) is kind
+        assert once.executions[id_].reply == items
     assert not once.executions[b"large"].is_kept
     assert once.executions[b"view"].reply == b"view"
     assert [each.id_ for each in once.order] == [each.id_ for each in database.shared.once.order]
@@ -381,6 +386,7 @@ def test_a_reply_comes_back_as_it_was(reply: Reply) -> None:
         b"e\0\0\0\1\xff",
         b"l\xff\xff\xff\xff",
         b"d\0\0\0\1l\0\0\0\0n\0\0\0\0",
+        b"p\0\0\0\1n\0\0\0\0",
         b"d\0\0\0\2" + b"n\0\0\0\0" * 4,
         b"n\0\0\0\0" * 2,
         b"l\0\0\0\1" * 100_000,

@@ -13,7 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.server_fakes import shown
-from sofadb.database.replies import NULL_ARRAY, OK, NullArray, Reply, ReplyError, Status, Verbatim
+from sofadb.database.replies import (
+    NULL_ARRAY,
+    OK,
+    NullArray,
+    Pairs,
+    Reply,
+    ReplyError,
+    Status,
+    Unordered,
+    Verbatim,
+)
 from sofadb.server import encoding as module
 from sofadb.server.encoding import LARGE_BYTES, LONG_ITEMS, Buffer, encode
 from sofadb.server.state import Settings
@@ -46,6 +56,12 @@ def encoded(replies: list[Reply], resp3: bool = False) -> bytes:
             {b"a": 1, b"b": []},
             b"*4\r\n$1\r\na\r\n:1\r\n$1\r\nb\r\n*0\r\n",
             b"%2\r\n$1\r\na\r\n:1\r\n$1\r\nb\r\n*0\r\n",
+        ),
+        (Unordered([b"a", 1]), b"*2\r\n$1\r\na\r\n:1\r\n", b"~2\r\n$1\r\na\r\n:1\r\n"),
+        (
+            Pairs([b"a", 1, b"b", 2.5]),
+            b"*4\r\n$1\r\na\r\n:1\r\n$1\r\nb\r\n$3\r\n2.5\r\n",
+            b"*2\r\n*2\r\n$1\r\na\r\n:1\r\n*2\r\n$1\r\nb\r\n,2.5\r\n",
         ),
         (1.5, b"$3\r\n1.5\r\n", b",1.5\r\n"),
         (0.1, b"$19\r\n0.10000000000000001\r\n", b",0.10000000000000001\r\n"),
@@ -189,6 +205,19 @@ def test_a_long_array_in_a_long_array_is_encoded_bit_by_bit_as_well() -> None:
     begun = b"".join(itertools.islice(pieces, 10))
     assert len(head) < len(begun) < len(whole)
     assert whole.startswith(begun)
+
+
+@pytest.mark.parametrize("resp3", [False, True])
+@pytest.mark.parametrize("kind", [Unordered, Pairs, dict])
+def test_long_sets_pairs_and_maps_are_encoded_bit_by_bit_as_well(kind: type, resp3: bool) -> None:
+    items = list(range(20 * LONG_ITEMS))
+    reply = dict(zip(items, items, strict=True)) if kind is dict else kind(items)
+    pieces = encode([reply], resp3)
+    assert not isinstance(pieces, bytes)
+    begun = next(pieces)
+    whole = begun + b"".join(pieces)
+    assert len(begun) < len(whole) // 4
+    assert whole.count(b":") == (2 * len(items) if kind is dict else len(items))
 
 
 def test_large_values_in_one_reply_are_taken_one_by_one() -> None:

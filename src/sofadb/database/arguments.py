@@ -34,6 +34,14 @@ def parse_integer(text: bytes, problem: str = NOT_AN_INTEGER) -> int:
     raise ReplyError(problem)
 
 
+def parse_at_least(least: int, text: bytes, problem: str) -> int:
+    """As `parse_integer`, of a number that is not smaller than `least`. Raises `ReplyError`, which says `problem` of both."""
+    value = parse_integer(text, problem)
+    if value < least:
+        raise ReplyError(problem)
+    return value
+
+
 def is_integer(text: bytes) -> bool:
     """Whether `parse_integer` takes it."""
     try:
@@ -41,6 +49,23 @@ def is_integer(text: bytes) -> bool:
     except ReplyError:
         return False
     return True
+
+
+PICKS_MAX = 1_000_000
+
+
+def parse_picks(text: bytes) -> int:
+    """How many elements are to be picked by chance: that many different ones or, of a negative number, any so often.
+
+    Redis gives as many as it is asked for, which may be more than there is memory; here `PICKS_MAX` is the most that are
+    picked with repetitions. Raises `ReplyError`.
+    """
+    count = parse_integer(text)
+    if count == INTEGER_MIN:
+        raise ReplyError(f"ERR value is out of range, value must between {-INTEGER_MAX} and {INTEGER_MAX}")
+    if count < -PICKS_MAX:
+        raise ReplyError(f"ERR value is out of range, at most {PICKS_MAX} are picked with repetitions")
+    return count
 
 
 def expiry(text: bytes, base: int, unit_ms: int, command: str, at_least: int = 1) -> int:
@@ -52,10 +77,10 @@ def expiry(text: bytes, base: int, unit_ms: int, command: str, at_least: int = 1
     return value
 
 
-def parse_long_double(text: bytes) -> Fraction | None:
+def parse_long_double(text: bytes, problem: str = NOT_A_FLOAT) -> Fraction | None:
     """A number as C's strtold reads it, rounded to a long double's precision; None if infinite. Raises `ReplyError`."""
     if len(text) > _FLOAT_BYTES_MAX:
-        raise ReplyError(NOT_A_FLOAT)
+        raise ReplyError(problem)
     if _INFINITE.fullmatch(text):
         return None
     hexadecimal = _HEXADECIMAL.fullmatch(text)
@@ -68,9 +93,9 @@ def parse_long_double(text: bytes) -> Fraction | None:
         # By way of Decimal, since int() refuses many digits.
         value = Fraction(*Decimal(text.decode()).as_integer_ratio())
     else:
-        raise ReplyError(NOT_A_FLOAT)
+        raise ReplyError(problem)
     if abs(value) >= LONG_DOUBLE_END or (value and abs(value) <= _LONG_DOUBLE_TINY):
-        raise ReplyError(NOT_A_FLOAT)
+        raise ReplyError(problem)
     return round_to_long_double(value)
 
 

@@ -6,6 +6,8 @@ mixing of its bits. It is not for secrets.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 _MASK = 2**64 - 1
 _STEP = 0x9E3779B97F4A7C15
 
@@ -23,6 +25,22 @@ class Chance:
     def below(self, end: int) -> int:
         """A number from 0 to `end` - 1."""
         return self._next() % end
+
+    def several(self, count: int, end: int) -> list[int]:
+        """`count` different numbers from 0 to `end` - 1, drawn as from a pack of cards of which few are looked at."""
+        drawn: list[int] = []
+        moved: dict[int, int] = {}
+        for last in range(end - 1, end - 1 - count, -1):
+            at = self.below(last + 1)
+            drawn.append(moved.get(at, at))
+            moved[at] = moved.get(last, last)
+        return drawn
+
+    def pick(self, count: int, end: int) -> Sequence[int]:
+        """As `several`, or all if they are not more; of a negative count so many, each any of them."""
+        if count < 0:
+            return [self.below(end) for _ in range(-count)]
+        return range(end) if count >= end else self.several(count, end)
 
     def _next(self) -> int:
         self._state = state = (self._state + _STEP) & _MASK

@@ -99,7 +99,7 @@ def _copy(reply: Reply) -> Reply:
     if isinstance(reply, memoryview):
         return bytes(reply)
     if isinstance(reply, list):
-        return [_copy(each) for each in reply]
+        return type(reply)(map(_copy, reply))
     if isinstance(reply, dict):
         return {_copy(key): _copy(value) for key, value in reply.items()}
     if isinstance(reply, ReplyError):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Any
 
-from .replies import NULL_ARRAY, NullArray, Reply, ReplyError, Status, Verbatim
+from .replies import NULL_ARRAY, NullArray, Pairs, Reply, ReplyError, Status, Unordered, Verbatim
 
 DEPTH_MAX = 64
 """How deep lists and dicts of a reply may lie in each other."""
@@ -33,8 +33,8 @@ def unpack_reply(data: bytes) -> Reply:
 def _pack(reply: Reply, parts: list[bytes], depth: int) -> None:
     assert depth <= DEPTH_MAX, "replies lie within replies, deeper than any command puts them"
     kind = type(reply)
-    if kind is list:
-        parts.append(_HEAD.pack(b"l", len(reply)))
+    if kind in _LISTS:
+        parts.append(_HEAD.pack(_LISTS[kind], len(reply)))
         for each in reply:
             _pack(each, parts, depth + 1)
     elif kind is dict:
@@ -54,11 +54,13 @@ def _unpack(data: bytes, at: int, depth: int) -> tuple[Reply, int]:
         raise ValueError("replies lie too deep within replies")
     tag, count = _HEAD.unpack_from(data, at)
     at += _HEAD.size
-    if tag == b"l":
-        items = []
+    if tag in _LISTS_BY_TAG:
+        items = _LISTS_BY_TAG[tag]()
         for _ in range(count):
             item, at = _unpack(data, at, depth + 1)
             items.append(item)
+        if tag == b"p" and count % 2:
+            raise ValueError("half a pair is missing")
         return items, at
     if tag == b"d":
         pairs: dict[Reply, Reply] = {}
@@ -74,6 +76,10 @@ def _unpack(data: bytes, at: int, depth: int) -> tuple[Reply, int]:
     if tag not in _BY_TAG or len(body) != count:
         raise ValueError("a reply ends early, or is of an unknown kind")
     return _BY_TAG[tag](body), at + count
+
+
+_LISTS: dict[type[list[Any]], bytes] = {list: b"l", Unordered: b"u", Pairs: b"p"}
+_LISTS_BY_TAG = {tag: kind for kind, tag in _LISTS.items()}
 
 
 def _null(body: bytes) -> None:

@@ -74,6 +74,13 @@ class Verbatim:
         return f"Verbatim({self.text!r})"
 
 
+class Pairs(list[Any]):
+    """Things that belong together in twos and in this order, one behind the other, as names with scores. (In RESP3 an array
+    of arrays.)"""
+
+    __slots__ = ()
+
+
 Signal = tuple[Hashable, ...]
 """What somebody may wait for, such as ("lock", its name)."""
 
@@ -103,6 +110,12 @@ class Several:
 
     def __init__(self, replies: list[Reply]) -> None:
         self.replies = replies
+
+
+class Unordered(list[Any]):
+    """A set: replies that are all different, in an order that says nothing. (An array in RESP2.)"""
+
+    __slots__ = ()
 
 
 OK = Status(b"OK")

@@ -8,17 +8,19 @@ references and no copies. Errors keep to one line, whatever a client made them s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from math import isinf, isnan
 from typing import Any
 
 from sofadb.database.replies import (
     NullArray,
+    Pairs,
     Push,
     Reply,
     ReplyError,
     Several,
     Status,
+    Unordered,
     Verbatim,
     Waits,
 )
@@ -174,6 +176,20 @@ def _array(parts: _Parts, reply: list[Reply], resp3: bool) -> None:
     parts.take(iter(reply), resp3)
 
 
+def _unordered(parts: _Parts, reply: Unordered, resp3: bool) -> None:
+    parts.append((b"~%d\r\n" if resp3 else b"*%d\r\n") % len(reply))
+    parts.take(iter(reply), resp3)
+
+
+def _pairs(parts: _Parts, reply: Pairs, resp3: bool) -> None:
+    if not resp3:
+        _array(parts, reply, resp3)
+        return
+    items = iter(reply)
+    parts.append(b"*%d\r\n" % (len(reply) // 2))
+    parts.take(map(list, zip(items, items, strict=True)), resp3)
+
+
 def _push(parts: _Parts, reply: Push, resp3: bool) -> None:
     parts.append((b">%d\r\n" if resp3 else b"*%d\r\n") % len(reply.items))
     parts.take(iter(reply.items), resp3)
@@ -185,9 +201,7 @@ def _several(parts: _Parts, reply: Several, resp3: bool) -> None:
 
 def _map(parts: _Parts, reply: dict[Reply, Reply], resp3: bool) -> None:
     parts.append(b"%%%d\r\n" % len(reply) if resp3 else b"*%d\r\n" % (2 * len(reply)))
-    for key, value in reply.items():
-        _ENCODERS[type(key)](parts, key, resp3)
-        _ENCODERS[type(value)](parts, value, resp3)
+    parts.take(chain.from_iterable(reply.items()), resp3)
 
 
 def _waits(parts: _Parts, reply: Waits, resp3: bool) -> None:
@@ -206,6 +220,8 @@ _ENCODERS: dict[type, _Encoder] = {
     bool: _boolean,
     Verbatim: _verbatim,
     list: _array,
+    Unordered: _unordered,
+    Pairs: _pairs,
     Push: _push,
     Several: _several,
     dict: _map,

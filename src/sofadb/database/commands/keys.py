@@ -8,6 +8,7 @@ from ..arguments import INTEGER_MAX, is_integer, parse_integer
 from ..keyspace import BUCKETS, Keyspace
 from ..patterns import matcher
 from ..replies import OK, SYNTAX, Reply, ReplyError, Status
+from ..scanning import parse_cursor, parse_scan
 from ..table import Route, command
 
 ONE_KEY = (1, 1, 1)
@@ -96,36 +97,14 @@ def keys(keyspace: Keyspace, args: list[bytes]) -> Reply:
     reply_is_large=True,
 )
 def scan(keyspace: Keyspace, args: list[bytes]) -> Reply:
-    cursor = _parse_cursor(args[1])
-    matches, count, wanted = None, 10, None
-    for index in range(2, len(args), 2):
-        option = args[index].upper()
-        if index + 1 == len(args):
-            raise ReplyError(SYNTAX)
-        if option == b"COUNT":
-            count = parse_integer(args[index + 1])
-            if count < 1:
-                raise ReplyError(SYNTAX)
-        elif option == b"MATCH":
-            matches = matcher(args[index + 1]) if args[index + 1] != b"*" else None
-        elif option == b"TYPE":
-            wanted = args[index + 1].lower()
-        else:
-            raise ReplyError(SYNTAX)
-    cursor, found = keyspace.scan(min(cursor, BUCKETS), count)
-    if matches is not None:
-        found = [key for key in found if matches(key)]
-    if wanted is not None:
-        found = [key for key in found if type_of(keyspace.find(key)) == wanted]
+    cursor = parse_cursor(args[1])
+    options = parse_scan(args[2:], with_type=True)
+    cursor, found = keyspace.scan(min(cursor, BUCKETS), options.look_at)
+    if options.matches is not None:
+        found = list(filter(options.matches, found))
+    if options.type_name is not None:
+        found = [key for key in found if type_of(keyspace.find(key)) == options.type_name]
     return [b"%d" % cursor, found]
-
-
-def _parse_cursor(text: bytes) -> int:
-    """As C's strtoul reads it: nothing is zero, and a sign is taken."""
-    digits = text[1:] if text[:1] in (b"+", b"-") else text or b"0"
-    if not digits.isdigit() or len(digits) > 20 or int(digits) >= 2**64:
-        raise ReplyError("ERR invalid cursor")
-    return int(text or b"0") % 2**64
 
 
 @command("randomkey", 1, Route.READ, "readonly", summary="Any key at all", reply_varies=True)

@@ -161,7 +161,7 @@ reads = st.one_of(
     command("GETRANGE SUBSTR", keys, offsets, offsets),
     command("DBSIZE RANDOMKEY"),
     command("KEYS", st.sampled_from([b"*", b"**", b"?", b"[ab]", b"[^a]*", b"key:*", b"", b"\\a"])),
-    command("SCAN", st.sampled_from([b"x", b"1.5", b"18446744073709551616"])),
+    command("SCAN", st.sampled_from([b"x", b"1.5", b"18446744073709551616", b"x\x000"])),
     command("SCAN", b"0", st.sampled_from([b"COUNT", b"MATCH", b"TYPE", b"bogus"])),
     command("SCAN", b"0", b"COUNT", st.sampled_from([b"0", b"-1", b"x", b"100000"])),
     command("SCAN", b"0", b"count", b"100000", b"match", st.sampled_from([b"*", b"?", b"k*"])),

@@ -211,3 +211,13 @@ def test_chance_is_the_same_for_the_same_seeds(seed: int, end: int) -> None:
     assert drawn == [two.below(end) for _ in range(50)]
     assert all(0 <= each < end for each in drawn)
     assert Chance(seed, 8).below(2**64) != Chance(seed, 7).below(2**64)
+
+
+@given(st.integers(-20, 30), st.integers(1, 20))
+def test_what_is_picked_is_different_unless_it_may_be_the_same(count: int, end: int) -> None:
+    picks = Chance(count, end).pick(count, end)
+    assert {*picks} <= {*range(end)}
+    if count < 0:
+        assert len(picks) == -count
+    else:
+        assert len({*picks}) == len(picks) == min(count, end)

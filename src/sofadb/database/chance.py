@@ -37,10 +37,18 @@ class Chance:
         return drawn
 
     def pick(self, count: int, end: int) -> Sequence[int]:
-        """As `several`, or all if they are not more; of a negative count so many, each any of them."""
+        """As `several`, or all if they are not more; of a negative count so many, each any of them.
+
+        Of many, those are drawn that are left out.
+        """
         if count < 0:
             return [self.below(end) for _ in range(-count)]
-        return range(end) if count >= end else self.several(count, end)
+        if count >= end:
+            return range(end)
+        if count <= end // 2:
+            return self.several(count, end)
+        left_out = set(self.several(end - count, end))
+        return [number for number in range(end) if number not in left_out]
 
     def _next(self) -> int:
         self._state = state = (self._state + _STEP) & _MASK

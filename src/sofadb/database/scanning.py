@@ -25,7 +25,8 @@ class Scan(NamedTuple):
 
 
 def parse_cursor(text: bytes) -> int:
-    """As C's strtoul reads it: nothing is zero, and a sign is taken."""
+    """As C's strtoul reads it: nothing is zero, a sign is taken, and what follows a zero byte is not seen."""
+    text, _, _ = text.partition(b"\0")
     digits = text[1:] if text[:1] in (b"+", b"-") else text or b"0"
     if not digits.isdigit() or len(digits) > 20 or int(digits) >= 2**64:
         raise ReplyError("ERR invalid cursor")

@@ -68,6 +68,11 @@ def parse_picks(text: bytes) -> int:
     return count
 
 
+def picks_many(args: list[bytes]) -> bool:
+    """Whether a command that may be given a number of elements as its third word is given one of more than three digits."""
+    return len(args) > 2 and len(args[2]) > 3
+
+
 def expiry(text: bytes, base: int, unit_ms: int, command: str, at_least: int = 1) -> int:
     """The absolute time in ms that `text` means: so many units from `base`. Raises `ReplyError`."""
     amount = parse_integer(text)

@@ -14,6 +14,10 @@ COUNT = 10
 """How many are looked at if nobody says how many."""
 
 
+MANY = 1_000
+"""If more are looked at, a reply counts as large."""
+
+
 class Scan(NamedTuple):
     """The options."""
 
@@ -52,6 +56,14 @@ def parse_scan(words: list[bytes], with_type: bool = False) -> Scan:
         else:
             raise ReplyError(SYNTAX)
     return Scan(count, matches, type_name)
+
+
+def may_meet_many(args: list[bytes]) -> bool:
+    """Whether HSCAN or one of its kin is to look at many elements at once."""
+    try:
+        return parse_scan(args[3:]).look_at > MANY
+    except ReplyError:
+        return False
 
 
 def scan_names(value: Named, cursor: int, options: Scan) -> tuple[bytes, Iterable[int]]:

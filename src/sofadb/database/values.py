@@ -220,7 +220,8 @@ class Named(Value):
 
 
 SET_NUMBERS_MAX = 512
-HASH_NARROW_MAX = SORTED_NARROW_MAX = 128
+HASH_NARROW_MAX = 512
+SORTED_NARROW_MAX = 128
 NARROW_BYTES_MAX = 64
 """Redis's limits, as it has them by default, of what it holds compactly."""
 
@@ -231,6 +232,16 @@ class Set(Named):
     __slots__ = ()
     kind = 2
     type_name = b"set"
+
+    @classmethod
+    def of(cls, names: list[bytes]) -> Set:
+        """A set of these names, which are all different."""
+        value = cls()
+        value.names = names
+        value.positions = dict(zip(names, range(len(names)), strict=True))
+        value.bytes = sum(map(len, names))
+        value.is_wide = len(names) > SET_NUMBERS_MAX or not all(map(is_integer, names))
+        return value
 
     def add(self, name: bytes) -> bool:
         """Whether it was not there."""

@@ -32,10 +32,8 @@ def same(command: Words, theirs: Said, ours: Said, both: Both) -> bool:
     ):
         return theirs == ours
     if name == b"HSCAN" and not both.scans_whole(command[1]):
-        return [kind for kind, _ in ours[1]] == [
-            "bulk",
-            "array",
-        ]  # What is met, and when, is everybody's own.
+        # What is met, and when, is everybody's own.
+        return [kind for kind, _ in ours[1]] == ["bulk", "array"]
     if name in (b"HGETALL", b"HKEYS", b"HVALS", b"HSCAN"):
         return in_order(command, theirs, width=2) == in_order(command, ours, width=2)
     if name == b"HRANDFIELD":

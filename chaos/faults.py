@@ -21,6 +21,8 @@ from .rounds import Fault, Round
 
 MASKS_IN_A_ROUND = 8
 LARGE_VALUES, LARGE = 24, b"x" * (256 << 10)
+DISK_BYTES = 128 << 20
+"""Room for six or seven files of the log, beside snapshots."""
 TAKEN = "took a snapshot"
 HEADER_BYTES = 8192
 OFTEN = ("--snapshot-mb", "0.2")
@@ -270,6 +272,18 @@ def _flip(each: Round, path: Path) -> int:
 # Disks and clocks
 
 
+def _write_until(each: Round, node: str, condition: Callable[[], bool], what: str) -> None:
+    """Write large values through a node, so that logs grow, until something has come of it."""
+    client = each.machines.remote_client(node)
+
+    def is_so() -> bool:
+        assert client("SET", "large", LARGE) == b"OK"
+        return condition()
+
+    wait_until(is_so, what)
+    client.close()
+
+
 def disk(delay_s: float, seconds: float) -> Callable[[Round], None]:
     def strike(each: Round) -> None:
         since = time.monotonic()
@@ -279,6 +293,39 @@ def disk(delay_s: float, seconds: float) -> Callable[[Round], None]:
         each.recovers()
 
     return strike
+
+
+def full_disk(each: Round) -> None:
+    """It steps back, says why, and is there again when there is room, without a restart.
+
+    That it votes again is shown by killing so many others that it is needed.
+    """
+    victim = each.victim()
+    pid = each.machines.pid(victim)
+
+    def shortage() -> str | None:
+        """None if it does not answer."""
+        return (each.machines.facts(victim) or {}).get("shortage")
+
+    with each.excused([victim]):
+        with each.machines.full_disk(victim):
+            _write_until(
+                each, _others(each, victim)[0], lambda: bool(shortage()), "there is no room for its log"
+            )
+            wait_until(lambda: each.leader() != victim, "one with room leads")
+            client = each.machines.remote_client(victim)
+            told = b" ".join(client("SOFA.EXPLAIN")).decode()
+            assert "until there is room on its disk again" in told, f"{victim} does not say why: {told}"
+            refusal = str(client("SET", "large", "small"))
+            assert refusal.startswith("NOREPLICAS This node's disk is full"), refusal
+            client.close()
+            each.makes_progress(time.monotonic())
+            each.hold(each.chance.uniform(1.0, 4.0))
+        wait_until(lambda: shortage() == "", "it takes writes again")
+    each.catches_up(victim)
+    each.recovers()
+    _kill(each, _others(each, victim)[: len(each.names) // 2])
+    assert each.machines.pid(victim) == pid, "it was started again"
 
 
 def clock(*settings: tuple[float, float], each_s: float = 2.0) -> Callable[[Round], None]:
@@ -395,6 +442,14 @@ FAULTS = [
     ),
     Fault("stuck disk", "Every sync of one node takes 5 s longer.", disk(5.0, 4.0)),
     Fault("slow disk", "Every sync of one node takes 100 ms longer.", disk(0.1, 3.0)),
+    Fault(
+        "full disk",
+        "Something else fills the disk of one node, and goes after some seconds. The node must step back and say why, and "
+        "come back by itself. Then so many others are killed that it is needed.",
+        full_disk,
+        room=DISK_BYTES,
+        is_mixed=False,
+    ),
     Fault(
         "clock ahead",
         "The clock of one node jumps a day ahead, and back.",

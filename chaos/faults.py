@@ -24,7 +24,9 @@ LARGE_VALUES, LARGE = 24, b"x" * (256 << 10)
 DISK_BYTES = 128 << 20
 """Room for six or seven files of the log, beside snapshots."""
 TAKEN = "took a snapshot"
+PUT_ASIDE = "a snapshot is damaged and was put aside"
 HEADER_BYTES = 8192
+ROTTEN_STRIKES = 4
 OFTEN = ("--snapshot-mb", "0.2")
 
 
@@ -256,13 +258,39 @@ def rotten(each: Round) -> None:
         each.votes(victim)
 
 
-def _flip(each: Round, path: Path) -> int:
+def rotten_snapshots(each: Round) -> None:
+    """First one leaves an older one, from which on there is a log. Then none is left, and the beginning of the log is gone."""
+    victim = each.victim()
+    directory = each.directory / victim
+    oldest = min(directory.glob("journal-*.seg"))
+    _write_until(each, victim, lambda: not oldest.exists(), "its log is cut")
+    with each.excused([victim]):
+        each.machines.kill(victim)
+        found = sorted(directory.glob("snapshot-*.sofa"))
+        flipped = found if each.result.strikes >= ROTTEN_STRIKES // 2 else found[-1:]
+        assert len(found) > 1, "there are not two snapshots"
+        for path in flipped:
+            assert _flip(each, path, 0), "nothing was flipped"
+        before = each.machines.log(victim).count(PUT_ASIDE)
+        each.makes_progress(time.monotonic())
+        each.machines.start(victim)
+        process = each.machines.processes[victim]
+        wait_until(
+            lambda: each.machines.log(victim).count(PUT_ASIDE) == before + len(flipped), "damage is noticed"
+        )
+        each.votes(victim)
+        each.catches_up(victim)
+        assert process.poll() is None, "it has ended"
+    each.recovers()
+
+
+def _flip(each: Round, path: Path, begin: int = HEADER_BYTES) -> int:
     """Flip a bit where something is written, behind the file's header; how many were."""
     data = path.read_bytes()
     end = len(data.rstrip(b"\0"))
-    if end <= HEADER_BYTES:
+    if end <= begin:
         return 0
-    at = each.chance.randrange(HEADER_BYTES, end)
+    at = each.chance.randrange(begin, end)
     with path.open("r+b") as file:
         file.seek(at)
         file.write(bytes([data[at] ^ 1 << each.chance.randrange(8)]))
@@ -437,6 +465,15 @@ FAULTS = [
         "While a node is down a bit is flipped in each segment of its log and in its newest snapshot. Either it mends that from "
         "the others, or it says where the damage is and ends; then its directory is emptied.",
         rotten,
+        options=OFTEN,
+        is_mixed=False,
+    ),
+    Fault(
+        "rotten snapshots",
+        "While a node is down a bit is flipped in its newest snapshot, and later in all it has, when its log is cut behind them. "
+        "It must come back by itself.",
+        rotten_snapshots,
+        strikes=ROTTEN_STRIKES,
         options=OFTEN,
         is_mixed=False,
     ),

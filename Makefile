@@ -56,7 +56,7 @@ bench-faults: install ## Measure what a node that is dead, paused or slow costs 
 bench-image: install ## Measure what it costs to take an image of a million keys, and to load it
 	$(BIN)/python benchmarks/image.py
 
-bench-snapshots: install ## Measure what snapshots of a million keys cost, and restarts
+bench-snapshots: install ## Measure what snapshots, restarts and a backup of a million keys cost
 	PYTHONPATH=tests $(BIN)/python benchmarks/snapshots.py --page docs/snapshots.md
 
 MINUTES ?= 60

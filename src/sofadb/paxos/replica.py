@@ -383,6 +383,9 @@ class Replica:
                     self.sequence.learn(instance, value)
             self._saved_watermark = max(self._saved_watermark, record.instance)
         elif isinstance(record, CutUpTo):
+            # A snapshot may have jumped over what was accepted below: no later record says whether that was chosen.
+            for instance in [number for number in self.acceptor.accepted if number <= record.instance]:
+                del self.acceptor.accepted[instance]
             self._saved_cut = max(self._saved_cut, record.instance)
         self.settle()
 

@@ -558,11 +558,12 @@ async def _start_in(
     )
 
     def has_confirmed(ballot: Ballot, instance: Instance) -> bool:
-        if replica.is_in_doubt or replica.doubt.is_hopeless:
-            return True  # It says nothing anyway, and may make up for it.
-        # What is in the log comes in order: who knows of a higher promise knows of all that was accepted before it.
+        if replica.doubt.is_hopeless:
+            return True  # It does not know, and says nothing anyway.
+        # What is in the log comes in order: who knows of a higher promise knows of all that was accepted before it. How far what
+        # is damaged may have gone is known; who has confirmed more than that has an older copy, damaged or not.
         acceptor = replica.acceptor
-        upto = max(acceptor.chosen, acceptor.accepted_upto)
+        upto = max(acceptor.chosen, acceptor.accepted_upto, replica.doubt.upto)
         return acceptor.promised > ballot or (acceptor.promised == ballot and upto >= instance)
 
     def has_history() -> bool:

@@ -179,3 +179,23 @@ def test_who_only_asks_the_way_has_not_arrived_yet() -> None:
         stage.until(lambda: bool(roster.members["n4"].acceptor))
         assert roster.members["n4"].peer_address == stage.cluster.members["n4"]
         until_they_vote(stage, "n1", "n2", "n3", "n4")
+
+
+def let_a_newcomer_lead(stage: Stage) -> None:
+    add(stage, "n4")
+    stage.until_it_votes("n4")
+    stage.pass_time(1.0)
+    stage.node(stage.leader).hand_over(stage.acceptor("n4"), 1_000)
+    stage.until(lambda: stage.leader == "n4")
+
+
+def test_a_member_that_was_away_when_its_leader_joined_finds_out_from_the_others() -> None:
+    """It takes the leader for a stranger, and nobody tells it anything of his own accord."""
+    with Stage() as stage:
+        write(stage, stage.leader)
+        away = stage.others(stage.leader)[0]
+        stage.kill(away)
+        let_a_newcomer_lead(stage)
+        stage.start(away)
+        stage.until(lambda: stage.node(away).driver.replica.leader == stage.acceptor("n4"))
+        assert stage.insist(away, "DBSIZE") == 20

@@ -199,3 +199,21 @@ def test_a_member_that_was_away_when_its_leader_joined_finds_out_from_the_others
         stage.start(away)
         stage.until(lambda: stage.node(away).driver.replica.leader == stage.acceptor("n4"))
         assert stage.insist(away, "DBSIZE") == 20
+
+
+def test_one_that_wants_to_be_let_in_finds_a_leader_that_came_after_it_had_asked_the_way() -> None:
+    """Only a leader gives the place of a directory that was lost to another, and this one it has not been told of."""
+    with Stage() as stage:
+        write(stage, stage.leader)
+        wiped, third = stage.others(stage.leader)
+        stage.until(lambda: stage.have_met(*stage.names))
+        stage.kill(wiped)
+        stage.kill(third)
+        stage.start_forgetful(wiped, SimulatedDisk())
+        stage.until_begun_anew(wiped)
+        stage.kill(wiped)
+        stage.start(third)
+        stage.until_settled()
+        let_a_newcomer_lead(stage)
+        stage.start(wiped)
+        stage.until_it_votes(wiped)

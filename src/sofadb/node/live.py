@@ -682,13 +682,18 @@ async def _find_any(addresses: Sequence[str], myself: Myself) -> Found:
 
 
 async def ask_to_be_let_in(running: RunningNode, addresses: Sequence[str]) -> None:
-    """Say to the members that we are here, again and again, until somebody leads us."""
+    """Say to the members that we are here, again and again, until somebody leads us.
+
+    To those of whom we have been told last, too: whoever leads may be a member only since we asked the way.
+    """
     myself = running.peers.myself
-    others = [address for address in addresses if address != myself.peer_address]
+    told: Sequence[str] = ()
     while running.replica.leader is None:
-        for address in others:
+        for address in dict.fromkeys((*addresses, *told)):
+            if address == myself.peer_address:
+                continue
             try:
-                await find_cluster(address, myself)
+                told = tuple((await find_cluster(address, myself)).members.values())
             except NotFound as refusal:
                 if str(refusal) != running.refusal:
                     running.refusal = str(refusal)

@@ -71,9 +71,10 @@ chaos: install ## Strike real nodes on a real network for MINUTES (60), from see
 	$(BIN)/python -m pytest tests/chaos/rounds_in_small.py
 	PYTHONPATH=tests:tests/system $(BIN)/python -m chaos --minutes $(MINUTES) --seed $(SEED) --page docs/chaos.md
 
-soak: install ## Hunt on all cores for MINUTES (60) from seed FIRST (1000) on, and explore every case
+soak: install ## Hunt on all cores for MINUTES (60) from seed FIRST (1000) on, explore every case, compare with Redis at length
 	$(BIN)/sofadb hunt --minutes $(MINUTES) --first $(FIRST)
 	$(BIN)/sofadb explore $$($(BIN)/sofadb explore --list-cases | sed 's/^/--case /')
+	SOFADB_EXAMPLES=10000 $(BIN)/python -m pytest --timeout 0 tests/server/test_server_differential.py tests/database/test_database_differential.py
 
 seeds: install ## Find out anew in which world each sabotage is seen first
 	$(BIN)/python tools/find_seeds.py

@@ -22,7 +22,7 @@ from sofadb.database.commands.strings import STRING_BYTES_MAX
 from sofadb.database.replies import NullArray, Reply, ReplyError, Status
 from sofadb.database.table import TABLE, Command
 
-EXAMPLES = int(os.environ.get("SOFADB_EXAMPLES", "1000"))
+EXAMPLES = int(os.environ.get("SOFADB_EXAMPLES", "500"))
 ROUGHLY_MS = 20_000
 
 

@@ -5,76 +5,17 @@ Times that count from now are large and compared roughly, since the real one's c
 
 from __future__ import annotations
 
-import os
-import re
-import socket
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-from database_commands import Words, a_list, begun, mistakes, reads, request, run_of, writes
+from database_commands import Words, a_list, mistakes, reads, writes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from real_redis import EXAMPLES, Both, RealRedis
 
-from processes import Redis
 from sofadb.database import database as databases
-from sofadb.database.commands.strings import STRING_BYTES_MAX
-from sofadb.database.replies import NullArray, Reply, ReplyError, Status
 from sofadb.database.table import TABLE, Command
 
-EXAMPLES = int(os.environ.get("SOFADB_EXAMPLES", "500"))
 ROUGHLY_MS = 20_000
-
-
-class RealRedis:
-    """A connection whose replies keep their kinds: ("status", text), ("error", text), ("bulk", bytes), ("array", [..]), int."""
-
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), 30)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.stream = self.socket.makefile("rb")
-
-    def __call__(self, commands: list[Words]) -> list[Any]:
-        self.socket.sendall(b"".join(map(request, commands)))
-        return [self.receive() for _ in commands]
-
-    def receive(self) -> Any:
-        line = self.stream.readline()[:-2]
-        kind, rest = line[:1], line[1:]
-        if kind == b":":
-            return int(rest)
-        if kind == b"$":
-            return ("bulk", None if rest == b"-1" else self.stream.read(int(rest) + 2)[:-2])
-        if kind == b"*":
-            return ("array", None if rest == b"-1" else [self.receive() for _ in range(int(rest))])
-        return ({b"+": "status", b"-": "error"}[kind], rest)
-
-    def close(self) -> None:
-        self.stream.close()
-        self.socket.close()
-
-
-def shown(reply: Reply) -> Any:
-    """A reply of ours as `RealRedis` shows one."""
-    if isinstance(reply, Status):
-        return ("status", reply.text)
-    if isinstance(reply, ReplyError):
-        return ("error", re.sub("[\r\n]", " ", reply.text).encode("utf-8", "surrogateescape"))
-    if isinstance(reply, NullArray):
-        return ("array", None)
-    if isinstance(reply, list):
-        return ("array", [shown(each) for each in reply])
-    return reply if isinstance(reply, int) else ("bulk", reply)
-
-
-@pytest.fixture(scope="module")
-def real(redis: Redis) -> Iterator[RealRedis]:
-    redis.client().close()
-    connection = RealRedis(redis.port)
-    connection([[b"CONFIG", b"SET", b"proto-max-bulk-len", b"%d" % STRING_BYTES_MAX]])
-    yield connection
-    connection([[b"CONFIG", b"SET", b"proto-max-bulk-len", b"512mb"], [b"FLUSHALL"]])
-    connection.close()
 
 
 def same(command: Words, theirs: Any, ours: Any, present: list[bytes]) -> bool:
@@ -106,22 +47,20 @@ def same(command: Words, theirs: Any, ours: Any, present: list[bytes]) -> bool:
     database=None,
 )
 def test_random_commands_get_the_same_replies(real: RealRedis, commands: list[Words]) -> None:
-    setup = [[b"FLUSHALL"], [b"RPUSH", b"list", b"x"], [b"TIME"]]
-    _, _, (_, time) = real(setup)
-    database = begun(int(time[0][1]) * 1000 + int(time[1][1]) // 1000)
-    database.keyspaces[0].set(b"list", a_list(b"x"))
+    both = Both(real)
+    real([[b"RPUSH", b"list", b"x"]])
+    keyspace = both.database.keyspaces[0]
+    keyspace.set(b"list", a_list(b"x"))
     theirs = real(commands)
     for command, expected in zip(commands, theirs, strict=True):
-        present = list(database.keyspaces[0].visible())
-        (reply,) = run_of([command]).execute(database)
-        actual = shown(reply)
+        present = list(keyspace.visible())
+        actual = both.ours(command)
         assert same(command, expected, actual, present), f"{command}: Redis {expected}, here {actual}"
     # What is left behind is the same, too.
     for key in [b"a", b"b", b"c", b"key:1", b"", b"list"]:
         for name in (b"TYPE", b"GET", b"PTTL"):
-            (expected,) = real([[name, key]])
-            (reply,) = run_of([[name, key]]).execute(database)
-            assert same([name], expected, shown(reply), []), f"{name!r} {key!r}"
+            expected, actual = both([name, key])
+            assert same([name], expected, actual, []), f"{name!r} {key!r}"
 
 
 def declared() -> list[Command]:

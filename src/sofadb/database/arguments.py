@@ -34,6 +34,14 @@ def parse_integer(text: bytes, problem: str = NOT_AN_INTEGER) -> int:
     raise ReplyError(problem)
 
 
+def parse_at_least(least: int, text: bytes, problem: str) -> int:
+    """As `parse_integer`, of a number that is not smaller than `least`. Raises `ReplyError`, which says `problem` of both."""
+    value = parse_integer(text, problem)
+    if value < least:
+        raise ReplyError(problem)
+    return value
+
+
 def is_integer(text: bytes) -> bool:
     """Whether `parse_integer` takes it."""
     try:

@@ -44,8 +44,8 @@ class Command:
     complexity: str = "O(1)"
     categories: tuple[str, ...] = ()
     """Of access control, without their `@`, in Redis's order."""
-    reply_is_large: bool = False
-    """Its reply may be large whatever it is asked with, so a client gets one such reply at a time."""
+    reply_is_large: bool | Callable[[list[bytes]], bool] = False
+    """Its reply may be large, whatever it is asked with or with such words, so a client gets one such reply at a time."""
     reply_varies: bool = False
     """Replicas of the same state may answer it differently."""
     is_blocking: bool = False
@@ -53,6 +53,11 @@ class Command:
     inspect: Callable[[list[bytes]], object] | None = None
     """What else there is to check before it is proposed. Raises `ReplyError`."""
     subcommands: dict[bytes, Command] = field(default_factory=dict)
+
+    def replies_large(self, args: list[bytes]) -> bool:
+        """Whether its reply to these words may be large. What they mean was not checked yet."""
+        large = self.reply_is_large
+        return large if isinstance(large, bool) else large(args)
 
 
 TABLE: dict[bytes, Command] = {}
@@ -73,15 +78,19 @@ def command(
     *,
     keys: tuple[int, int, int] = (0, 0, 0),
     group: str = "generic",
+    types: str = "",
     since: str = "1.0.0",
     summary: str = "",
     complexity: str = "O(1)",
     dangerous: bool = False,
-    reply_is_large: bool = False,
+    reply_is_large: bool | Callable[[list[bytes]], bool] = False,
     reply_varies: bool = False,
     inspect: Callable[[list[bytes]], object] | None = None,
 ) -> Callable[[Function], Function]:
-    """Declare a command, or with "container|sub" a subcommand of one that is declared already."""
+    """Declare a command, or with "container|sub" a subcommand of one that is declared already.
+
+    `types` are those whose values it is about, as groups are called, if its group does not say.
+    """
 
     def declare(function: Function) -> Function:
         words = tuple(flags.split())
@@ -96,7 +105,7 @@ def command(
             since,
             summary,
             complexity,
-            _categories(words, group, dangerous),
+            _categories(words, group, types.split() or [group], dangerous),
             reply_is_large,
             reply_varies,
             "blocking" in words,
@@ -112,14 +121,18 @@ def command(
     return declare
 
 
-def _categories(flags: tuple[str, ...], group: str, dangerous: bool) -> tuple[str, ...]:
+def _categories(flags: tuple[str, ...], group: str, types: list[str], dangerous: bool) -> tuple[str, ...]:
     """Most of them follow from flags and group. What concerns keys of any type is `keyspace`, whatever its group."""
     touches_data = "write" in flags or "readonly" in flags
     given = {
-        "keyspace": touches_data and group in ("generic", "server"),
+        "keyspace": touches_data and ("generic" in types or "server" in types),
         "read": "readonly" in flags,
         "write": "write" in flags,
-        "string": group == "string",
+        "set": "set" in types,
+        "sortedset": "sorted-set" in types,
+        "list": "list" in types,
+        "hash": "hash" in types,
+        "string": "string" in types,
         "pubsub": "pubsub" in flags,
         "admin": "admin" in flags,
         "fast": "fast" in flags,

@@ -13,8 +13,8 @@ After READONLY a run of reads behind no writes is executed at once, on this node
 
 A run is executed whether or not its client is still there: other replicas execute it, too. Nothing is begun, encoded or
 read for a client that does not read its replies: what waits for it is bounded, and it is not cut off while an outcome is
-pending (rule D7; `guard`). Commands whose replies may be large whatever they are asked with
-(KEYS, CLIENT LIST, ...) are begun alone, so that one such reply at a time is held for a client.
+pending (rule D7; `guard`). Commands whose replies may be large with what they are asked
+(KEYS, LRANGE from 0 to -1, CLIENT LIST, ...) are begun alone, so that one such reply at a time is held for a client.
 
 A node holds only so many commands, of all its clients. When it is full, a connection begins nothing as long as something
 before it is under way: its answer could not be told before theirs anyway. What comes up when everything before it is answered
@@ -74,7 +74,7 @@ RUN_COMMANDS_MAX = 512
 """A longer pipeline becomes several runs."""
 READS_BEHIND_WRITES_MAX = 4
 """So many reads may follow writes within a run. Each may hold a large value that the next write puts another in place of."""
-QUEUED_LARGE_BYTES = 1 << 20
+QUEUED_LARGE_BYTES = 16 << 10
 """What a command with a large reply counts for in a transaction."""
 
 
@@ -579,17 +579,17 @@ class Connection(asyncio.Protocol):
                 index += 1
                 continue
             self.last_command = command.name
-            if (command.reply_is_large or command.is_blocking) and self.multi is None:
+            if self.multi is None and (
+                command.is_blocking or (command.reply_is_large and command.replies_large(args))
+            ):
                 if calls:
                     break
                 if self._flight:
                     return None
                 self._is_alone = True
-                if command.is_blocking:
-                    raw = chunk.data[borders[index] : borders[index + 1]]
-                    special = _Blocking(self.database, [(command.function, args)], raw)
-                else:
-                    special = Run(self.database, [(self._function(command), args)], b"")
+                raw = chunk.data[borders[index] : borders[index + 1]] if command.route is Route.WRITE else b""
+                kind = _Blocking if command.is_blocking else Run
+                special = kind(self.database, [(self._function(command), args)], raw)
                 index += 1
                 break
             if command.route is Route.CONNECTION:
@@ -792,7 +792,7 @@ class Connection(asyncio.Protocol):
         multi = self.multi
         assert multi is not None
         size = len(raw) if raw else sum(map(len, args))
-        multi.size += QUEUED_LARGE_BYTES if command.reply_is_large else size + 64 * len(args)
+        multi.size += QUEUED_LARGE_BYTES if command.replies_large(args) else size + 64 * len(args)
         if multi.size > self.state.settings.transaction_bytes_max:
             multi.has_errors = True
             multi.groups.clear()

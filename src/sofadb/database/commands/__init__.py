@@ -1,5 +1,5 @@
 """The commands, a file for each type. Importing this fills the table."""
 
-from . import keys, members, sofa, strings
+from . import keys, lists, members, sofa, sorting, strings
 
-__all__ = ["keys", "members", "sofa", "strings"]
+__all__ = ["keys", "lists", "members", "sofa", "sorting", "strings"]

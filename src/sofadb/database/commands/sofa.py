@@ -24,7 +24,7 @@ def _check_id(args: list[bytes]) -> None:
 
 def _check_inner(args: list[bytes], at: int, refused: tuple[str, ...]) -> Command:
     inner = check_inner(args, at, (Route.READ, Route.WRITE), refused)
-    if inner.reply_is_large or inner.reply_varies:
+    if inner.replies_large(args[at:]) or inner.reply_varies:
         # Runs hold many replies at a time; and what is kept must be the same on every replica.
         outer = args[0].upper().decode()
         raise ReplyError(f"ERR {outer} cannot run '{inner.name}': its reply may be of any size, or vary")

@@ -37,8 +37,6 @@ class Campaigning:
         self.deadline = now + replica.pace.timeout_ms * (1 + replica.moment.chance)
         self.resend_at = now + replica.pace.heartbeat_ms
         self.learned_upto = replica.sequence.watermark
-        self.is_told_more = False
-        """Whether a part of a report has come since we last looked."""
 
     def start(self) -> None:
         """Promise it to ourselves; with that on disk, ask everybody (and tell ourselves)."""
@@ -57,7 +55,8 @@ class Campaigning:
             return
         replica.clocks.heard(sender, promise.clock)
         if self.proposer.on_promise(sender, promise):
-            self.is_told_more = True
+            # A long report comes in many parts. As long as they come, it gets on.
+            self.deadline = max(self.deadline, replica.moment.now + replica.pace.timeout_ms)
             self._ask_on(sender)
         self.maybe_lead()
 
@@ -78,9 +77,9 @@ class Campaigning:
         """Ask again where no complete answer came; give up after a while."""
         replica = self.replica
         now = replica.moment.now
-        if now >= self.deadline and (self.is_told_more or self.learned_upto < replica.sequence.watermark):
-            # Still being told what was accepted or chosen before us, and getting on with it.
-            self.learned_upto, self.is_told_more = replica.sequence.watermark, False
+        if now >= self.deadline and self.learned_upto < replica.sequence.watermark:
+            # Still learning what was chosen before us, and getting on with it.
+            self.learned_upto = replica.sequence.watermark
             self.deadline = now + replica.pace.timeout_ms
         if now >= self.deadline:
             replica.become_following(None)

@@ -14,7 +14,7 @@ from server.server_fakes import Client, Server, pipeline, request
 from sofadb.database.runs import Run, Transaction, decode
 from sofadb.node.node import NO_REPLICAS
 from sofadb.server import connection as module
-from sofadb.server.connection import READS_BEHIND_WRITES_MAX, RUN_COMMANDS_MAX, Work
+from sofadb.server.connection import QUEUED_LARGE_BYTES, READS_BEHIND_WRITES_MAX, RUN_COMMANDS_MAX, Work
 from sofadb.server.encoding import LARGE_BYTES, PIECE_BYTES
 from sofadb.server.state import Settings
 
@@ -451,7 +451,7 @@ def test_what_a_transaction_takes_in_the_log_counts_not_only_its_words() -> None
 
 
 def test_large_replies_in_a_transaction_are_few() -> None:
-    client = Server(Settings(transaction_bytes_max=3 << 20)).connect()
+    client = Server(Settings(transaction_bytes_max=3 * QUEUED_LARGE_BYTES)).connect()
     assert client.ask("MULTI", *["KEYS *"] * 4)[-2:] == [b"QUEUED", "-ERR the transaction is too large"]
 
 

@@ -21,8 +21,12 @@ from .rounds import Fault, Round
 
 MASKS_IN_A_ROUND = 8
 LARGE_VALUES, LARGE = 24, b"x" * (256 << 10)
+DISK_BYTES = 128 << 20
+"""Room for six or seven files of the log, beside snapshots."""
 TAKEN = "took a snapshot"
+PUT_ASIDE = "a snapshot is damaged and was put aside"
 HEADER_BYTES = 8192
+ROTTEN_STRIKES = 4
 OFTEN = ("--snapshot-mb", "0.2")
 
 
@@ -254,13 +258,39 @@ def rotten(each: Round) -> None:
         each.votes(victim)
 
 
-def _flip(each: Round, path: Path) -> int:
+def rotten_snapshots(each: Round) -> None:
+    """First one leaves an older one, from which on there is a log. Then none is left, and the beginning of the log is gone."""
+    victim = each.victim()
+    directory = each.directory / victim
+    oldest = min(directory.glob("journal-*.seg"))
+    _write_until(each, victim, lambda: not oldest.exists(), "its log is cut")
+    with each.excused([victim]):
+        each.machines.kill(victim)
+        found = sorted(directory.glob("snapshot-*.sofa"))
+        flipped = found if each.result.strikes >= ROTTEN_STRIKES // 2 else found[-1:]
+        assert len(found) > 1, "there are not two snapshots"
+        for path in flipped:
+            assert _flip(each, path, 0), "nothing was flipped"
+        before = each.machines.log(victim).count(PUT_ASIDE)
+        each.makes_progress(time.monotonic())
+        each.machines.start(victim)
+        process = each.machines.processes[victim]
+        wait_until(
+            lambda: each.machines.log(victim).count(PUT_ASIDE) == before + len(flipped), "damage is noticed"
+        )
+        each.votes(victim)
+        each.catches_up(victim)
+        assert process.poll() is None, "it has ended"
+    each.recovers()
+
+
+def _flip(each: Round, path: Path, begin: int = HEADER_BYTES) -> int:
     """Flip a bit where something is written, behind the file's header; how many were."""
     data = path.read_bytes()
     end = len(data.rstrip(b"\0"))
-    if end <= HEADER_BYTES:
+    if end <= begin:
         return 0
-    at = each.chance.randrange(HEADER_BYTES, end)
+    at = each.chance.randrange(begin, end)
     with path.open("r+b") as file:
         file.seek(at)
         file.write(bytes([data[at] ^ 1 << each.chance.randrange(8)]))
@@ -268,6 +298,18 @@ def _flip(each: Round, path: Path) -> int:
 
 
 # Disks and clocks
+
+
+def _write_until(each: Round, node: str, condition: Callable[[], bool], what: str) -> None:
+    """Write large values through a node, so that logs grow, until something has come of it."""
+    client = each.machines.remote_client(node)
+
+    def is_so() -> bool:
+        assert client("SET", "large", LARGE) == b"OK"
+        return condition()
+
+    wait_until(is_so, what)
+    client.close()
 
 
 def disk(delay_s: float, seconds: float) -> Callable[[Round], None]:
@@ -279,6 +321,39 @@ def disk(delay_s: float, seconds: float) -> Callable[[Round], None]:
         each.recovers()
 
     return strike
+
+
+def full_disk(each: Round) -> None:
+    """It steps back, says why, and is there again when there is room, without a restart.
+
+    That it votes again is shown by killing so many others that it is needed.
+    """
+    victim = each.victim()
+    pid = each.machines.pid(victim)
+
+    def shortage() -> str | None:
+        """None if it does not answer."""
+        return (each.machines.facts(victim) or {}).get("shortage")
+
+    with each.excused([victim]):
+        with each.machines.full_disk(victim):
+            _write_until(
+                each, _others(each, victim)[0], lambda: bool(shortage()), "there is no room for its log"
+            )
+            wait_until(lambda: each.leader() != victim, "one with room leads")
+            client = each.machines.remote_client(victim)
+            told = b" ".join(client("SOFA.EXPLAIN")).decode()
+            assert "until there is room on its disk again" in told, f"{victim} does not say why: {told}"
+            refusal = str(client("SET", "large", "small"))
+            assert refusal.startswith("NOREPLICAS This node's disk is full"), refusal
+            client.close()
+            each.makes_progress(time.monotonic())
+            each.hold(each.chance.uniform(1.0, 4.0))
+        wait_until(lambda: shortage() == "", "it takes writes again")
+    each.catches_up(victim)
+    each.recovers()
+    _kill(each, _others(each, victim)[: len(each.names) // 2])
+    assert each.machines.pid(victim) == pid, "it was started again"
 
 
 def clock(*settings: tuple[float, float], each_s: float = 2.0) -> Callable[[Round], None]:
@@ -393,8 +468,25 @@ FAULTS = [
         options=OFTEN,
         is_mixed=False,
     ),
+    Fault(
+        "rotten snapshots",
+        "While a node is down a bit is flipped in its newest snapshot, and later in all it has, when its log is cut behind them. "
+        "It must come back by itself.",
+        rotten_snapshots,
+        strikes=ROTTEN_STRIKES,
+        options=OFTEN,
+        is_mixed=False,
+    ),
     Fault("stuck disk", "Every sync of one node takes 5 s longer.", disk(5.0, 4.0)),
     Fault("slow disk", "Every sync of one node takes 100 ms longer.", disk(0.1, 3.0)),
+    Fault(
+        "full disk",
+        "Something else fills the disk of one node, and goes after some seconds. The node must step back and say why, and "
+        "come back by itself. Then so many others are killed that it is needed.",
+        full_disk,
+        room=DISK_BYTES,
+        is_mixed=False,
+    ),
     Fault(
         "clock ahead",
         "The clock of one node jumps a day ahead, and back.",

@@ -7,7 +7,9 @@ holds packets back (`courier.py`), since not every kernel has netem. Traffic wit
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,6 +25,7 @@ from .links import NOTHING, Cut
 
 CLIENTS = "clients"
 COMMAND_TIMEOUT_S = 20.0
+FILLER = "filler"
 
 
 def run(command: Sequence[str], text: str = "") -> str:
@@ -85,6 +88,34 @@ class Machines(SpreadCluster):
             total += int(found[1])
         return total
 
+    def give_own_disks(self, room: int) -> None:
+        """Before the first start: each node's directory is a file system of its own, with so many bytes of room."""
+        for name in self.names:
+            place = self.directory / name
+            place.mkdir()
+            run(["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", str(place)])
+
+    def take_disks_away(self) -> None:
+        """What the nodes had on them is left in plain directories."""
+        mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for place in (self.directory / name for name in self.names):
+            if str(place) in mounted:
+                kept = place.with_name(f"{place.name}.kept")
+                shutil.copytree(place, kept, ignore=shutil.ignore_patterns(FILLER))
+                run(["umount", "-l", str(place)])
+                place.rmdir()
+                kept.rename(place)
+
+    @contextlib.contextmanager
+    def full_disk(self, name: str) -> Iterator[None]:
+        """Somebody else has taken what was left of the room on a node's disk, and gives it back in the end."""
+        filler = self.directory / name / FILLER
+        try:
+            _fill(filler)
+            yield
+        finally:
+            filler.unlink()
+
     @contextlib.contextmanager
     def courier(self, *options: str) -> Iterator[None]:
         """All packets between nodes go through the hands of a courier meanwhile."""
@@ -117,3 +148,14 @@ class Machines(SpreadCluster):
         finally:
             process.terminate()
             process.wait(COMMAND_TIMEOUT_S)
+
+
+def _fill(path: Path) -> None:
+    """Write until there is no room."""
+    with path.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(1 << 20))
+        except OSError as problem:
+            if problem.errno != errno.ENOSPC:
+                raise

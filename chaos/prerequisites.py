@@ -1,4 +1,4 @@
-"""What the machine must have: root, network namespaces, and some programs and libraries, which are installed if they are missing.
+"""What the machine must have: root, network namespaces, mounts, and some programs and libraries; what is missing is installed.
 
 This module imports nothing that might have to be installed first.
 """
@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 EXIT_NOT_HERE = 77
@@ -20,6 +21,7 @@ PROGRAMS = {
     "iptables-legacy": "iptables",
     "strace": "strace",
     "gcc": "gcc",
+    "mount": "mount",
 }
 C_HEADER = Path("/usr/include/stdlib.h")
 QUEUE_HEADER = Path("/usr/include/libnetfilter_queue/libnetfilter_queue.h")
@@ -52,6 +54,11 @@ def prepare() -> None:
     if subprocess.run(["ip", "netns", "add", trial], capture_output=True, check=False).returncode:
         _not_here("network namespaces are not allowed (ip netns add fails)")
     subprocess.run(["ip", "netns", "delete", trial], check=True)
+    with tempfile.TemporaryDirectory() as place:
+        mount = ["mount", "-t", "tmpfs", "tmpfs", place]
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
+            _not_here("file systems cannot be mounted (mount -t tmpfs fails)")
+        subprocess.run(["umount", place], check=True)
     CLOCK.parent.mkdir(exist_ok=True)
     source = Path(__file__).with_name("clock.c")
     if subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-o", CLOCK, source, "-lm"], check=False).returncode:

@@ -53,7 +53,7 @@ Written by `make chaos` (seed {seed}): {len(results)} rounds, {operations:,} ope
 
     make chaos MINUTES=60 SEED={seed}
 
-What it needs it installs (Debian 12: iproute2, nftables, iptables, strace, gcc and PyPI's NetfilterQueue).
+What it needs it installs (Debian 12: iproute2, nftables, iptables, strace, gcc, mount and PyPI's NetfilterQueue).
 
 Each node is a `sofadb serve` process in a network namespace of its own; clients sit in a further one, three to a node.
 They send single commands, pipelines and transactions, and never try again. In each round of a fresh cluster one fault

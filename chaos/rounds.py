@@ -65,6 +65,8 @@ class Fault:
     """Whether it has a courier of its own."""
     options: tuple[str, ...] = ()
     """Of all nodes."""
+    room: int | None = None
+    """Bytes of each node's own disk; they share a large one if None."""
     is_mixed: bool = True
     """Whether it may strike among others."""
 
@@ -214,6 +216,13 @@ class Round:
     def makes_progress(self, since: float) -> None:
         wait_until(lambda: any(each.writes for each in self._answered_since(since)), "there is progress")
 
+    def catches_up(self, name: str) -> None:
+        """Wait until this node has applied all that its leader knows to be chosen now."""
+        chosen = self.seen_by_leader()["chosen"]
+        wait_until(
+            lambda: (self.machines.facts(name) or {"applied": 0})["applied"] >= chosen, f"{name} catches up"
+        )
+
     def recovers(self) -> None:
         """Wait until all agree on a leader."""
         self.leader()
@@ -229,6 +238,8 @@ class Round:
         """Build, strike, heal, judge, and take away."""
         try:
             self.network.build()
+            if self.fault.room is not None:
+                self.machines.give_own_disks(self.fault.room)
             self._strike()
             self._judge()
         except (AssertionError, OSError) as problem:
@@ -236,6 +247,7 @@ class Round:
         finally:
             self.machines.clear_away()
             self.network.remove()
+            self.machines.take_disks_away()
             if self.result.problem:
                 self._keep()
             else:

@@ -60,10 +60,12 @@ DIFFERENCES = """\
 
 - **Time** is the cluster's: `TIME`, and what `EXPIRE` and its kin count from, is chosen with each batch and keeps within half
   a second of the median clock of a majority. `OBJECT IDLETIME` and its kin are not there.
-- **Sizes**: a value has 64 MiB at most (Redis: 512), a request 128 MiB, MULTI queues 64 MiB, a pattern has 4,096 bytes.
+- **Sizes**: a value has 64 MiB at most (Redis: 512), a request 128 MiB, MULTI queues 64 MiB, a pattern has 4,096 bytes,
+  SORT takes 1,000 GETs.
 - **SCAN** cursors are bucket numbers that mean the same on every node and after a restart. A call returns whole buckets.
 - **HSCAN, SSCAN** cursors are positions that mean the same on every node.
 - **HRANDFIELD, SRANDMEMBER** with a negative count give a million elements at most.
+- **SORT** orders text by its bytes, in whatever language the node runs.
 - **WATCH** may, rarely, see a change of a key that does not exist when another such key was deleted (they share a few
   thousand counters). It never misses one.
 - **Errors of our own**: `-NOREPLICAS` (certainly not done: within 5 s; within 1 s once nobody has led for 5 s; at once when

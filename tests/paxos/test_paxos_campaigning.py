@@ -161,3 +161,23 @@ def test_a_candidate_that_lacks_the_past_and_gets_no_answer_makes_room_for_anoth
     assert len(asked) >= 2, "what was lost is asked for again"
     assert cluster.replica("n1").leader is None
     assert cluster.replica("n1").sequence.watermark == 0
+
+
+def test_a_candidate_that_is_told_a_long_report_in_small_pieces_is_not_out_of_time_while_it_gets_on() -> None:
+    """Eight parts, each of which takes half an election timeout."""
+    cluster = without_the_old_leader(message_bytes_max=1)
+    cluster.nodes["n2"].disk = [Acceptance(Instance(number), OLD, command(number)) for number in range(1, 9)]
+    campaign = start_campaign_of_n1(cluster)
+    timeout = cluster.replica("n1").pace.timeout_ms
+    for _ in range(8):
+        cluster.save("n1")
+        (asked, *_) = messages(cluster, Prepare, "n2")
+        cluster.pass_on(asked)
+        cluster.save("n2")
+        wake(cluster, timeout / 2)
+        (told, *_) = messages(cluster, Promise, "n1")
+        cluster.network = [told]
+        cluster.pass_on(told)
+    lead = cluster.replica("n1").phase
+    assert isinstance(lead, Leading)
+    assert lead.ballot == campaign.ballot

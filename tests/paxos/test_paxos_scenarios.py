@@ -672,14 +672,15 @@ def test_a_granted_read_is_not_waited_for_without_end() -> None:
     assert cluster.replica(follower).reading.count == 0
 
 
-def test_a_link_that_heals_after_an_hour_serves_writes_within_seconds() -> None:
+def test_a_link_that_heals_after_long_serves_writes_within_seconds() -> None:
+    """After so long every pause between two tries is the longest there is."""
     cluster = Cluster(THREE)
     leader = cluster.elect()
     follower = next(n for n in THREE if n != leader)
     cluster.cut.add((follower, leader))
     for _ in range(6):
         cluster.submit(follower, b"lost on the way")
-        cluster.advance(600_000)
+        cluster.advance(60_000)
     cluster.cut.clear()
     cluster.advance(2_500)
     token = cluster.submit(follower, b"after")

@@ -195,6 +195,41 @@ def test_what_never_came_into_the_log_is_known_to_be_missing_in_the_next_life_to
     )
 
 
+def test_what_was_accepted_below_a_snapshot_from_elsewhere_is_not_taken_for_chosen_when_that_is_lost() -> (
+    None
+):
+    """Only one follower ever accepted a command. It misses what was chosen instead, and goes on from another's snapshot."""
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    cluster.advance(200)
+    behind = next(name for name in THREE if name != leader)
+    cluster.submit(leader, b"overtaken")
+    for packet in [each for each in cluster.network if each.to == behind]:
+        cluster.pass_on(packet)
+    cluster.save(behind)
+    cluster.network.clear()
+    cluster.crash(leader)
+    cluster.crash(behind)
+    cluster.start(leader)
+    cluster.advance(2_000)
+    newer = cluster.elect()
+    for number in range(9):
+        cluster.submit(newer, b"%d" % number)
+        cluster.advance(100)
+    cluster.snapshot(newer)
+    cluster.start(behind)
+    cluster.transfer(newer, behind)
+    cluster.settle()
+    cluster.crash(behind)
+    cluster.nodes[behind].snapshots.clear()
+    cluster.start(behind)
+    assert cluster.replica(behind).is_in_doubt
+    assert b"overtaken" not in cluster.nodes[behind].applied
+    cluster.advance(2_000)
+    assert cluster.nodes[behind].applied == cluster.nodes[newer].applied
+    assert not cluster.replica(behind).is_in_doubt
+
+
 # Cutting
 
 

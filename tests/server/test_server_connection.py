@@ -14,7 +14,7 @@ from server.server_fakes import Client, Server, pipeline, request
 from sofadb.database.runs import Run, Transaction, decode
 from sofadb.node.node import NO_REPLICAS
 from sofadb.server import connection as module
-from sofadb.server.connection import READS_BEHIND_WRITES_MAX, RUN_COMMANDS_MAX, Work
+from sofadb.server.connection import QUEUED_LARGE_BYTES, READS_BEHIND_WRITES_MAX, RUN_COMMANDS_MAX, Work
 from sofadb.server.encoding import LARGE_BYTES, PIECE_BYTES
 from sofadb.server.state import Settings
 
@@ -228,6 +228,19 @@ def test_what_reads_alone_begins_behind_all_before_it_and_nothing_behind_it_begi
     assert client.replies()[3:] == [None, b"OK", b"1"]
 
 
+def test_a_write_whose_reply_may_be_large_is_begun_alone_and_goes_through_the_log(client: Client) -> None:
+    client.send("RPUSH a 2 1", "SORT a", "SORT a STORE b", "LRANGE b 0 1", "LRANGE b 0 -1")
+    assert under_way(client) == [[b"RPUSH a 2 1"]]
+    client.node.execute(client.node.works[0])
+    assert under_way(client) == [[b"SORT a"]]
+    assert client.node.works[0].needs_log
+    client.node.execute(client.node.works[0])
+    assert under_way(client) == [[b"SORT a STORE b", b"LRANGE b 0 1"]], "these have short replies"
+    client.node.execute_all()
+    assert client.replies() == [2, [b"1", b"2"], 2, [b"1", b"2"], [b"1", b"2"]]
+    assert client.node.replica.digest() == client.node.database.digest()
+
+
 @pytest.mark.parametrize(
     "command", ["UNWATCH", "HELLO 3", "RESET", "DISCARD", "EXEC", "CLIENT LIST", "COMMAND", "COMMAND DOCS"]
 )
@@ -438,7 +451,7 @@ def test_what_a_transaction_takes_in_the_log_counts_not_only_its_words() -> None
 
 
 def test_large_replies_in_a_transaction_are_few() -> None:
-    client = Server(Settings(transaction_bytes_max=3 << 20)).connect()
+    client = Server(Settings(transaction_bytes_max=3 * QUEUED_LARGE_BYTES)).connect()
     assert client.ask("MULTI", *["KEYS *"] * 4)[-2:] == [b"QUEUED", "-ERR the transaction is too large"]
 
 

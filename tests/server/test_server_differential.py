@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from processes import Client, Cluster, Redis
 
-EXAMPLES = int(os.environ.get("SOFADB_EXAMPLES", "1500"))
+EXAMPLES = int(os.environ.get("SOFADB_EXAMPLES", "500"))
 
 keys = st.sampled_from([b"a", b"b", b"c", b"key:1"])
 integers = st.sampled_from(

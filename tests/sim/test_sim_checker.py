@@ -84,7 +84,7 @@ def agrees_with_the_twin(history: Sequence[Operation]) -> bool:
 
 
 @given(small())
-@settings(max_examples=2500, deadline=None)
+@settings(max_examples=1000, deadline=None)
 def test_any_small_history_is_judged_as_the_naive_twin_does(history: list[Operation]) -> None:
     agrees_with_the_twin(history)
 

@@ -12,6 +12,9 @@ from sim.stories import Stage
 from sofadb.node.archive import Unavailable
 from sofadb.node.archiving import Archiver
 from sofadb.node.point_in_time import Archive, Point, state_at, verify_archive
+from sofadb.node.verifying import Unsound
+from sofadb.paxos import Settings
+from sofadb.paxos.messages import Accept
 from sofadb.storage.files import StorageError
 
 SMALL_SEGMENT_BYTES = 16 << 10
@@ -179,3 +182,39 @@ def test_an_archive_that_does_not_answer_is_told_after_a_minute(seconds: int) ->
         stage.pass_time(1)
         stage.pass_time(seconds - 1)
         assert bool(archiver.trouble()) == (seconds > 60)
+
+
+def test_what_was_accepted_below_a_snapshot_from_elsewhere_is_not_archived(tmp_path: Path) -> None:
+    """Two of five accepted a command that was never chosen; one of them goes on from another's snapshot, and leads."""
+    forgetful = Settings(tail_bytes_max=2_000)
+    with Stage(nodes=5, settings=forgetful, segment_bytes=SMALL_SEGMENT_BYTES) as stage:
+        archived = Archived(stage)
+        write(stage, 0, 10)
+        upto = archived.until_archived()
+        archived.place.is_away = True
+        former, behind, *rest = stage.leader, *stage.others(stage.leader)
+        for name in rest:
+            stage.lose(Accept, former, name)
+        stage.connect(former).say(("SET", "k0", "never chosen"))
+        stage.until(lambda: stage.node(behind).driver.replica.acceptor.accepted_upto > upto)
+        stage.pass_time(0.05)
+        stage.cut_between([former, behind], rest)
+        stage.kill(former)
+        stage.until(lambda: stage.leader in rest)
+        for number in range(4):
+            write(stage, 100 * number, 100 * number + 100)
+            for name in rest:
+                assert stage.ask(name, "BGSAVE") == "Background saving started"
+            stage.pass_time(1)
+        stage.cluster.heal_all()
+        stage.assert_one_state()
+        stage.node(stage.leader).hand_over(behind, 1_000)
+        stage.until(lambda: stage.leader == behind)
+        archived.place.is_away = False
+        archived.until_archived()
+        archive = Archive(archived.place, archived.cluster, tmp_path)
+        (damage,) = verify_archive(archive).damages
+        assert f"instances {upto + 1} to" in damage
+        with pytest.raises(Unsound, match=f"--to-instance {upto}$"):
+            state_at(archive, Point(upto + 1))
+        assert state_at(archive, Point()).node.database.digest() == stage.node(behind).database.digest()

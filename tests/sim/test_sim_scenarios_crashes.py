@@ -20,10 +20,10 @@ from sofadb.node.host import EXIT_STORAGE
 
 SEGMENT_BYTES = 16 << 10
 LARGE = "x" * 1_200
-COMMANDS = 30
-QUIET_AFTER = 9
+COMMANDS = 20
+QUIET_AFTER = 6
 """A pause, in which the journal proves what it has."""
-RESTART_AFTER = 20
+RESTART_AFTER = 13
 IN_FLIGHT_S = 0.005
 """By then an answer that had left has arrived."""
 PIECES_MAX = 6

@@ -179,3 +179,41 @@ def test_who_only_asks_the_way_has_not_arrived_yet() -> None:
         stage.until(lambda: bool(roster.members["n4"].acceptor))
         assert roster.members["n4"].peer_address == stage.cluster.members["n4"]
         until_they_vote(stage, "n1", "n2", "n3", "n4")
+
+
+def let_a_newcomer_lead(stage: Stage) -> None:
+    add(stage, "n4")
+    stage.until_it_votes("n4")
+    stage.pass_time(1.0)
+    stage.node(stage.leader).hand_over(stage.acceptor("n4"), 1_000)
+    stage.until(lambda: stage.leader == "n4")
+
+
+def test_a_member_that_was_away_when_its_leader_joined_finds_out_from_the_others() -> None:
+    """It takes the leader for a stranger, and nobody tells it anything of his own accord."""
+    with Stage() as stage:
+        write(stage, stage.leader)
+        away = stage.others(stage.leader)[0]
+        stage.kill(away)
+        let_a_newcomer_lead(stage)
+        stage.start(away)
+        stage.until(lambda: stage.node(away).driver.replica.leader == stage.acceptor("n4"))
+        assert stage.insist(away, "DBSIZE") == 20
+
+
+def test_one_that_wants_to_be_let_in_finds_a_leader_that_came_after_it_had_asked_the_way() -> None:
+    """Only a leader gives the place of a directory that was lost to another, and this one it has not been told of."""
+    with Stage() as stage:
+        write(stage, stage.leader)
+        wiped, third = stage.others(stage.leader)
+        stage.until(lambda: stage.have_met(*stage.names))
+        stage.kill(wiped)
+        stage.kill(third)
+        stage.start_forgetful(wiped, SimulatedDisk())
+        stage.until_begun_anew(wiped)
+        stage.kill(wiped)
+        stage.start(third)
+        stage.until_settled()
+        let_a_newcomer_lead(stage)
+        stage.start(wiped)
+        stage.until_it_votes(wiped)

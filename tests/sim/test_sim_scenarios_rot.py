@@ -311,6 +311,36 @@ def test_the_promise_is_kept_because_of_the_note() -> None:
         lose_the_last_promise()
 
 
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_copy_from_within_one_life_is_found_out_though_it_is_damaged(is_damaged: bool) -> None:
+    """`c` has accepted `x` since. Only `a` was told; it says so once, and is gone before it teaches anything."""
+    with Stage() as stage:
+        write(stage, 0, 20)
+        stage.pass_time(QUIET_S)
+        a = stage.leader
+        b, c = stage.others(a)
+        copy = stage.disk(c).copy()
+        if is_damaged:
+            name, begin, end = list(blocks(copy))[8]
+            rot(copy, name, begin, end)
+        stage.cut_between([b], [a, c])
+        assert stage.ask(a, "SET", "x", 1) == "OK"
+        stage.kill(c)
+        stage.lose(object, a, c)
+        stage.start_forgetful(c, copy)
+        stage.pass_time(1.0)
+        stage.cut_between([a], [b, c])
+        stage.cluster.heal(b, c)
+        stage.cluster.heal(c, b)
+        stage.pass_time(5.0)
+        assert is_error(stage.ask(b, "SET", "y", 1), "NOREPLICAS")
+        stage.tampering.clear()
+        stage.cluster.heal_all()
+        stage.until_begun_anew(c)
+        stage.until_it_votes(c)
+        assert stage.insist(c, "GET", "x") == "1"
+
+
 def test_a_snapshot_that_rots_is_found_when_somebody_fetches_it_and_another_is_taken() -> None:
     with Stage(segment_bytes=SMALL_SEGMENT_BYTES, settings=Settings(tail_bytes_max=1)) as stage:
         leader = stage.leader

@@ -269,7 +269,7 @@ def test_an_older_copy_of_a_directory_lends_its_vote_to_nobody_however_often_it_
     cluster.kill(leader, restored)
     shutil.rmtree(tmp_path / restored)
     shutil.copytree(tmp_path / "copy", tmp_path / restored)
-    for _ in range(3):
+    for _ in range(2):
         assert_left_out(cluster, restored, absent)
         cluster.kill(absent, restored)
     cluster.start(leader, absent)

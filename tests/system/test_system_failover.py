@@ -23,7 +23,7 @@ def test_leaders_killed_paused_and_brought_back_are_a_pause_to_nine_clients_and_
 ) -> None:
     chance = random.Random(4)
     trial.goes_on()
-    for _ in range(4):
+    for _ in range(2):
         trial.kill()
         trial.goes_on()
         trial.pause(chance.uniform(1, 3))
@@ -33,7 +33,7 @@ def test_leaders_killed_paused_and_brought_back_are_a_pause_to_nine_clients_and_
 
 def test_a_planned_change_of_leader_is_noticed_by_nobody(trial: Trial) -> None:
     trial.goes_on()
-    for _ in range(6):
+    for _ in range(4):
         trial.hand_over()
         trial.goes_on()
     trial.judge()

@@ -153,7 +153,9 @@ class Archiver:
         upto = self.node.applied
         await self._until_stable()
         while self.upto < upto:
-            values = await self._in_thread(self._values, self.upto + 1, upto)
+            # Below the cut what the log has may have been accepted and never chosen: a snapshot has jumped over it.
+            is_cut = self.upto < self.world.driver.replica.cut
+            values = [] if is_cut else await self._in_thread(self._values, self.upto + 1, upto)
             if values:
                 first, last = self.upto + 1, self.upto + len(values)
                 await self._in_thread(

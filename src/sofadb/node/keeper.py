@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from sofadb.database.replies import Reply, ReplyError
 from sofadb.database.roster import LEVEL, LEVEL_MIN, Member, plain_name
 from sofadb.database.runs import Run
-from sofadb.database.table import check
+from sofadb.database.table import TABLE
 from sofadb.paxos import Configuration, NodeId, Reconfigure
 from sofadb.paxos.leading import Leading
 
@@ -49,7 +49,7 @@ class Errand:
         args = [word.encode() for word in words]
         raw = b"*%d\r\n" % len(args) + b"".join(b"$%d\r\n%s\r\n" % (len(arg), arg) for arg in args)
         self.words = words
-        self.run = Run(0, [(check(args).function, args)], raw)
+        self.run = Run(0, [(TABLE[args[0]].function, args)], raw)
 
     def encode(self) -> bytes:
         """As every write."""

@@ -558,11 +558,12 @@ async def _start_in(
     )
 
     def has_confirmed(ballot: Ballot, instance: Instance) -> bool:
-        if replica.is_in_doubt or replica.doubt.is_hopeless:
-            return True  # It says nothing anyway, and may make up for it.
-        # What is in the log comes in order: who knows of a higher promise knows of all that was accepted before it.
+        if replica.doubt.is_hopeless:
+            return True  # It does not know, and says nothing anyway.
+        # What is in the log comes in order: who knows of a higher promise knows of all that was accepted before it. How far what
+        # is damaged may have gone is known; who has confirmed more than that has an older copy, damaged or not.
         acceptor = replica.acceptor
-        upto = max(acceptor.chosen, acceptor.accepted_upto)
+        upto = max(acceptor.chosen, acceptor.accepted_upto, replica.doubt.upto)
         return acceptor.promised > ballot or (acceptor.promised == ballot and upto >= instance)
 
     def has_history() -> bool:
@@ -681,13 +682,18 @@ async def _find_any(addresses: Sequence[str], myself: Myself) -> Found:
 
 
 async def ask_to_be_let_in(running: RunningNode, addresses: Sequence[str]) -> None:
-    """Say to the members that we are here, again and again, until somebody leads us."""
+    """Say to the members that we are here, again and again, until somebody leads us.
+
+    To those of whom we have been told last, too: whoever leads may be a member only since we asked the way.
+    """
     myself = running.peers.myself
-    others = [address for address in addresses if address != myself.peer_address]
+    told: Sequence[str] = ()
     while running.replica.leader is None:
-        for address in others:
+        for address in dict.fromkeys((*addresses, *told)):
+            if address == myself.peer_address:
+                continue
             try:
-                await find_cluster(address, myself)
+                told = tuple((await find_cluster(address, myself)).members.values())
             except NotFound as refusal:
                 if str(refusal) != running.refusal:
                     running.refusal = str(refusal)

@@ -55,6 +55,8 @@ class Campaigning:
             return
         replica.clocks.heard(sender, promise.clock)
         if self.proposer.on_promise(sender, promise):
+            # A long report comes in many parts. As long as they come, it gets on.
+            self.deadline = max(self.deadline, replica.moment.now + replica.pace.timeout_ms)
             self._ask_on(sender)
         self.maybe_lead()
 

@@ -3,8 +3,11 @@
 It hears the leader, or waits for one. When it has heard none for its election timeout it does not raise its ballot at
 once: first it asks the others whether they too have lost the leader, and only with a quorum of them behind it does it
 campaign (rule P6). A node that comes back from a pause, or whose link to the leader alone is cut, finds no support and
-disturbs nobody. Asking changes nothing durable anywhere. Section 2.4 leaves the election to timeouts and chance:
-safety does not depend on it.
+disturbs nobody. Asking changes nothing durable anywhere. Section 2.4 leaves the election to timeouts and chance: safety
+does not depend on it.
+
+Who hears no leader also asks one of the others for what it may lack. While it was away the membership may have changed, and
+whoever leads now be nobody that it would listen to, as far as it knows.
 """
 
 from __future__ import annotations
@@ -73,6 +76,7 @@ class Following:
         if not self._has_lost_leader():
             self._wait()
             return
+        replica.seek()
         if replica.is_in_doubt or not replica.membership.has_a_say(replica.me):
             self.deadline = now + replica.pace.timeout_ms
             return

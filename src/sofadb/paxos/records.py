@@ -50,7 +50,8 @@ class ChosenUpTo:
 class CutUpTo:
     """A durable snapshot holds everything up to this instance: of the values there, this log need not have one (rule P9).
 
-    Whoever reads it back without knowing everything up to there has lost its snapshot, and is in `doubt`.
+    What was accepted there, in front of this record, and is not known to be chosen yet, may have been overtaken. Whoever reads it
+    back without knowing everything up to there has lost its snapshot, and is in `doubt`.
     """
 
     instance: Instance

@@ -383,6 +383,9 @@ class Replica:
                     self.sequence.learn(instance, value)
             self._saved_watermark = max(self._saved_watermark, record.instance)
         elif isinstance(record, CutUpTo):
+            # A snapshot may have jumped over what was accepted below: no later record says whether that was chosen.
+            for instance in [number for number in self.acceptor.accepted if number <= record.instance]:
+                del self.acceptor.accepted[instance]
             self._saved_cut = max(self._saved_cut, record.instance)
         self.settle()
 
@@ -425,8 +428,11 @@ class Replica:
             promised = Promised(self.acceptor.promised)
             self.emit(Save((promised, ChosenUpTo(watermark), Restored(watermark)), ()))
 
-    def _seek(self) -> None:
-        """Ask for what we lack, one member after the other: perhaps nobody leads, and not everybody has it."""
+    def seek(self) -> None:
+        """Ask for what we lack, one member after the other: perhaps nobody leads, and not everybody has it.
+
+        Or somebody leads of whom we do not know yet that he may: what we lack tells of him.
+        """
         others = self.others()
         self._seek_at = self.moment.now + self.pace.resend_ms
         if others:
@@ -448,7 +454,7 @@ class Replica:
         self.phase.on_tick()
         now = self.moment.now
         if self.is_in_doubt and now >= self._seek_at:
-            self._seek()
+            self.seek()
         if now >= self._resend_at:
             self._send_again()
             self._resend_in(min(2 * self._resend_pause, self.settings.resend_ms_max))

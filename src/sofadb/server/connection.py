@@ -74,7 +74,7 @@ RUN_COMMANDS_MAX = 512
 """A longer pipeline becomes several runs."""
 READS_BEHIND_WRITES_MAX = 4
 """So many reads may follow writes within a run. Each may hold a large value that the next write puts another in place of."""
-QUEUED_LARGE_BYTES = 1 << 20
+QUEUED_LARGE_BYTES = 16 << 10
 """What a command with a large reply counts for in a transaction."""
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count, pairwise, zip_longest
 from typing import Protocol
 
@@ -54,7 +54,7 @@ GREETING_UNITS = 2
 """The first so many units of a peer's connection are no messages."""
 KIND_OFFSET = 13
 """Where in a message's unit its kind stands: behind the frame's header and the version."""
-ACCEPT, ACCEPTED, TAKE_OVER = 3, 4, 16
+ACCEPT, ACCEPTED, LEARN, GRANT_READ, TAKE_OVER = 3, 4, 12, 15, 16
 TELL_TIME = frozenset((2, 3, 9))
 """Kinds of messages with a clock or a stamp in them: promise, accept, confirmed."""
 HEARTBEATS = frozenset((8, 9, 10))
@@ -70,6 +70,8 @@ HANGS_S_MAX = 1.5
 """So long a leader may take, on a clock of half the speed, until it finds that its disk hangs."""
 MORE_MAX = 4
 """So many machines are added at most so that others can be taken away."""
+HEARD_AGAIN = ("old messages", "late grants")
+"""Faults that say again, on a later connection, what was said before."""
 REPLAYED_MAX = 50
 """So many old messages are kept, for each pair of nodes, to be heard again."""
 
@@ -95,6 +97,8 @@ class Muzzle:
     to: NodeId = ""
     """If it is said to this one; empty: to anybody."""
     count: int = 0
+    kept: deque[bytes] = field(default_factory=lambda: deque(maxlen=REPLAYED_MAX))
+    """The last of what was lost or late."""
 
 
 class _Request(Errand):
@@ -163,7 +167,7 @@ class Faults:
         self._cut_kinds: dict[tuple[NodeId, NodeId], str] = {}
         self._unstruck: list[Strike] = []
         self._remembers = "message replayed" in dict(plan.mischief) or any(
-            strike.kind == "old messages" for strike in plan.strikes
+            strike.kind in HEARD_AGAIN for strike in plan.strikes
         )
         self._units: Counter[Connection] = Counter()
         """How many messages were said on each connection."""
@@ -552,15 +556,60 @@ class Faults:
             if name in self.damaged or name in self.retired:
                 yield from self.old_messages(strike)
                 return
-            for connection in self.cluster.network.connections():
+            for connection in self._connections_to(name):
                 old = self._heard.get(self._pair(connection.client, name))
-                is_ready = (
-                    connection.server == name and connection.port == PEER_PORT and self._units[connection] > 5
-                )
-                if is_ready and old and connection.client not in self.damaged:
+                if old:
                     heard += 1
                     connection.inject(True, self._chance.choice(old))
         self._strikes(strike, f"{name} hears {heard} old messages", mattered=True)
+
+    def _connections_to(self, name: NodeId) -> list[Connection]:
+        """Those on which others that have kept their past speak to a node."""
+        return [
+            each
+            for each in self.cluster.network.connections()
+            if each.server == name
+            and each.port == PEER_PORT
+            and self._units[each] > 5
+            and each.client not in self.damaged
+        ]
+
+    def late_grants(self, strike: Strike) -> Course:
+        """A node that was started again hears nothing new, while others write, but what its readers were granted before."""
+        grants = yield from self._granted_reads(strike.kind)
+        name, granted, known = grants.to, [*grants.kept], self.cluster.watch.ledger.visible
+        acceptor = self.cluster.machines[name].acceptor
+        yield from self._restart(name)
+        for _ in range(100):
+            if self.cluster.applied(name) >= known:
+                break
+            yield 0.01
+        grants.delay_s = None
+        deaf = [Muzzle(strike.kind, what, to=name) for what in (ACCEPT, LEARN)]
+        self._muzzles += deaf
+        self._strikes(strike, f"{name} hears {len(granted)} of them", mattered=True)
+        end = self.cluster.now + 0.3 + strike.lasts
+        while self.cluster.now < end and self.cluster.machines[name].acceptor == acceptor:
+            for connection in self._connections_to(name):
+                connection.inject(True, self._chance.choice(granted))
+            yield from self._write_elsewhere_and_read_at(name, 1)
+        for muzzle in (grants, *deaf):
+            self._muzzles.remove(muzzle)
+
+    def _granted_reads(self, kind: str) -> Generator[float, None, Muzzle]:
+        """Start a node again, so that its attempts to read are counted from one on, and collect what they are granted."""
+        while True:
+            name = yield from self._follower()
+            yield from self._restart(name)
+            grants = Muzzle(kind, GRANT_READ, delay_s=0.03, to=name)
+            self._muzzles.append(grants)
+            for _ in range(200):
+                if len(grants.kept) >= 30:
+                    break
+                yield from self._write_elsewhere_and_read_at(name, 1)
+            if grants.kept and name in self._running():
+                return grants
+            self._muzzles.remove(grants)
 
     def slow_links(self, strike: Strike) -> Course:
         """Everything to and from a node takes long."""
@@ -634,6 +683,23 @@ class Faults:
                 return leader
             yield 0.02
         return (yield from self._one_running())
+
+    def _follower(self) -> Generator[float, None, NodeId]:
+        """Wait until a node takes part that does not lead; return one."""
+        while not (others := [name for name in self._running() if name != self.cluster.leader]):
+            yield 0.02
+        return self._chance.choice(others)
+
+    def _restart(self, name: NodeId) -> Course:
+        """Kill a node, and wait a while until it takes part again."""
+        self._held.add(name)
+        self.cluster.kill(name)
+        yield 0.01
+        self._start_again(name)
+        for _ in range(50):
+            if name in self._running():
+                break
+            yield 0.01
 
     def _established_leader(self) -> Generator[float, None, NodeId]:
         """Wait for a leader that may answer reads, by its lease where there are leases; return it, or after long anybody."""
@@ -1444,6 +1510,7 @@ class Faults:
                 and self._chance.random() < muzzle.share
             ):
                 muzzle.count += 1
+                muzzle.kept.append(data)
                 self.matters(muzzle.kind)
                 return [] if muzzle.delay_s is None else [(self._chance.uniform(0.02, muzzle.delay_s), data)]
         rates = {} if self._peace else self._rates
@@ -1540,6 +1607,7 @@ COURSES: dict[str, Callable[[Faults, Strike], Course]] = {
     "unheard leaders": Faults.unheard_leaders,
     "late acceptances": Faults.late_acceptances,
     "killed candidate": Faults.killed_candidate,
+    "late grants": Faults.late_grants,
     "old messages": Faults.old_messages,
     "cut client": Faults.cut_client,
     "killed node": Faults.killed_node,

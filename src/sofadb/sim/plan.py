@@ -69,7 +69,12 @@ CHANGES: dict[str, tuple[int, int]] = {
     "learning node": (4, 3),
 }
 """These are drawn for themselves, in most worlds: what is drawn of the others is the same as without them."""
-KINDS = USUAL | CHANGES
+SELDOM: dict[str, tuple[int, int]] = {
+    # kind: in how many of a hundred worlds, and for how many nodes at least it makes sense
+    "late grants": (10, 3),
+}
+"""And each of these for itself, once in such a world."""
+KINDS = USUAL | CHANGES | SELDOM
 """Faults that strike at a time."""
 
 PERMANENT = ("rotten disk", "emptied disk", "old disk")
@@ -165,7 +170,11 @@ def draw(seed: int) -> Plan:
         rough_s=rough_s,
         strikes=()
         if mood == "calm"
-        else (*_strikes(chance, mood, nodes, rough_s), *_changes(seed, nodes, rough_s)),
+        else (
+            *_strikes(chance, mood, nodes, rough_s),
+            *_changes(seed, nodes, rough_s),
+            *_seldom(seed, nodes, rough_s),
+        ),
         mischief=() if mood == "calm" or nodes == 1 else tuple(_mischief(chance, mood)),
         points=tuple(sorted(chance.sample(sorted(POINTS), len(POINTS) // 4))),
         latency_s=chance.choice(((0.00005, 0.0005), (0.0005, 0.005), (0.001, 0.04))),
@@ -204,6 +213,15 @@ def _changes(seed: int, nodes: int, rough_s: float) -> Iterator[Strike]:
         yield Strike(
             chance.uniform(0.4, rough_s - 0.7), kind, chance.choice((0.05, 0.4, 0.8, 1.5)), chance.random()
         )
+
+
+def _seldom(seed: int, nodes: int, rough_s: float) -> Iterator[Strike]:
+    for kind, (percent, nodes_min) in SELDOM.items():
+        chance = random.Random(f"sofadb/{seed}/{kind}")
+        if nodes >= nodes_min and chance.random() * 100 < percent:
+            yield Strike(
+                chance.uniform(0.4, rough_s - 0.7), kind, chance.choice((0.05, 0.4)), chance.random()
+            )
 
 
 def _mischief(chance: random.Random, mood: str) -> Iterator[tuple[str, float]]:

@@ -1108,8 +1108,5 @@ def damaged_length_makes_a_link_mute(patch: Patch) -> None:
     patch(FrameReader, "feed", feed)
 
 
-SEEN_BY_STORIES = frozenset({"damage-at-the-end-is-no-doubt", "note-is-not-read", "grant-to-an-earlier-life"})
-"""What these need comes together in one of several hundred worlds only: stories show them.
-
-(`test_sim_scenarios_rot`, and `test_paxos_scenarios` for the last.)
-"""
+SEEN_BY_STORIES = frozenset({"damage-at-the-end-is-no-doubt", "note-is-not-read"})
+"""What these need comes together in one of several hundred worlds only: stories show them (`test_sim_scenarios_rot`)."""

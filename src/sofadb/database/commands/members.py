@@ -54,6 +54,16 @@ def _parse(args: list[bytes]) -> tuple[Callable[[Roster, list[str], set[str]], N
     return function, words[1 : 1 + count], options
 
 
+def _check(args: list[bytes]) -> None:
+    """What a client asks for. What a node says of itself it says without this, and nobody can say it for one.
+
+    (A level of which no program knows would end every node, for ever.)
+    """
+    _parse(args)
+    if args[1].upper() == b"ARRIVE":
+        raise ReplyError("ERR SOFA.MEMBER ARRIVE is what nodes say of themselves, and nobody else")
+
+
 @command(
     "sofa.member",
     -3,
@@ -61,7 +71,7 @@ def _parse(args: list[bytes]) -> tuple[Callable[[Roster, list[str], set[str]], N
     "write admin noscript",
     group="sofa",
     summary="Ask for a change of who belongs to the cluster",
-    inspect=_parse,
+    inspect=_check,
 )
 def member(keyspace: Keyspace, args: list[bytes]) -> Reply:
     function, words, options = _parse(args)

@@ -63,13 +63,14 @@ DIFFERENCES = """\
 - **Sizes**: a value has 64 MiB at most (Redis: 512), a request 128 MiB, MULTI queues 64 MiB, a pattern has 4,096 bytes,
   SORT takes 1,000 GETs.
 - **SCAN** cursors are bucket numbers that mean the same on every node and after a restart. A call returns whole buckets.
-- **HSCAN, SSCAN** cursors are positions that mean the same on every node.
-- **HRANDFIELD, SRANDMEMBER** with a negative count give a million elements at most.
+- **HSCAN, SSCAN, ZSCAN** cursors are positions that mean the same on every node.
+- **HRANDFIELD, SRANDMEMBER, ZRANDMEMBER** with a negative count give a million elements at most.
 - **SORT** orders text by its bytes, in whatever language the node runs.
 - **WATCH** may, rarely, see a change of a key that does not exist when another such key was deleted (they share a few
   thousand counters). It never misses one.
 - **Errors of our own**: `-NOREPLICAS` (certainly not done: within 5 s; within 1 s once nobody has led for 5 s; at once when
   the node is full) and `-UNCERTAIN` (nobody can know; never said of a read).
+- **ZRANGEBYLEX** and its kin: where scores differ, Redis promises nothing of them, and they say something else here.
 - **FAILOVER** hands over in good order. It is given up after TIMEOUT (10 s unless said otherwise), and knows no FORCE: a node
   that lacks something never leads. INFO's `master_failover_state` tells how far it is.
 - **READONLY** makes a connection's reads stale by its own wish: they are answered from the node's own state at once, without

@@ -78,6 +78,30 @@ def test_named_values_are_what_dicts_would_be(steps: list[tuple[str, bytes, floa
     assert list(sorted_set.order) == sorted((score, name) for name, score in expected.items())
 
 
+@given(st.dictionaries(names, scores, min_size=1), scores, names, st.data())
+def test_ranks_are_what_counting_says(
+    held: dict[bytes, float], score: float, name: bytes, data: st.DataObject
+) -> None:
+    value = SortedSet.of(held)
+    order = sorted((score, name) for name, score in held.items())
+    assert [value.rank(name) for _, name in order] == list(range(len(order)))
+    assert value.rank(b"nobody") is None
+    assert value.rank_at(score, is_after=False) == sum(each < score for each in held.values())
+    assert value.rank_at(score, is_after=True) == sum(each <= score for each in held.values())
+    equal = SortedSet.of(dict.fromkeys(held, score))
+    assert equal.rank_at_name(name, is_after=False) == sum(each < name for each in held)
+    assert equal.rank_at_name(name, is_after=True) == sum(each <= name for each in held)
+    begin = data.draw(st.integers(0, len(order) - 1))
+    end = data.draw(st.integers(begin + 1, len(order)))
+    other = value.without(begin, end)
+    value.cut(begin, end)
+    for each in (value, other):
+        assert list(each.order) == order[:begin] + order[end:]
+        assert sorted(zip(each.scores, each.names, strict=True)) == list(each.order)
+        assert [each.positions[name] for name in each.names] == list(range(len(each)))
+        assert each.bytes == sum(map(len, each.names))
+
+
 @given(
     st.lists(names, min_size=1, unique=True),
     st.data(),

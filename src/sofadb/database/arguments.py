@@ -5,14 +5,21 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from fractions import Fraction
+from math import inf, isinf
 
 from .replies import NOT_A_FLOAT, NOT_AN_INTEGER, ReplyError
 
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
 
-_FLOAT = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE]([+-]?\d{1,6}))?")
+_FLOAT = re.compile(rb"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE]([+-]?\d{1,6}))?")
 _HEXADECIMAL = re.compile(rb"([+-]?)0[xX]([0-9a-fA-F]{1,64})\.?([0-9a-fA-F]{0,64})(?:[pP]([+-]?\d{1,4}))?")
 _INFINITE = re.compile(rb"[+-]?inf(?:inity)?", re.IGNORECASE)
+_DOUBLE = re.compile(rb"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
+_HEXADECIMAL_DOUBLE = re.compile(
+    rb"[+-]?0[xX](?:[0-9a-fA-F]+(?:\.[0-9a-fA-F]*)?|\.[0-9a-fA-F]+)(?:[pP][+-]?\d+)?"
+)
+_ZERO = re.compile(rb"[+-]?(?:0[xX])?[0.]+(?:[eEpP].*)?")
+_WHITE = b" \t\n\v\f\r"
 _MANTISSA_BITS = 64
 """Of the x87 long double, in which Redis computes INCRBYFLOAT."""
 LONG_DOUBLE_END = 2**16384
@@ -80,6 +87,44 @@ def expiry(text: bytes, base: int, unit_ms: int, command: str, at_least: int = 1
     if amount < at_least or not INTEGER_MIN <= amount * unit_ms <= INTEGER_MAX or value > INTEGER_MAX:
         raise ReplyError(f"ERR invalid expire time in '{command}' command")
     return value
+
+
+def parse_double(text: bytes, problem: str = NOT_A_FLOAT) -> float:
+    """A number as C's strtod reads it, neither too large nor too small for a double. Raises `ReplyError`."""
+    value = _read_double(text)
+    if value is None:
+        raise ReplyError(problem)
+    is_too_large = isinf(value) and not _INFINITE.fullmatch(text)
+    is_too_small = not value and not _ZERO.fullmatch(text)
+    if is_too_large or is_too_small:
+        raise ReplyError(problem)
+    return value
+
+
+def parse_bound(text: bytes) -> tuple[float, bool]:
+    """An end of a range of scores, and whether it is excluded. Raises `ReplyError`.
+
+    Redis is less strict here: white space goes before, what follows a zero byte is not seen, nothing at all is zero, and
+    what is too large is infinite.
+    """
+    is_excluded = text.startswith(b"(")
+    number, _, _ = text[is_excluded:].partition(b"\0")
+    value = _read_double(number.lstrip(_WHITE)) if number else 0.0
+    if value is None:
+        raise ReplyError("ERR min or max is not a float")
+    return value, is_excluded
+
+
+def _read_double(text: bytes) -> float | None:
+    """As strtod: infinite if it is too large, zero if it is too small; None if it is no number."""
+    if _DOUBLE.fullmatch(text) or _INFINITE.fullmatch(text):
+        return float(text)
+    if not _HEXADECIMAL_DOUBLE.fullmatch(text):
+        return None
+    try:
+        return float.fromhex(text.decode())
+    except OverflowError:
+        return -inf if text.startswith(b"-") else inf
 
 
 def parse_long_double(text: bytes, problem: str = NOT_A_FLOAT) -> Fraction | None:

@@ -14,7 +14,8 @@ No value is empty: a command that removes the last element deletes the key.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf, nextafter
 from struct import Struct
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -335,7 +336,10 @@ class Hash(Named):
 
 
 class SortedSet(Named):
-    """A sorted set: names with scores, and all of them in the order of (score, name)."""
+    """A sorted set: names with scores, and all of them in the order of (score, name).
+
+    One that is not wide holds no negative zero, since Redis's compact form has none.
+    """
 
     __slots__ = ("order", "scores")
     kind = 4
@@ -347,6 +351,18 @@ class SortedSet(Named):
         """At the positions of their names."""
         self.order: SortedList[tuple[float, bytes]] = SortedList()
 
+    @classmethod
+    def of(cls, scores: Mapping[bytes, float]) -> Self:
+        """One that holds these names, one at least, with these scores."""
+        value = cls()
+        value.is_wide = len(scores) > SORTED_NARROW_MAX or max(map(len, scores)) > NARROW_BYTES_MAX
+        value.names = list(scores)
+        value.positions = dict(zip(value.names, range(len(scores)), strict=True))
+        value.scores = [score if value.is_wide else score + 0.0 for score in scores.values()]
+        value.bytes = sum(map(len, scores))
+        value.complete()
+        return value
+
     def score(self, name: bytes) -> float | None:
         """The score of a name."""
         position = self.positions.get(name)
@@ -355,6 +371,11 @@ class SortedSet(Named):
     def put(self, name: bytes, score: float) -> bool:
         """Give a name its score, which is a number; whether the name was not there."""
         position = self.positions.get(name)
+        if not self.is_wide:
+            is_full = position is None and len(self.names) == SORTED_NARROW_MAX
+            self.is_wide = is_full or len(name) > NARROW_BYTES_MAX
+        if not self.is_wide:
+            score += 0.0
         if position is None:
             self._append(name)
             self.scores.append(score)
@@ -362,8 +383,6 @@ class SortedSet(Named):
             self.order.remove((self.scores[position], name))
             self.scores[position] = score
         self.order.add((score, name))
-        if not self.is_wide and (len(self.names) > SORTED_NARROW_MAX or len(name) > NARROW_BYTES_MAX):
-            self.is_wide = True
         return position is None
 
     def remove(self, name: bytes) -> bool:
@@ -374,6 +393,41 @@ class SortedSet(Named):
         self.order.remove((self.scores[position], name))
         self._vacate(name, self.scores)
         return True
+
+    def rank(self, name: bytes) -> int | None:
+        """How many elements come before a name."""
+        position = self.positions.get(name)
+        return None if position is None else self.order.bisect_left((self.scores[position], name))
+
+    def rank_at(self, score: float, is_after: bool) -> int:
+        """How many elements come before all that have a score, or, with `is_after`, with them."""
+        if not is_after:
+            return self.order.bisect_left((score, b""))
+        return len(self) if score == inf else self.order.bisect_left((nextafter(score, inf), b""))
+
+    def rank_at_name(self, name: bytes, is_after: bool) -> int:
+        """How many elements come before a name, or, with `is_after`, with it. It says something where all scores are the same."""
+        place = (self.order[0][0], name)
+        return self.order.bisect_right(place) if is_after else self.order.bisect_left(place)
+
+    def cut(self, begin: int, end: int) -> None:
+        """Take out the elements of ranks from `begin` to before `end`."""
+        for _, name in self.order[begin:end]:
+            self._vacate(name, self.scores)
+        del self.order[begin:end]
+
+    def without(self, begin: int, end: int) -> SortedSet:
+        """Another one, that lacks the elements of ranks from `begin` to before `end`: made of the rest.
+
+        The others go forwards to where those were, so whoever is going through them backwards misses none.
+        """
+        other = SortedSet()
+        other.is_wide = self.is_wide
+        kept = self.order[:begin] + self.order[end:]
+        for position in sorted(self.positions[name] for _, name in kept):
+            other.take([self.names[position], self.scores[position]])
+        other.complete()
+        return other
 
     def freeze(self) -> Frozen:
         return self._frozen(self.names.copy(), self.scores.copy())

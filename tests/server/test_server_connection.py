@@ -14,7 +14,13 @@ from server.server_fakes import Client, Server, pipeline, request
 from sofadb.database.runs import Run, Transaction, decode
 from sofadb.node.node import NO_REPLICAS
 from sofadb.server import connection as module
-from sofadb.server.connection import QUEUED_LARGE_BYTES, READS_BEHIND_WRITES_MAX, RUN_COMMANDS_MAX, Work
+from sofadb.server.connection import (
+    LARGE_READS_MAX,
+    QUEUED_LARGE_BYTES,
+    READS_BEHIND_WRITES_MAX,
+    RUN_COMMANDS_MAX,
+    Work,
+)
 from sofadb.server.encoding import LARGE_BYTES, PIECE_BYTES
 from sofadb.server.state import Settings
 
@@ -213,19 +219,28 @@ def test_a_pipeline_however_it_arrives_gets_the_replies_of_commands_sent_one_at_
 # What is begun alone
 
 
-@pytest.mark.parametrize("command", ["WATCH a", "KEYS *", "SCAN 0"])
+@pytest.mark.parametrize(
+    ("command", "together"), [("WATCH a", ["WATCH a"]), *[(it, [it, "GET b"]) for it in ("KEYS *", "SCAN 0")]]
+)
 def test_what_reads_alone_begins_behind_all_before_it_and_nothing_behind_it_begins(
-    client: Client, command: str
+    client: Client, command: str, together: list[str]
 ) -> None:
     client.send("SET a 1", "PING", command, "GET b", "SET b 1")
     client.send("GET a")
     assert under_way(client) == [[b"SET a 1", b"PING"]]
     client.node.execute(client.node.works[0])
-    assert under_way(client) == [[command.encode()]]
+    assert under_way(client) == [[it.encode() for it in together]]
     client.node.execute(client.node.works[0])
-    assert under_way(client) == [[b"GET b", b"SET b 1"]]
+    assert under_way(client) == [[b"GET b"] * (len(together) == 1) + [b"SET b 1"]]
     client.node.execute_all()
     assert client.replies()[3:] == [None, b"OK", b"1"]
+
+
+def test_a_few_reads_with_large_replies_go_together(client: Client) -> None:
+    client.send(*["HGETALL a", "GET b"] * (LARGE_READS_MAX + 1))
+    assert under_way(client) == [[b"HGETALL a", b"GET b"] * LARGE_READS_MAX]
+    client.node.execute(client.node.works[0])
+    assert under_way(client) == [[b"HGETALL a", b"GET b"]]
 
 
 def test_a_write_whose_reply_may_be_large_is_begun_alone_and_goes_through_the_log(client: Client) -> None:

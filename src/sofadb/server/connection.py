@@ -14,7 +14,8 @@ After READONLY a run of reads behind no writes is executed at once, on this node
 A run is executed whether or not its client is still there: other replicas execute it, too. Nothing is begun, encoded or
 read for a client that does not read its replies: what waits for it is bounded, and it is not cut off while an outcome is
 pending (rule D7; `guard`). Commands whose replies may be large with what they are asked
-(KEYS, LRANGE from 0 to -1, CLIENT LIST, ...) are begun alone, so that one such reply at a time is held for a client.
+(KEYS, LRANGE from 0 to -1, CLIENT LIST, ...) are begun alone, a few reads of that kind together: only so many such replies
+at a time are held for a client.
 
 A node holds only so many commands, of all its clients. When it is full, a connection begins nothing as long as something
 before it is under way: its answer could not be told before theirs anyway. What comes up when everything before it is answered
@@ -74,6 +75,8 @@ RUN_COMMANDS_MAX = 512
 """A longer pipeline becomes several runs."""
 READS_BEHIND_WRITES_MAX = 4
 """So many reads may follow writes within a run. Each may hold a large value that the next write puts another in place of."""
+LARGE_READS_MAX = 8
+"""So many reads whose replies may be large may be in a run, which then is alone under way."""
 QUEUED_LARGE_BYTES = 16 << 10
 """What a command with a large reply counts for in a transaction."""
 
@@ -561,7 +564,7 @@ class Connection(asyncio.Protocol):
         calls: list[Call] = []
         writes: list[int] = []
         special: Run | Transaction | None = None
-        reads_behind = 0
+        reads_behind = large_reads = 0
         index = begin
         while index < end:
             args = requests[index]
@@ -579,14 +582,22 @@ class Connection(asyncio.Protocol):
                 index += 1
                 continue
             self.last_command = command.name
-            if self.multi is None and (
-                command.is_blocking or (command.reply_is_large and command.replies_large(args))
+            is_large = bool(command.reply_is_large) and self.multi is None and command.replies_large(args)
+            if large_reads and (
+                command.route is not Route.READ or (is_large and large_reads == LARGE_READS_MAX)
             ):
-                if calls:
+                break
+            if is_large or (command.is_blocking and self.multi is None):
+                if calls and not large_reads:
                     break
                 if self._flight:
                     return None
                 self._is_alone = True
+                if command.route is Route.READ:
+                    large_reads += 1
+                    calls.append((command.function, args))
+                    index += 1
+                    continue
                 raw = chunk.data[borders[index] : borders[index + 1]] if command.route is Route.WRITE else b""
                 kind = _Blocking if command.is_blocking else Run
                 special = kind(self.database, [(self._function(command), args)], raw)

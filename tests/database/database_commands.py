@@ -137,6 +137,19 @@ pairs = st.lists(st.tuples(keys, values), min_size=1, max_size=3).map(
 )
 anything = st.lists(values | keys, max_size=4)
 
+numbers = st.sampled_from(b"0 1 1 2 15 16 -1 x 2147483648 9223372036854775808".split())
+copies = st.lists(
+    st.sampled_from([[b"REPLACE"], [b"DB"], [b"bogus"]]) | st.tuples(st.just(b"db"), numbers).map(list),
+    max_size=2,
+).map(lambda lists: [word for each in lists for word in each])
+restores = st.lists(
+    st.sampled_from([[b"REPLACE"], [b"absttl"], [b"FREQ"], [b"bogus"]])
+    | st.tuples(st.sampled_from([b"freq", b"IDLETIME"]), st.sampled_from(b"0 255 256 -1 x".split())).map(
+        list
+    ),
+    max_size=3,
+).map(lambda lists: [word for each in lists for word in each])
+
 writes = st.one_of(
     command("SET SETNX GETSET APPEND", keys, values),
     command("SET", keys, values, options),
@@ -153,8 +166,17 @@ writes = st.one_of(
     command("EXPIREAT PEXPIREAT", keys, moments, conditions),
     command("EXPIRE", b"a", seconds.filter(lambda text: len(text) > 6 or text < b"1"), conditions),
     command("RENAME RENAMENX", keys, keys),
+    command("COPY", keys, keys, copies),
+    command("MOVE", keys, numbers),
+    command("SWAPDB", numbers, numbers),
+    command("RESTORE", keys, st.sampled_from(b"0 1 -1 x".split()), b"no dump", restores),
     command("FLUSHDB FLUSHALL", st.lists(st.sampled_from([b"ASYNC", b"sync", b"x"]), max_size=1)),
 )
+subsequences = st.lists(
+    st.sampled_from([[b"LEN"], [b"idx"], [b"WITHMATCHLEN"], [b"MINMATCHLEN"], [b"bogus"]])
+    | st.tuples(st.just(b"minmatchlen"), integers).map(list),
+    max_size=3,
+).map(lambda lists: [word for each in lists for word in each])
 reads = st.one_of(
     command("GET STRLEN TYPE TTL PTTL EXPIRETIME PEXPIRETIME", keys),
     command("MGET EXISTS TOUCH", some_keys),
@@ -168,7 +190,10 @@ reads = st.one_of(
     command(
         "SCAN", b"0", b"COUNT", b"100000", b"TYPE", st.sampled_from([b"string", b"list", b"nope", b"STRING"])
     ),
-    command("OBJECT", st.sampled_from([b"REFCOUNT", b"ENCODING"]), b"nowhere"),
+    command("OBJECT", st.sampled_from([b"REFCOUNT", b"ENCODING", b"FREQ", b"IDLETIME"]), b"nowhere"),
+    command("LCS", keys, keys, subsequences),
+    command("DUMP", b"nowhere"),
+    command("WAIT", st.sampled_from([b"0", b"-1", b"x"]), st.sampled_from([b"0", b"1", b"-1", b"x"])),
 )
 mistakes = st.one_of(
     command("GET SET MGET EXPIRE NOSUCH DBSIZE RENAME TIME SCAN OBJECT SETRANGE", anything),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from database_commands import Words
 from real_redis import Both, RealRedis, read
 
-ALL_CLASSES = (1 << 9) - 1
+from sofadb.database.events import LETTERS, NEW
+
 _PREFIX = b"__keyevent@0__:"
 
 
 def events_of_both(
-    both: Both, listener: RealRedis, commands: list[Words]
+    both: Both, listener: RealRedis, commands: list[Words], classes: bytes = b"EA"
 ) -> tuple[list[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]:
     """Which events (name and key) the commands lead to in database 0, those of the real Redis first.
 
@@ -18,7 +19,7 @@ def events_of_both(
     """
     listener([[b"PSUBSCRIBE", _PREFIX + b"*", b"end"]])
     read(listener.stream)
-    both.real([[b"CONFIG", b"SET", b"notify-keyspace-events", b"EA"]])
+    both.real([[b"CONFIG", b"SET", b"notify-keyspace-events", classes]])
     both.real(commands)
     both.real([[b"CONFIG", b"SET", b"notify-keyspace-events", b""], [b"PUBLISH", b"end", b"x"]])
     theirs: list[tuple[bytes, bytes]] = []
@@ -29,7 +30,7 @@ def events_of_both(
         theirs.append((channel.removeprefix(_PREFIX), key))
     listener([[b"PUNSUBSCRIBE", _PREFIX + b"*"], [b"PUNSUBSCRIBE", b"end"]])
     shared = both.database.shared
-    shared.wanted_events = ALL_CLASSES
+    shared.wanted_events = sum(bit for bit in LETTERS.values() if bit != NEW or b"n" in classes)
     for command in commands:
         both.ours(command)
     shared.wanted_events = 0

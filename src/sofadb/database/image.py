@@ -113,8 +113,8 @@ class Image:
         self._database.image_is_closed(self)
 
     def _give_up(self, past: Past) -> None:
-        keyspace = self._database.keyspaces[past.number]
-        if keyspace.past is past:
+        keyspace = next((each for each in self._database.keyspaces if each.past is past), None)
+        if keyspace is not None:
             keyspace.past = None
         elif self._is_kept:
             past.bury(self._database.shared.graveyard)  # It was emptied since.

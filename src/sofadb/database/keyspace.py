@@ -16,6 +16,9 @@ Changing. Whatever changes a key does three things besides: while an image is be
 there was (`_touch`); it gives the change its number; and it rolls it into the digest (rule D2). A command that changes a
 value in place gets it from `claim` or `claim_as`, which has the past note it as it still is, and says afterwards what came of
 it (`changed`); if it took the last element out, it deletes the key instead.
+
+Strings are `bytes`. One that is long and overwritten in places, as bitmaps are, would be copied each time; so `open_string` has
+it held as a `LongString`, until somebody wants all of it (`find`). How it is held is no part of the state.
 """
 
 from __future__ import annotations
@@ -28,13 +31,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from crc32c import crc32c
 
 from .chance import Chance
-from .events import Event
+from .events import EXPIRED, NEW, Event
 from .expiry import Deadlines
 from .graveyard import LARGE
 from .replies import WRONG_TYPE, ReplyError
 from .rolling import ABOUT, CHANGED, CLEARED, DELETED, EXPIRES, MOVED, NO_BYTES, PERSISTED, REPLACED, SET
 from .shared import Shared
-from .values import HEAD, Value
+from .values import HEAD, LongString, Value
 
 if TYPE_CHECKING:
     from .past import Past
@@ -44,6 +47,8 @@ V = TypeVar("V", bound=Value)
 BUCKETS = 4096
 _BUCKET_SHIFT = 32 - 12
 ROLLED_BYTES_MAX = 16 << 10
+LONG_STRING_BYTES = 64 << 10
+"""A string that has so many is overwritten in place."""
 _PICKS = 16
 """How often `any_key` tries its luck before it takes the first key that it finds."""
 
@@ -66,6 +71,7 @@ class Keyspace:
         "picks",
         "rolling",
         "shared",
+        "swapped",
         "time",
         "values",
         "versions",
@@ -96,29 +102,55 @@ class Keyspace:
         self.buckets: dict[int, dict[bytes, None]] = {}
         self.deleted: dict[int, int] = {}
         """For each bucket, the number of the last deletion."""
+        self.swapped = 0
+        """The number of the change that put all that was here then in its place; 0 if there was none (SWAPDB)."""
         self.deadlines = Deadlines(self.expiry)
         self.picks = 0
         """How often `any_key` has picked. No part of the state: it is asked by reads."""
 
     # Looking
 
-    def find(self, key: bytes) -> Any:
-        """The value of `key`, of whatever type, or None."""
+    def look(self, key: bytes) -> Any:
+        """The value of `key` as it is held, or None. For those who do not ask what is in a string."""
         expiry = self.expiry
         if expiry and expiry.get(key, self.time + 1) <= self.time:
             return None
         return self.values.get(key)
 
+    def find(self, key: bytes) -> Any:
+        """The value of `key`, of whatever type, or None. Strings are `bytes`."""
+        value = self.look(key)
+        return self._whole(key, value) if type(value) is LongString else value
+
     def find_string(self, key: bytes) -> bytes | None:
         """The string at `key`, or None. Raises WRONGTYPE."""
-        value = self.find(key)
+        expiry = self.expiry
+        if expiry and expiry.get(key, self.time + 1) <= self.time:
+            return None
+        value = self.values.get(key)
         if value is not None and type(value) is not bytes:
-            raise ReplyError(WRONG_TYPE)
+            return self._whole(key, value)
         return value
+
+    def find_buffer(self, key: bytes) -> bytes | bytearray | None:
+        """As `find_string`, for somebody who looks at it now and does not keep it."""
+        value = self.look(key)
+        if value is None or type(value) is bytes:
+            return value
+        if type(value) is not LongString:
+            raise ReplyError(WRONG_TYPE)
+        return value.data
+
+    def _whole(self, key: bytes, value: Any) -> bytes:
+        """The bytes of a value that is held otherwise, as which it is held from now on. Raises WRONGTYPE."""
+        if type(value) is not LongString:
+            raise ReplyError(WRONG_TYPE)
+        whole = self.values[key] = bytes(value.data)
+        return whole
 
     def find_as(self, key: bytes, kind: type[V]) -> V | None:
         """The value of `key`, of a kind, or None. Raises WRONGTYPE."""
-        value = self.find(key)
+        value = self.look(key)
         if value is not None and type(value) is not kind:
             raise ReplyError(WRONG_TYPE)
         return value
@@ -134,15 +166,15 @@ class Keyspace:
 
     def version(self, key: bytes) -> int:
         """The number of the last change of `key`; that it went away is one, whatever the cause."""
-        if self.find(key) is None:
+        if self.look(key) is None:
             return self.deleted.get(bucket_of(key), 0)
-        return self.versions[key]
+        return max(self.versions[key], self.swapped)
 
     def visible(self) -> Iterable[bytes]:
         """All keys that are there, in no order that may matter. Nothing may change while one goes through them."""
         if not self.expiry:
             return self.values
-        return (key for key in self.values if self.find(key) is not None)
+        return (key for key in self.values if self.look(key) is not None)
 
     def any_key(self) -> bytes | None:
         """One of the keys that are there, another one each time; None if there is none."""
@@ -152,7 +184,7 @@ class Keyspace:
             pick = crc32(b"%d %d" % (self.instance, self.picks))
             bucket = self.buckets[filled[pick % len(filled)]]
             key = next(islice(bucket, (pick >> 12) % len(bucket), None))
-            if self.find(key) is not None:
+            if self.look(key) is not None:
                 return key
         return next(iter(self.visible()), None)
 
@@ -168,7 +200,7 @@ class Keyspace:
             bucket = self.buckets.get(cursor)
             cursor += 1
             if bucket:
-                keys += [key for key in bucket if self.find(key) is not None]
+                keys += [key for key in bucket if self.look(key) is not None]
         return (cursor if cursor < BUCKETS else 0), keys
 
     # Changing
@@ -178,11 +210,15 @@ class Keyspace:
         if self.past is not None:
             self._touch(key)
         if self.expiry:
-            self.expiry.pop(key, None)
+            expires_at = self.expiry.pop(key, None)
+            if expires_at is not None and expires_at <= self.time:
+                self.notify(EXPIRED, b"expired", key)
         values = self.values
         old = values.get(key)
         if old is None:
             self.buckets.setdefault(crc32(key) >> _BUCKET_SHIFT, {})[key] = None
+            if self.shared.wanted_events & NEW:
+                self.notify(NEW, b"new", key)
         elif type(old) is not bytes:
             self._bury(old)
         values[key] = value
@@ -199,6 +235,8 @@ class Keyspace:
         old = values.get(key)
         if old is None:
             self.buckets.setdefault(crc32(key) >> _BUCKET_SHIFT, {})[key] = None
+            if self.shared.wanted_events & NEW:
+                self.notify(NEW, b"new", key)
         elif type(old) is not bytes:
             self._bury(old)
         values[key] = value
@@ -219,10 +257,10 @@ class Keyspace:
         return value
 
     def claim_string(self, key: bytes) -> bytes | None:
-        """As `claim`, for a string. Raises WRONGTYPE."""
+        """As `claim`, for a string that is about to be replaced. Raises WRONGTYPE."""
         value = self.claim(key)
         if value is not None and type(value) is not bytes:
-            raise ReplyError(WRONG_TYPE)
+            return self._whole(key, value)
         return value
 
     def claim_as(self, key: bytes, kind: type[V]) -> V | None:
@@ -241,6 +279,37 @@ class Keyspace:
             crc = crc32c(part or NO_BYTES, crc) ^ ABOUT
         rolling.crc = crc
 
+    def open_string(self, key: bytes, length: int) -> bytearray:
+        """The string at `key`, or none, to be overwritten; with zeros at its end if it has less than `length` bytes.
+
+        To be closed, whatever came of it.
+        """
+        value = self.claim(key)
+        old: bytes | bytearray = value.data if type(value) is LongString else value or b""
+        if len(old) < LONG_STRING_BYTES and length < LONG_STRING_BYTES:
+            data = bytearray(old)
+        elif type(value) is LongString:
+            data = value.data
+        else:
+            if value is not None and self.past is not None:
+                self._touch(key)
+            data = bytearray(old)
+            if value is None:
+                self.replace(key, LongString(data))
+            else:
+                self.values[key] = LongString(data)
+        if len(data) < length:
+            data += bytes(length - len(data))
+        return data
+
+    def close_string(self, key: bytes, data: bytearray, *about: bytes) -> None:
+        """What `open_string` gave has become what it is to be; `about` says where it is another."""
+        held = self.values.get(key)
+        if type(held) is LongString and held.data is data:
+            self.changed(key, b"%d" % len(data), *about)
+        else:
+            self.replace(key, bytes(data))
+
     def move(self, key: bytes, new: bytes, to: Keyspace) -> None:
         """Put the value of `key`, which is there, at `new` in some keyspace, with its expiry, in place of what is there."""
         value, expires_at = self.values[key], self.expiry.get(key)
@@ -251,6 +320,7 @@ class Keyspace:
         to.delete(new)
         if to.past is not None:
             to._touch(new)
+        to.notify(NEW, b"new", new)
         to.buckets.setdefault(bucket_of(new), {})[new] = None
         to.values[new] = value
         to.changes = to.versions[new] = to.changes + 1
@@ -269,7 +339,9 @@ class Keyspace:
             return False
         if self.past is not None:
             self._touch(key)
-        was_visible = self.find(key) is not None
+        was_visible = self.look(key) is not None
+        if not was_visible:
+            self.notify(EXPIRED, b"expired", key)
         value = self._remove(key)
         if type(value) is not bytes:
             self._bury(value)
@@ -288,8 +360,8 @@ class Keyspace:
         self.changes = self.deleted[number] = self.changes + 1
         return value
 
-    def _bury(self, value: Value) -> None:
-        if len(value) >= LARGE:
+    def _bury(self, value: Value | LongString) -> None:
+        if isinstance(value, Value) and len(value) >= LARGE:
             self.shared.graveyard.bury(value)
 
     def expire_at(self, key: bytes, time: int) -> None:
@@ -324,6 +396,20 @@ class Keyspace:
             self.deleted[bucket] = self.changes
         self.values, self.expiry, self.versions, self.buckets = {}, {}, {}, {}
         self.deadlines = Deadlines(self.expiry)
+
+    def swap(self, other: Keyspace) -> None:
+        """Hold what the other one holds, and the other way round. All keys have changed then, also those that are nowhere."""
+        self.values, other.values = other.values, self.values
+        self.expiry, other.expiry = other.expiry, self.expiry
+        self.versions, other.versions = other.versions, self.versions
+        self.buckets, other.buckets = other.buckets, self.buckets
+        self.deadlines, other.deadlines = other.deadlines, self.deadlines
+        self.past, other.past = other.past, self.past
+        changes = max(self.changes, other.changes) + 1
+        for each in (self, other):
+            each.changes = each.swapped = changes
+            each.deleted = dict.fromkeys(range(BUCKETS), changes)
+        self.rolling.roll(b"swapped", b"%d %d" % (self.number, other.number))
 
     def restore(self, key: bytes, value: Any, version: int, expiry: int | None) -> None:
         """Put a key where it was when an image was taken, into a keyspace that does not hold it."""
@@ -362,8 +448,13 @@ def bucket_of(key: bytes) -> int:
     return crc32(key) >> _BUCKET_SHIFT
 
 
-def _about(value: Value) -> bytes:
-    """What is rolled of a value that is put as a whole: all of it, or, of a large one, how large it is."""
+def _about(value: Value | LongString) -> bytes:
+    """What is rolled of a value that is put as a whole: all of it, or, of a large one, how large it is.
+
+    Of a long string nothing: `close_string` says more.
+    """
+    if isinstance(value, LongString):
+        return b""
     frozen = value.freeze() if value.bytes <= ROLLED_BYTES_MAX and len(value) < LARGE else None
     if frozen is None:
         return HEAD.pack(value.kind, len(value)) + HEAD.pack(value.is_wide, value.bytes)

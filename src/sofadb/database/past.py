@@ -7,7 +7,8 @@ nothing, and there are never more notes than there were keys. What was walked pa
 Values that are changed in place are frozen when they are noted. `Keyspace.claim` sees to that, for it is how a command gets
 hold of a value in order to change it; the change must go through the keyspace too, which gives it its number.
 
-A keyspace that is emptied takes new dicts and leaves the old ones to its past.
+A keyspace that is emptied takes new dicts and leaves the old ones to its past. If two keyspaces are swapped, their pasts go with
+what they are the past of.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Past:
         "changes",
         "deleted",
         "number",
+        "swapped",
     )
 
     def __init__(self, keyspace: Keyspace) -> None:
@@ -46,6 +48,7 @@ class Past:
         self.changes = keyspace.changes
         self.deleted = keyspace.deleted.copy()
         """At most an entry for each bucket."""
+        self.swapped = keyspace.swapped
         self._values = keyspace.values
         self._expiry = keyspace.expiry
         self._versions = keyspace.versions
@@ -81,4 +84,4 @@ class Past:
     def _look(self, key: bytes) -> Item:
         value = self._values[key]
         frozen = value if type(value) is bytes else value.freeze()
-        return self._versions[key], self._expiry.get(key, 0), frozen
+        return max(self._versions[key], self.swapped), self._expiry.get(key, 0), frozen

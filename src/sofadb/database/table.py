@@ -125,7 +125,7 @@ def _categories(flags: tuple[str, ...], group: str, types: list[str], dangerous:
     """Most of them follow from flags and group. What concerns keys of any type is `keyspace`, whatever its group."""
     touches_data = "write" in flags or "readonly" in flags
     given = {
-        "keyspace": touches_data and ("generic" in types or "server" in types),
+        "keyspace": "keyspace" in types or (touches_data and ("generic" in types or "server" in types)),
         "read": "readonly" in flags,
         "write": "write" in flags,
         "set": "set" in types,
@@ -133,13 +133,14 @@ def _categories(flags: tuple[str, ...], group: str, types: list[str], dangerous:
         "list": "list" in types,
         "hash": "hash" in types,
         "string": "string" in types,
+        "bitmap": "bitmap" in types,
         "pubsub": "pubsub" in flags,
         "admin": "admin" in flags,
         "fast": "fast" in flags,
         "slow": "fast" not in flags,
         "blocking": "blocking" in flags,
         "dangerous": dangerous or "admin" in flags,
-        "connection": group == "connection",
+        "connection": "connection" in types,
         "transaction": group == "transactions",
     }
     return tuple(name for name, holds in given.items() if holds)

@@ -1,4 +1,4 @@
-"""The values that hold elements: lists, sets, hashes and sorted sets. (A string is `bytes`.)
+"""The values that hold elements: lists, sets, hashes and sorted sets. (A string is `bytes`, or for a while a `LongString`.)
 
 Every value here knows how many bytes its elements have (`bytes`), and can say in a moment what it held at an instant: `freeze`
 copies references, not elements, some 10 ms for a million. What is frozen becomes bytes piece by piece (`Frozen`).
@@ -106,11 +106,13 @@ class Value:
     def copy(self) -> Self:
         """Another one that holds the same."""
         other = type(self)()
-        other.is_wide = self.is_wide
-        for row in zip(*self.freeze().columns, strict=True):
-            other.take(list(row))
-        other.complete()
+        other.bytes, other.is_wide = self.bytes, self.is_wide
+        self._copy_to(other)
         return other
+
+    def _copy_to(self, other: Self) -> None:
+        """Let another one, which is empty, have our elements."""
+        raise NotImplementedError
 
     def complete(self) -> None:
         """All elements were taken."""
@@ -149,6 +151,24 @@ class Value:
         return Frozen(self.kind, flags, len(self), self.bytes + lengths * len(self), columns)
 
 
+class LongString:
+    """A long string that is being overwritten in places. In an image, and to all who ask, it is bytes like any other."""
+
+    __slots__ = ("data",)
+    type_name = b"string"
+    encoding = b"raw"
+
+    def __init__(self, data: bytearray) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def freeze(self) -> bytes:
+        """What it holds now."""
+        return bytes(self.data)
+
+
 class List(Value):
     """A list. Whoever changes `items` keeps `bytes` right."""
 
@@ -165,6 +185,9 @@ class List(Value):
 
     def freeze(self) -> Frozen:
         return self._frozen(list(self.items))
+
+    def _copy_to(self, other: Self) -> None:
+        other.items = self.items.copy()
 
     def containers(self) -> list[Any]:
         return [self.items]
@@ -194,6 +217,9 @@ class Named(Value):
 
     def __contains__(self, name: bytes) -> bool:
         return name in self.positions
+
+    def _copy_to(self, other: Self) -> None:
+        other.names, other.positions = self.names.copy(), self.positions.copy()
 
     def scan(self, cursor: int, count: int) -> tuple[int, range]:
         """Some `count` positions, and where to go on (0: the end). 0 begins."""
@@ -319,6 +345,10 @@ class Hash(Named):
     def freeze(self) -> Frozen:
         return self._frozen(self.names.copy(), self.values.copy())
 
+    def _copy_to(self, other: Self) -> None:
+        super()._copy_to(other)
+        other.values = self.values.copy()
+
     def containers(self) -> list[Any]:
         return [self.names, self.positions, self.values]
 
@@ -431,6 +461,10 @@ class SortedSet(Named):
 
     def freeze(self) -> Frozen:
         return self._frozen(self.names.copy(), self.scores.copy())
+
+    def _copy_to(self, other: Self) -> None:
+        super()._copy_to(other)
+        other.scores, other.order = self.scores.copy(), self.order.copy()
 
     def containers(self) -> list[Any]:
         return [self.names, self.positions, self.scores, self.order]

@@ -596,8 +596,8 @@ def short_lives_are_over_at_once(patch: Patch) -> None:
     """A value that is to live for less than a second is never there."""
     original = strings._expire_or_delete
 
-    def expire_or_delete(keyspace: Any, key: bytes, at: int) -> None:
-        original(keyspace, key, keyspace.time if at - keyspace.time < 1_000 else at)
+    def expire_or_delete(keyspace: Any, key: bytes, at: int) -> bool:
+        return original(keyspace, key, keyspace.time if at - keyspace.time < 1_000 else at)
 
     patch(strings, "_expire_or_delete", expire_or_delete)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..arguments import INTEGER_MAX, is_integer, parse_integer
+from ..events import GENERIC
 from ..keyspace import BUCKETS, Keyspace
 from ..patterns import matcher
-from ..replies import OK, SYNTAX, Reply, ReplyError, Status
+from ..replies import NOT_AN_INTEGER, OK, SYNTAX, Reply, ReplyError, Status
 from ..scanning import parse_cursor, parse_scan
 from ..table import Route, command
 
@@ -24,7 +25,12 @@ def type_of(value: Any) -> bytes:
 
 @command("del", -2, Route.WRITE, "write", keys=ALL_KEYS, summary="Remove keys", complexity="O(N)")
 def del_(keyspace: Keyspace, args: list[bytes]) -> Reply:
-    return sum(map(keyspace.delete, args[1:]))
+    removed = 0
+    for key in args[1:]:
+        if keyspace.delete(key):
+            keyspace.notify(GENERIC, b"del", key)
+            removed += 1
+    return removed
 
 
 command(
@@ -49,7 +55,7 @@ command(
     complexity="O(N)",
 )
 def exists(keyspace: Keyspace, args: list[bytes]) -> Reply:
-    return sum(keyspace.find(key) is not None for key in args[1:])
+    return sum(keyspace.look(key) is not None for key in args[1:])
 
 
 command(
@@ -66,7 +72,7 @@ command(
 
 @command("type", 2, Route.READ, "readonly fast", keys=ONE_KEY, summary="The type of the value at a key")
 def type_(keyspace: Keyspace, args: list[bytes]) -> Reply:
-    return Status(type_of(keyspace.find(args[1])))
+    return Status(type_of(keyspace.look(args[1])))
 
 
 @command(
@@ -103,7 +109,7 @@ def scan(keyspace: Keyspace, args: list[bytes]) -> Reply:
     if options.matches is not None:
         found = list(filter(options.matches, found))
     if options.type_name is not None:
-        found = [key for key in found if type_of(keyspace.find(key)) == options.type_name]
+        found = [key for key in found if type_of(keyspace.look(key)) == options.type_name]
     return [b"%d" % cursor, found]
 
 
@@ -135,7 +141,7 @@ def object_(keyspace: Keyspace, args: list[bytes]) -> Reply:
 )
 def object_encoding(keyspace: Keyspace, args: list[bytes]) -> Reply:
     """How Redis would hold the value (of a string: if it had been SET; all are held alike here)."""
-    value = keyspace.find(args[2])
+    value = keyspace.look(args[2])
     if type(value) is not bytes:
         return None if value is None else value.encoding
     if is_integer(value):
@@ -153,7 +159,69 @@ def object_encoding(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="How often a value is referred to",
 )
 def object_refcount(keyspace: Keyspace, args: list[bytes]) -> Reply:
-    return None if keyspace.find(args[2]) is None else 1
+    return None if keyspace.look(args[2]) is None else 1
+
+
+@command(
+    "object|freq",
+    3,
+    Route.READ,
+    "readonly",
+    keys=(2, 2, 1),
+    since="4.0.0",
+    summary="An error: nobody counts how often a value is asked for",
+)
+def object_freq(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    """As in a Redis that does not evict what is seldom used."""
+    if keyspace.look(args[2]) is None:
+        return None
+    raise ReplyError(
+        "ERR An LFU maxmemory policy is not selected, access frequency not tracked. "
+        "Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust."
+    )
+
+
+@command(
+    "object|idletime",
+    3,
+    Route.READ,
+    "readonly",
+    keys=(2, 2, 1),
+    since="2.2.3",
+    summary="An error: nobody notes when a value was last asked for",
+)
+def object_idletime(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    """A number would be wrong on every node but the one that was asked last."""
+    if keyspace.look(args[2]) is None:
+        return None
+    raise ReplyError("ERR idle time is not tracked here: each node answers reads alone, and writes down none")
+
+
+OBJECT_HELP = """\
+OBJECT <subcommand> <key>. Subcommands are:
+ENCODING <key>
+    How Redis would hold the value.
+FREQ <key>
+    Not tracked here.
+IDLETIME <key>
+    Not tracked here.
+REFCOUNT <key>
+    1, if the key is there.
+HELP
+    This text."""
+
+
+@command(
+    "object|help",
+    2,
+    Route.READ,
+    "loading stale",
+    types="keyspace",
+    since="6.2.0",
+    summary="What OBJECT can be asked",
+)
+def object_help(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    return [Status(line.encode()) for line in OBJECT_HELP.splitlines()]
 
 
 @command(
@@ -171,6 +239,8 @@ def rename(keyspace: Keyspace, args: list[bytes]) -> Reply:
         raise ReplyError("ERR no such key")
     if old != new:
         keyspace.move(old, new, keyspace)
+        keyspace.notify(GENERIC, b"rename_from", old)
+        keyspace.notify(GENERIC, b"rename_to", new)
     return OK
 
 
@@ -188,6 +258,86 @@ def renamenx(keyspace: Keyspace, args: list[bytes]) -> Reply:
     if keyspace.claim(args[2]) is not None:
         return 0
     rename(keyspace, args)
+    return 1
+
+
+# From one database to another
+
+
+def _number(text: bytes, problem: str = "") -> int:
+    """An integer of 32 bits, as C has them. Raises `ReplyError`."""
+    number = parse_integer(text, problem or NOT_AN_INTEGER)
+    if not -(2**31) <= number < 2**31:
+        raise ReplyError(
+            problem or f"ERR value is out of range, value must between {-(2**31)} and {2**31 - 1}"
+        )
+    return number
+
+
+def _database(keyspace: Keyspace, number: int) -> Keyspace:
+    """The database of that number. Raises `ReplyError`."""
+    if not 0 <= number < len(keyspace.all):
+        raise ReplyError("ERR DB index is out of range")
+    return keyspace.all[number]
+
+
+SAME_OBJECT = "ERR source and destination objects are the same"
+
+
+@command(
+    "copy",
+    -3,
+    Route.WRITE,
+    "write denyoom",
+    keys=(1, 2, 1),
+    since="6.2.0",
+    summary="Put a copy of a value at another key, perhaps in another database",
+    complexity="O(N)",
+)
+def copy(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    """[DB number] [REPLACE]"""
+    old, new = args[1], args[2]
+    to, replaces = keyspace, False
+    words = iter(args[3:])
+    for word in words:
+        if word.upper() == b"REPLACE":
+            replaces = True
+        elif word.upper() == b"DB" and (number := next(words, None)) is not None:
+            to = _database(keyspace, _number(number))
+        else:
+            raise ReplyError(SYNTAX)
+    if to is keyspace and old == new:
+        raise ReplyError(SAME_OBJECT)
+    value, expires_at = keyspace.find(old), keyspace.expiry.get(old)
+    if value is None or (to.look(new) is not None and not replaces):
+        return 0
+    copied = value if type(value) is bytes else value.copy()
+    to.delete(new)
+    to.set(new, copied)
+    if expires_at is not None:
+        to.expire_at(new, expires_at)
+    to.notify(GENERIC, b"copy_to", new)
+    return 1
+
+
+@command(
+    "move",
+    3,
+    Route.WRITE,
+    "write fast",
+    keys=ONE_KEY,
+    summary="Move a value to another database, if its key is not there",
+)
+def move(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    key = args[1]
+    to = _database(keyspace, _number(args[2]))
+    if to is keyspace:
+        raise ReplyError(SAME_OBJECT)
+    if keyspace.look(key) is None or to.look(key) is not None:
+        return 0
+    keyspace.move(key, key, to)
+    keyspace.notify(GENERIC, b"move_from", key)
+    to.notify(GENERIC, b"move_to", key)
     return 1
 
 
@@ -214,8 +364,10 @@ def _expire(keyspace: Keyspace, args: list[bytes], base: int, unit_ms: int) -> R
         return 0
     if at <= keyspace.time:
         keyspace.delete(args[1])
+        keyspace.notify(GENERIC, b"del", args[1])
     else:
         keyspace.expire_at(args[1], at)
+        keyspace.notify(GENERIC, b"expire", args[1])
     return 1
 
 
@@ -279,7 +431,7 @@ def pexpireat(keyspace: Keyspace, args: list[bytes]) -> Reply:
 
 def _remaining(keyspace: Keyspace, key: bytes) -> int:
     """How long until `key` expires (ms): -2 if it is not there, -1 if never. A key that is there has some time left."""
-    if keyspace.find(key) is None:
+    if keyspace.look(key) is None:
         return -2
     at = keyspace.expiry.get(key)
     return -1 if at is None else max(1, at - keyspace.clock)
@@ -328,7 +480,7 @@ def expiretime(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="The Unix time in milliseconds at which a key expires",
 )
 def pexpiretime(keyspace: Keyspace, args: list[bytes]) -> Reply:
-    if keyspace.find(args[1]) is None:
+    if keyspace.look(args[1]) is None:
         return -2
     return keyspace.expiry.get(args[1], -1)
 
@@ -343,7 +495,10 @@ def pexpiretime(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="Let a key live for ever again",
 )
 def persist(keyspace: Keyspace, args: list[bytes]) -> Reply:
-    return int(keyspace.claim(args[1]) is not None and keyspace.persist(args[1]))
+    if keyspace.look(args[1]) is None or not keyspace.persist(args[1]):
+        return 0
+    keyspace.notify(GENERIC, b"persist", args[1])
+    return 1
 
 
 # Whole databases
@@ -397,6 +552,45 @@ def flushall(keyspace: Keyspace, args: list[bytes]) -> Reply:
     for each in keyspace.all:
         each.clear()
     return OK
+
+
+@command(
+    "swapdb",
+    3,
+    Route.WRITE,
+    "write fast",
+    group="server",
+    since="4.0.0",
+    summary="Let two databases change places",
+    dangerous=True,
+)
+def swapdb(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    numbers = _number(args[1], "ERR invalid first DB index"), _number(args[2], "ERR invalid second DB index")
+    one, other = (_database(keyspace, number) for number in numbers)
+    if one is not other:
+        one.swap(other)
+    return OK
+
+
+@command(
+    "wait",
+    3,
+    Route.READ,
+    "noscript",
+    types="connection",
+    since="3.0.0",
+    summary="How many other nodes certainly have what this connection has written: as many as make a majority",
+)
+def wait(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    """Nobody waits: whoever is answered stands behind its own writes, and those were answered when a majority had them.
+
+    Who asks for more than that gets the same number, and can see that it is less.
+    """
+    parse_integer(args[1])
+    timeout_ms = parse_integer(args[2], "ERR timeout is not an integer or out of range")
+    if timeout_ms < 0:
+        raise ReplyError("ERR timeout is negative")
+    return len(keyspace.shared.roster.voters) // 2
 
 
 @command(

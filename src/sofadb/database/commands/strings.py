@@ -12,8 +12,10 @@ from ..arguments import (
     parse_long_double,
     round_to_long_double,
 )
+from ..events import EXPIRED, GENERIC, STRING
 from ..keyspace import Keyspace
 from ..replies import OK, SYNTAX, TOO_LONG, Reply, ReplyError
+from ..subsequences import CommonSubsequence
 from ..table import Route, command
 
 STRING_BYTES_MAX = 64 << 20
@@ -43,6 +45,8 @@ def set_(keyspace: Keyspace, args: list[bytes]) -> Reply:
     key, value = args[1], args[2]
     if len(args) == 3:
         keyspace.set(key, value)
+        if keyspace.shared.wanted_events:
+            keyspace.notify(STRING, b"set", key)
         return OK
     return _set_with_options(keyspace, key, value, args[3:])
 
@@ -75,8 +79,11 @@ def _set_with_options(keyspace: Keyspace, key: bytes, value: bytes, options: lis
         keyspace.replace(key, value)
     else:
         keyspace.set(key, value)
+    keyspace.notify(STRING, b"set", key)
     if at is not None:
-        _expire_or_delete(keyspace, key, at)
+        keyspace.notify(GENERIC, b"expire", key)
+        if not _expire_or_delete(keyspace, key, at):
+            keyspace.notify(EXPIRED, b"expired", key)
     return old if get_old else OK
 
 
@@ -89,11 +96,13 @@ def _expiry_option(keyspace: Keyspace, option: bytes, amount: bytes, name: str) 
     return expiry(amount, keyspace.time if relative else 0, unit_ms, name)
 
 
-def _expire_or_delete(keyspace: Keyspace, key: bytes, at: int) -> None:
+def _expire_or_delete(keyspace: Keyspace, key: bytes, at: int) -> bool:
+    """Whether it is still there."""
     if at <= keyspace.time:
         keyspace.delete(key)
-    else:
-        keyspace.expire_at(key, at)
+        return False
+    keyspace.expire_at(key, at)
+    return True
 
 
 @command(
@@ -109,6 +118,7 @@ def setnx(keyspace: Keyspace, args: list[bytes]) -> Reply:
     if keyspace.claim(args[1]) is not None:
         return 0
     keyspace.set(args[1], args[2])
+    keyspace.notify(STRING, b"set", args[1])
     return 1
 
 
@@ -116,6 +126,8 @@ def _setex(keyspace: Keyspace, args: list[bytes], unit_ms: int, name: str) -> Re
     at = expiry(args[2], keyspace.time, unit_ms, name)
     keyspace.set(args[1], args[3])
     keyspace.expire_at(args[1], at)
+    keyspace.notify(STRING, b"set", args[1])
+    keyspace.notify(GENERIC, b"expire", args[1])
     return OK
 
 
@@ -159,6 +171,7 @@ def psetex(keyspace: Keyspace, args: list[bytes]) -> Reply:
 def getset(keyspace: Keyspace, args: list[bytes]) -> Reply:
     old = keyspace.claim_string(args[1])
     keyspace.set(args[1], args[2])
+    keyspace.notify(STRING, b"set", args[1])
     return old
 
 
@@ -174,7 +187,8 @@ def getset(keyspace: Keyspace, args: list[bytes]) -> Reply:
 )
 def getdel(keyspace: Keyspace, args: list[bytes]) -> Reply:
     old = keyspace.claim_string(args[1])
-    keyspace.delete(args[1])
+    if keyspace.delete(args[1]):
+        keyspace.notify(GENERIC, b"del", args[1])
     return old
 
 
@@ -189,27 +203,31 @@ def getdel(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="The string at a key, whose expiry is changed",
 )
 def getex(keyspace: Keyspace, args: list[bytes]) -> Reply:
-    key, at, persist = args[1], None, False
+    key, expires_at, persist = args[1], None, False
     if len(args) > 2:
         words = iter(args[2:])
         for word in words:
             option = word.upper()
-            if option == b"PERSIST" and at is None:
+            if option == b"PERSIST" and expires_at is None:
                 persist = True
-            elif option in _EXPIRY_OPTIONS and not persist and (at is None or at[0] == option):
+            elif (
+                option in _EXPIRY_OPTIONS and not persist and (expires_at is None or expires_at[0] == option)
+            ):
                 amount = next(words, None)
                 if amount is None:
                     raise ReplyError(SYNTAX)
-                at = (option, amount)
+                expires_at = (option, amount)
             else:
                 raise ReplyError(SYNTAX)
     value = keyspace.claim_string(key)
     if value is None:
         return None
-    if at is not None:
-        _expire_or_delete(keyspace, key, _expiry_option(keyspace, *at, "getex"))
-    elif persist:
-        keyspace.persist(key)
+    if expires_at is not None:
+        at = _expiry_option(keyspace, *expires_at, "getex")
+        lives = _expire_or_delete(keyspace, key, at)
+        keyspace.notify(GENERIC, b"expire" if lives else b"del", key)
+    elif persist and keyspace.persist(key):
+        keyspace.notify(GENERIC, b"persist", key)
     return value
 
 
@@ -242,6 +260,7 @@ def mset(keyspace: Keyspace, args: list[bytes]) -> Reply:
         raise ReplyError("ERR wrong number of arguments for 'mset' command")
     for index in range(1, len(args), 2):
         keyspace.set(args[index], args[index + 1])
+        keyspace.notify(STRING, b"set", args[index])
     return OK
 
 
@@ -275,12 +294,13 @@ def msetnx(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="Put more at the end of a string",
 )
 def append(keyspace: Keyspace, args: list[bytes]) -> Reply:
-    value = keyspace.claim_string(args[1]) or b""
-    if len(value) + len(args[2]) > STRING_BYTES_MAX:
+    key, more = args[1], args[2]
+    length = len(keyspace.find_buffer(key) or b"")
+    if length + len(more) > STRING_BYTES_MAX:
         raise ReplyError(TOO_LONG)
-    value += args[2]
-    keyspace.replace(args[1], value)
-    return len(value)
+    overwrite(keyspace, key, length, more)
+    keyspace.notify(STRING, b"append", key)
+    return length + len(more)
 
 
 @command(
@@ -294,7 +314,7 @@ def append(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="How many bytes a string has",
 )
 def strlen(keyspace: Keyspace, args: list[bytes]) -> Reply:
-    return len(keyspace.find_string(args[1]) or b"")
+    return len(keyspace.find_buffer(args[1]) or b"")
 
 
 @command(
@@ -309,13 +329,13 @@ def strlen(keyspace: Keyspace, args: list[bytes]) -> Reply:
 )
 def getrange(keyspace: Keyspace, args: list[bytes]) -> Reply:
     first, last = parse_integer(args[2]), parse_integer(args[3])
-    value = keyspace.find_string(args[1]) or b""
+    value = keyspace.find_buffer(args[1]) or b""
     if first < 0 and last < 0 and first > last:
         return b""
     first = max(first + len(value), 0) if first < 0 else first
     last = max(last + len(value), 0) if last < 0 else last
-    if last - first < SLICE_COPIED_BYTES_MAX:
-        return value[first : last + 1]
+    if last - first < SLICE_COPIED_BYTES_MAX or type(value) is bytearray:
+        return bytes(value[first : last + 1])
     return memoryview(value)[first : last + 1]
 
 
@@ -344,14 +364,22 @@ def setrange(keyspace: Keyspace, args: list[bytes]) -> Reply:
     offset, part = parse_integer(args[2]), args[3]
     if offset < 0:
         raise ReplyError("ERR offset is out of range")
-    value = keyspace.claim_string(args[1]) or b""
+    value = keyspace.find_buffer(args[1]) or b""
     if not part:
         return len(value)
     if offset + len(part) > STRING_BYTES_MAX:
         raise ReplyError(TOO_LONG)
-    value = value[:offset].ljust(offset, b"\0") + part + value[offset + len(part) :]
-    keyspace.replace(args[1], value)
-    return len(value)
+    length = overwrite(keyspace, args[1], offset, part)
+    keyspace.notify(STRING, b"setrange", args[1])
+    return length
+
+
+def overwrite(keyspace: Keyspace, key: bytes, at: int, part: bytes) -> int:
+    """Put `part` into the string at `key`, with zeros before it where there was nothing; returns how long that is then."""
+    data = keyspace.open_string(key, at + len(part))
+    data[at : at + len(part)] = part
+    keyspace.close_string(key, data, b"%d" % at, part)
+    return len(data)
 
 
 def _increment(keyspace: Keyspace, key: bytes, amount: int) -> int:
@@ -360,6 +388,7 @@ def _increment(keyspace: Keyspace, key: bytes, amount: int) -> int:
     if not INTEGER_MIN <= total <= INTEGER_MAX:
         raise ReplyError("ERR increment or decrement would overflow")
     keyspace.replace(key, b"%d" % total)
+    keyspace.notify(STRING, b"incrby", key)
     return total
 
 
@@ -437,4 +466,68 @@ def incrbyfloat(keyspace: Keyspace, args: list[bytes]) -> Reply:
         raise ReplyError("ERR increment would produce NaN or Infinity")
     text = format_long_double(total)
     keyspace.replace(args[1], text)
+    keyspace.notify(STRING, b"incrbyfloat", args[1])
     return text
+
+
+# Two strings
+
+
+@command(
+    "lcs",
+    -3,
+    Route.READ,
+    "readonly",
+    keys=(1, 2, 1),
+    group="string",
+    since="7.0.0",
+    summary="The longest common subsequence of two strings, of at most 64 KiB each",
+    complexity="O(N*M)",
+    reply_is_large=True,
+)
+def lcs(keyspace: Keyspace, args: list[bytes]) -> Reply:
+    one, other = keyspace.find(args[1]), keyspace.find(args[2])
+    if type(one) not in _STRING_OR_NONE or type(other) not in _STRING_OR_NONE:
+        raise ReplyError("ERR The specified keys must contain string values")
+    wants_length, wants_places, with_lengths, length_min = _lcs_options(args[3:])
+    one, other = one or b"", other or b""
+    if len(one) > LCS_BYTES_MAX or len(other) > LCS_BYTES_MAX:
+        raise ReplyError("ERR String too long for LCS")
+    if (len(one) + 1) * (len(other) + 1) > LCS_CELLS_MAX:
+        raise ReplyError("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len")
+    common = CommonSubsequence(one, other)
+    if wants_length:
+        return common.length
+    matches = common.matches()
+    if not wants_places:
+        return b"".join(one[at : at + length] for at, _, length in reversed(matches))
+    shown = []
+    for at, at_other, length in matches:
+        if length >= length_min:
+            places = [[at, at + length - 1], [at_other, at_other + length - 1]]
+            shown.append([*places, length] if with_lengths else places)
+    return {b"matches": shown, b"len": common.length}
+
+
+_STRING_OR_NONE = (bytes, type(None))
+LCS_BYTES_MAX = 64 << 10
+LCS_CELLS_MAX = STRING_BYTES_MAX // 4
+"""Redis keeps 4 bytes for each pair of positions and has no more of them than a string may have. Here that takes some 30 ms."""
+
+
+def _lcs_options(words: list[bytes]) -> tuple[bool, bool, bool, int]:
+    """LEN, IDX, WITHMATCHLEN and MINMATCHLEN, in any order."""
+    given: set[bytes] = set()
+    length_min = 0
+    rest = iter(words)
+    for word in rest:
+        option = word.upper()
+        if option in (b"LEN", b"IDX", b"WITHMATCHLEN"):
+            given.add(option)
+        elif option == b"MINMATCHLEN" and (amount := next(rest, None)) is not None:
+            length_min = parse_integer(amount)
+        else:
+            raise ReplyError(SYNTAX)
+    if {b"LEN", b"IDX"} <= given:
+        raise ReplyError("ERR If you want both the length and indexes, please just use IDX.")
+    return b"LEN" in given, b"IDX" in given, b"WITHMATCHLEN" in given, length_min

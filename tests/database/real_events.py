@@ -34,4 +34,4 @@ def events_of_both(
     for command in commands:
         both.ours(command)
     shared.wanted_events = 0
-    return theirs, [(event.name, event.key) for event in shared.events]
+    return theirs, [(event.name, event.key) for event in shared.events if event.database == 0]

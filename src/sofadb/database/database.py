@@ -84,6 +84,18 @@ class Database:
         """
         return self.rolling if instance == self.instance else self.shared.rolling.at(instance)
 
+    @property
+    def is_untidy(self) -> bool:
+        """Whether `tidy` has something to do."""
+        return bool(self.shared.graveyard)
+
+    def take_over(self, other: Database) -> None:
+        """The other one is not needed any more: this one gives its memory back. (But not while an image of it is being taken.)"""
+        if other._image is None:
+            for keyspace in other.keyspaces:
+                self.shared.graveyard.bury_large(*keyspace.containers())
+        self.shared.graveyard.take_over(other.shared.graveyard)
+
     def tidy(self, count: int) -> bool:
         """Give back memory of about `count` elements that were removed; whether something is left. Changes nothing."""
         return self.shared.graveyard.step(count)

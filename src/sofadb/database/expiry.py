@@ -11,6 +11,7 @@ What comes up next depends on the expiries alone, never on what lies in which he
 from __future__ import annotations
 
 from heapq import heappop, heappush
+from typing import Any
 
 _VOID_MIN = 1_000
 """So many void entries nobody minds."""
@@ -30,6 +31,10 @@ class Deadlines:
     def __len__(self) -> int:
         """How many entries there are, the void ones included."""
         return len(self._heap) + len(self._old)
+
+    def containers(self) -> list[Any]:
+        """Its lists, for the graveyard."""
+        return [self._heap, self._old]
 
     def add(self, key: bytes, time: int) -> None:
         """Note that `key` expires at `time`."""

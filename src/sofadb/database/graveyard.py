@@ -40,21 +40,35 @@ class Graveyard:
             if len(thing) >= LARGE:
                 self.bury(thing)
 
+    def take_over(self, other: Graveyard) -> None:
+        """Take all that another one has."""
+        self._graves += other._graves
+        other._graves = []
+
     def step(self, count_max: int) -> bool:
         """Give about `count_max` elements back; whether something is left."""
         graves = self._graves
         while graves and count_max > 0:
             grave = graves[-1]
-            round_ = min(_ROUND, len(grave))
+            round_ = min(_ROUND, len(grave), count_max)
             count_max -= round_ or 1
             if not round_:
                 graves.pop()
             elif isinstance(grave, dict):
                 for _ in range(round_):
-                    _, value = grave.popitem()
-                    if isinstance(value, Value | dict):
-                        self.bury_large(value)
+                    count_max -= self._drop(grave.popitem()[1])
+            elif isinstance(grave, list):
+                del grave[-round_:]
             else:
                 for _ in range(round_):
                     grave.pop()
         return bool(graves)
+
+    def _drop(self, value: Any) -> int:
+        """What was at a key, or in a bucket, is not needed either; returns how many elements go with it at once."""
+        if not isinstance(value, Value | dict):
+            return 0
+        if len(value) < LARGE:
+            return len(value)
+        self.bury(value)
+        return 0

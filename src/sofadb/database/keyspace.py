@@ -360,6 +360,10 @@ class Keyspace:
         self.changes = self.deleted[number] = self.changes + 1
         return value
 
+    def containers(self) -> list[Any]:
+        """All there is of it, for the graveyard."""
+        return [self.values, self.expiry, self.versions, self.buckets, *self.deadlines.containers()]
+
     def _bury(self, value: Value | LongString) -> None:
         if isinstance(value, Value) and len(value) >= LARGE:
             self.shared.graveyard.bury(value)
@@ -388,7 +392,8 @@ class Keyspace:
     def clear(self) -> None:
         """Remove everything. Memory is given back little by little, and what an image is being made of, when that is done."""
         if self.past is None:
-            self.shared.graveyard.bury(self.values, self.expiry, self.versions, self.buckets)
+            self.shared.graveyard.bury_large(self.values, self.expiry, self.versions, self.buckets)
+        self.shared.graveyard.bury_large(*self.deadlines.containers())
         self.past = None
         self.changes += 1
         self._roll(b"", CLEARED)

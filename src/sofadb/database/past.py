@@ -79,7 +79,7 @@ class Past:
 
     def bury(self, graveyard: Graveyard) -> None:
         """The keyspace was emptied, and nobody else needs what it held."""
-        graveyard.bury(self._values, self._expiry, self._versions, self._buckets)
+        graveyard.bury_large(self._values, self._expiry, self._versions, self._buckets)
 
     def _look(self, key: bytes) -> Item:
         value = self._values[key]

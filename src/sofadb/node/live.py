@@ -68,6 +68,7 @@ from .node import Node
 from .parcels import Digests, Parcel
 from .peers import Lost, Myself, Peers
 from .snapshots import SnapshotSettings, Snapshotter
+from .tidying import Tidier
 
 log = logging.getLogger("sofadb.node")
 
@@ -99,6 +100,7 @@ class LiveWorld:
         self.snapshots: Snapshotter
         self.fetcher: Fetcher
         self.digests: DigestBook
+        self.tidier: Tidier
         self.saves: deque[float] = deque()
         """Since when each write waits that the disk was asked for and has not finished (monotonic milliseconds)."""
         self.damages: list[Damage] = []
@@ -441,6 +443,7 @@ class RunningNode:
         if self._disk_timer is not None:
             self._disk_timer.cancel()
         self.keeper.stop()
+        self.world.tidier.stop()
         if self.archiver is not None:
             self.archiver.stop()
         if self._comparing is not None:
@@ -613,6 +616,8 @@ async def _start_in(
         identity.acceptor, lambda instance: node.database.rolling_at(instance)
     )
     node.on_applied.append(lambda: digests.applied(node.applied))
+    tidier = world.tidier = Tidier(node, loop.call_later)
+    node.on_applied.append(tidier.look)
 
     def on_parcel(sender: NodeId, parcel: Parcel) -> None:
         if isinstance(parcel, Digests):

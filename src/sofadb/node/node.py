@@ -137,6 +137,7 @@ class Node:
     def begin_from(self, instance: int, database: Database) -> None:
         """Go on from a snapshot: this is the state after `instance`."""
         assert instance > self.applied
+        database.take_over(self.database)
         self.database, self.applied = database, instance
 
     def deliver(self, deliver: Deliver) -> None:

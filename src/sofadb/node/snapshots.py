@@ -275,6 +275,7 @@ class Snapshotter:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._taking = None
+        self.world.tidier.look()
         if task.cancelled() or (mistake := task.exception()) is None:
             return
         if isinstance(mistake, StorageError):
@@ -300,6 +301,7 @@ class Snapshotter:
         self.world.digests.begin_from(foundation.instance)
         self.known, self.logged_bytes = [info, *self.known][:KEPT], 0
         self.taken_at = self.world.host.now()
+        self.world.tidier.look()
         self.world.driver.handle(Founded(foundation))
         log.info("went on from another node's snapshot, of instance %d", foundation.instance)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -11,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from sofadb.node import collector
 from sofadb.node.archive import Unavailable, place_of
 from sofadb.node.host import EXIT_NOT_FOUND, EXIT_STORAGE, LiveHost, die
 from sofadb.node.joining import NotFound
@@ -98,9 +98,7 @@ async def run_node(
         _no_port(client_address, "clients", problem)
     if place is not None:
         running.archive(place, archive_every_s)
-    # What is there by now stays: the collector need not look at it again and again.
-    gc.collect()
-    gc.freeze()
+    collector.keep_short()
     log.info("%s is ready: clients on %s:%d, peers on %s:%d", node_id, host, port, *peer_address)
     await running.until_lost_or(told_to_stop)
     if running.lost.done():

@@ -40,6 +40,11 @@ class ReplyError(Exception):
         super().__init__(text)
         self.text = text
 
+    def as_reply(self) -> ReplyError:
+        """Itself, without the frames that it came through: they hold it and it holds them, until the collector comes by."""
+        self.__traceback__ = self.__context__ = None
+        return self
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ReplyError) and other.text == self.text
 

@@ -52,7 +52,7 @@ class Group(NamedTuple):
             try:
                 replies.append(function(keyspace, args))
             except ReplyError as problem:
-                replies.append(problem)
+                replies.append(problem.as_reply())
         return replies
 
 

@@ -242,7 +242,7 @@ def _without_state(call: Call, error: ReplyError) -> Reply:
     try:
         return function(None, args)
     except ReplyError as problem:
-        return problem
+        return problem.as_reply()
 
 
 class _OnConnection:
@@ -337,7 +337,7 @@ class _Elsewhere(Run):
         try:
             self.reply = await self.answer()
         except ReplyError as problem:
-            self.reply = problem
+            self.reply = problem.as_reply()
 
     def execute(self, database: Database) -> list[Reply]:
         return [self.reply]
@@ -776,7 +776,7 @@ class Connection(asyncio.Protocol):
         try:
             self.database = parse_database(args[1])
         except ReplyError as problem:
-            return problem
+            return problem.as_reply()
         return Status(b"OK")
 
     def _select_in_multi(self, command: Command, args: list[bytes]) -> Run:
@@ -785,7 +785,7 @@ class Connection(asyncio.Protocol):
         try:
             number = parse_database(args[1])
         except ReplyError as problem:
-            self._queue(calls, command, args, b"", _Answer(problem))
+            self._queue(calls, command, args, b"", _Answer(problem.as_reply()))
         else:
             self._queue(calls, command, args, b"", _Answer(Status(b"OK")))
             self.multi.database = number
@@ -845,7 +845,7 @@ class Connection(asyncio.Protocol):
         self.state.errors += 1
         if self.multi is not None:
             self.multi.has_errors = True
-        calls.append((_OnConnection(self, _Answer(problem)), args))
+        calls.append((_OnConnection(self, _Answer(problem.as_reply())), args))
 
     def _on_http(self) -> None:
         """A browser may have been talked into this: nothing of what it sends is done (as in Redis)."""

@@ -63,7 +63,7 @@ def _answer(inner: Command, keyspace: Keyspace, args: list[bytes]) -> Reply:
     try:
         reply = inner.function(keyspace, args)
     except ReplyError as problem:
-        return problem
+        return problem.as_reply()
     return reply.reply if type(reply) is Waits else reply
 
 

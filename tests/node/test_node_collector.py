@@ -1,0 +1,56 @@
+"""The collector of cycles looks at everything once, and at what stays no more."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from sofadb.database.database import Database
+from sofadb.database.runs import Group
+from sofadb.database.table import check
+from sofadb.node import collector
+
+
+@pytest.fixture
+def kept_short() -> Iterator[None]:
+    callbacks = gc.callbacks.copy()
+    collector.keep_short()
+    yield
+    gc.callbacks[:] = callbacks
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("kept_short")
+def test_what_has_survived_a_full_collection_is_not_looked_at_again() -> None:
+    before = gc.get_freeze_count()
+    kept = [[number] for number in range(10_000)]
+    gc.collect(1)
+    assert gc.get_freeze_count() == before
+    gc.collect()
+    assert gc.get_freeze_count() >= before + len(kept)
+    collector.keep_short()
+    assert gc.callbacks.count(collector._freeze_what_stays) == 1
+
+
+@pytest.mark.usefixtures("kept_short")
+def test_an_error_that_was_answered_leaves_nothing_for_the_collector() -> None:
+    gc.disable()
+    try:
+        commands = [
+            [b"SET", b"a", b"x"],
+            [b"INCR", b"a"],
+            [b"LPUSH", b"a", b"x"],
+            [b"SETRANGE", b"a", b"x", b"y"],
+        ]
+        group = Group(0, [(check(command).function, command) for command in commands], b"")
+        database = Database()
+        database.begin(1, 1)
+        gc.collect()
+        for _ in range(100):
+            replies = group.execute(database)
+        del replies
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install up test verify fix docs bench bench-faults bench-snapshots bench-image chaos soak seeds spec compat clean
+.PHONY: help install up test verify fix docs bench bench-faults bench-snapshots bench-image bench-large chaos soak seeds spec compat
+.PHONY: clean
 .PHONY: test-core test-inside test-system
 
 help: ## List the commands
@@ -61,6 +62,9 @@ bench-image: install ## Measure what it costs to take an image of a million keys
 
 bench-snapshots: install ## Measure what snapshots, restarts and a backup of a million keys cost
 	PYTHONPATH=tests $(BIN)/python benchmarks/snapshots.py --page docs/snapshots.md
+
+bench-large: install ## Measure for how long removing large values, expiry and snapshots of them stop a node
+	PYTHONPATH=tests $(BIN)/python benchmarks/large_values.py --page docs/large-values.md
 
 MINUTES ?= 60
 FIRST ?= 1000

@@ -110,7 +110,7 @@ seconds = st.sampled_from(
 moments = st.sampled_from(
     b"1 1000 33177117420 33177117421 33177117420000 0 -5 x 9223372036854775807 9223372036854775".split()
 )
-conditions = st.lists(st.sampled_from([b"NX", b"XX", b"gt", b"LT", b"bogus"]), max_size=3)
+conditions = st.lists(st.sampled_from([b"NX", b"XX", b"gt", b"LT", b"bogus", b"\xff\r\n\0x"]), max_size=3)
 options = st.lists(
     st.sampled_from([[b"NX"], [b"xx"], [b"GET"], [b"KEEPTTL"], [b"PERSIST"], [b"EX"], [b"bogus"], [b"PXAT"]])
     | st.tuples(st.sampled_from([b"EX", b"px"]), seconds).map(list)

@@ -164,13 +164,13 @@ def check(args: list[bytes]) -> Command:
         for arg in args[1:]:
             if len(shown) >= 128:
                 break
-            shown += f"'{_text(arg[: 128 - len(shown)])}' "
-        raise ReplyError(f"ERR unknown command '{_text(args[0][:128])}', with args beginning with: {shown}")
+            shown += f"'{as_text(arg[: 128 - len(shown)])}' "
+        raise ReplyError(f"ERR unknown command '{as_text(args[0][:128])}', with args beginning with: {shown}")
     if found.subcommands and len(args) > 1:
         sub = found.subcommands.get(args[1].upper())
         if sub is None:
             raise ReplyError(
-                f"ERR unknown subcommand '{_text(args[1][:128])}'. Try {found.name.upper()} HELP."
+                f"ERR unknown subcommand '{as_text(args[1][:128])}'. Try {found.name.upper()} HELP."
             )
         found = sub
     if len(args) != found.arity if found.arity > 0 else len(args) < -found.arity:
@@ -190,10 +190,10 @@ def check_inner(
     inner = lookup(args[at])
     # First the name: a command that is refused may have another in its words, and that one another.
     if inner is not None and (inner.route not in routes or inner.name in refused):
-        raise ReplyError(f"ERR {_text(args[0].upper())} cannot run '{inner.name}'")
+        raise ReplyError(f"ERR {as_text(args[0].upper())} cannot run '{inner.name}'")
     return check(args[at:])
 
 
-def _text(data: bytes) -> str:
+def as_text(data: bytes) -> str:
     """For an error text: a client's own bytes, up to the first zero, as Redis shows them."""
     return data.partition(b"\0")[0].decode("utf-8", "surrogateescape")

@@ -143,7 +143,7 @@ def _status(parts: _Parts, reply: Status, resp3: bool) -> None:
 
 
 def _error(parts: _Parts, reply: ReplyError, resp3: bool) -> None:
-    text = reply.text.replace("\r", " ").replace("\n", " ")
+    text = reply.text.strip("\r\n").replace("\r", " ").replace("\n", " ")
     parts.append(b"-%s\r\n" % text.encode("utf-8", "surrogateescape"))
 
 

@@ -10,7 +10,7 @@ from ..keyspace import BUCKETS, Keyspace
 from ..patterns import matcher
 from ..replies import NOT_AN_INTEGER, OK, SYNTAX, Reply, ReplyError, Status
 from ..scanning import parse_cursor, parse_scan
-from ..table import Route, command
+from ..table import Route, as_text, command
 
 ONE_KEY = (1, 1, 1)
 ALL_KEYS = (1, -1, 1)
@@ -375,7 +375,7 @@ def _conditions(words: list[bytes]) -> set[bytes]:
     conditions = {word.upper() for word in words}
     unknown = [word for word in words if word.upper() not in (b"NX", b"XX", b"GT", b"LT")]
     if unknown:
-        raise ReplyError(f"ERR Unsupported option {unknown[0].decode(errors='backslashreplace')}")
+        raise ReplyError(f"ERR Unsupported option {as_text(unknown[0])}")
     if b"NX" in conditions and len(conditions) > 1:
         raise ReplyError("ERR NX and XX, GT or LT options at the same time are not compatible")
     if {b"GT", b"LT"} <= conditions:

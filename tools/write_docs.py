@@ -59,13 +59,20 @@ DIFFERENCES = """\
 ## What differs from Redis
 
 - **Time** is the cluster's: `TIME`, and what `EXPIRE` and its kin count from, is chosen with each batch and keeps within half
-  a second of the median clock of a majority. `OBJECT IDLETIME` and its kin are not there.
+  a second of the median clock of a majority.
+- **OBJECT IDLETIME** and **OBJECT FREQ** answer that this is not tracked: each node answers reads alone, and notes none.
 - **Sizes**: a value has 64 MiB at most (Redis: 512), a request 128 MiB, MULTI queues 64 MiB, a pattern has 4,096 bytes,
   SORT takes 1,000 GETs.
 - **SCAN** cursors are bucket numbers that mean the same on every node and after a restart. A call returns whole buckets.
 - **HSCAN, SSCAN, ZSCAN** cursors are positions that mean the same on every node.
 - **HRANDFIELD, SRANDMEMBER, ZRANDMEMBER** with a negative count give a million elements at most.
 - **SORT** orders text by its bytes, in whatever language the node runs.
+- **WAIT** waits for nothing. It answers how many other nodes certainly have what this connection has written: as many as make
+  a majority (of three nodes 1, of five 2), whatever number is asked for. The others may have it too; nobody counts them.
+- **DUMP** has a form of its own, with a version and a CRC32C; RESTORE takes nothing else. A value may have 100,000 elements and
+  64 MiB. IDLETIME and FREQ are checked and mean nothing.
+- **LCS** takes strings of at most 64 KiB each, and, as a Redis whose strings have 64 MiB at most, (n + 1) (m + 1) of up to 2^24.
+- **SWAPDB** counts as a change of every key of both databases, also of one that is in neither, for who watches it.
 - **WATCH** may, rarely, see a change of a key that does not exist when another such key was deleted (they share a few
   thousand counters). It never misses one.
 - **Errors of our own**: `-NOREPLICAS` (certainly not done: within 5 s; within 1 s once nobody has led for 5 s; at once when

@@ -142,6 +142,7 @@ def _categories(flags: tuple[str, ...], group: str, types: list[str], dangerous:
         "dangerous": dangerous or "admin" in flags,
         "connection": "connection" in types,
         "transaction": group == "transactions",
+        "scripting": group == "scripting" and bool(flags),
     }
     return tuple(name for name, holds in given.items() if holds)
 

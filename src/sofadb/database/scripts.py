@@ -6,6 +6,7 @@ the text again.
 
 from __future__ import annotations
 
+from collections import deque
 from hashlib import sha1
 
 from .rolling import Rolling
@@ -17,13 +18,15 @@ SCRIPT_BYTES_MAX = 256 << 10
 
 
 class Scripts:
-    """Texts by their SHA1, in lower case hexadecimal; the oldest first."""
+    """Texts by their SHA1, in lower case hexadecimal."""
 
-    __slots__ = ("bytes", "rolling", "texts")
+    __slots__ = ("bytes", "order", "rolling", "texts")
 
     def __init__(self, rolling: Rolling) -> None:
         self.rolling = rolling
         self.texts: dict[bytes, bytes] = {}
+        self.order: deque[bytes] = deque()
+        """The oldest first. (A dict's first item is slow to find where many were removed.)"""
         self.bytes = 0
 
     def learn(self, text: bytes) -> bytes:
@@ -33,18 +36,19 @@ class Scripts:
             self.add(sha, text)
             self.rolling.roll(b"script", sha)
             while len(self.texts) > SCRIPTS_MAX or self.bytes > BYTES_MAX:
-                oldest = next(iter(self.texts))
-                self.bytes -= len(self.texts.pop(oldest))
+                self.bytes -= len(self.texts.pop(self.order.popleft()))
         return sha
 
     def add(self, sha: bytes, text: bytes) -> None:
         """Put one behind the others."""
         self.texts[sha] = text
+        self.order.append(sha)
         self.bytes += len(text)
 
     def clear(self) -> None:
         """Forget all."""
         self.texts.clear()
+        self.order.clear()
         self.bytes = 0
         self.rolling.roll(b"no scripts")
 

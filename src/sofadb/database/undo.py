@@ -139,7 +139,7 @@ class Witness:
 
     def _put_back(self) -> None:
         keyspace = self.keyspace
-        for key, (value, version, expiry, deletion) in self._notes.items():
+        for key, (value, version, expiry, deletion) in reversed(self._notes.items()):
             bucket = bucket_of(key)
             if value is None:
                 _forget(keyspace, key, bucket)

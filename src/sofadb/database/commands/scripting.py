@@ -17,6 +17,7 @@ from ..table import Route, command
 
 FLAGS = "noscript stale skip_monitor no_mandatory_keys movablekeys"
 COMPLEXITY = "Depends on the script that is executed."
+SHA_BYTES = 40
 _KNOWN_FLAGS = ("no-writes", "allow-oom", "allow-stale", "no-cluster", "allow-cross-slot-keys")
 
 
@@ -83,11 +84,15 @@ def _execute(keyspace: Keyspace, args: list[bytes], sha: bytes, text: bytes, is_
     )
 
 
-def _known(keyspace: Keyspace, sha: bytes) -> bytes:
+def _known(keyspace: Keyspace, args: list[bytes]) -> tuple[bytes, bytes]:
+    """The SHA1 that was asked for, and its script."""
+    sha = args[1].lower()
+    if len(sha) == SHA_BYTES:
+        _check_count(args)
     text = keyspace.shared.scripts.texts.get(sha)
     if text is None:
         raise ReplyError("NOSCRIPT No matching script. Please use EVAL.")
-    return text
+    return sha, text
 
 
 @command(
@@ -115,9 +120,8 @@ def eval_(keyspace: Keyspace, args: list[bytes]) -> Reply:
     complexity=COMPLEXITY,
 )
 def evalsha(keyspace: Keyspace, args: list[bytes]) -> Reply:
-    _check_count(args)
-    sha = args[1].lower()
-    return _execute(keyspace, args, sha, _known(keyspace, sha), is_read=False)
+    sha, text = _known(keyspace, args)
+    return _execute(keyspace, args, sha, text, is_read=False)
 
 
 @command(
@@ -145,9 +149,8 @@ def eval_ro(keyspace: Keyspace, args: list[bytes]) -> Reply:
     complexity=COMPLEXITY,
 )
 def evalsha_ro(keyspace: Keyspace, args: list[bytes]) -> Reply:
-    _check_count(args)
-    sha = args[1].lower()
-    return _execute(keyspace, args, sha, _known(keyspace, sha), is_read=True)
+    sha, text = _known(keyspace, args)
+    return _execute(keyspace, args, sha, text, is_read=True)
 
 
 @command(

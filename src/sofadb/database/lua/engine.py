@@ -38,6 +38,7 @@ GARBAGE_MAX = 4 << 10
 COMPILED_MAX = 1_000
 ELEMENT_STEPS = 10
 """What an element costs that a command goes through."""
+STRING_BYTES_PER_ELEMENT = 320
 AT_ONCE = 200
 """A longer reply goes to Lua as a table, not as values."""
 
@@ -372,17 +373,21 @@ _NOT_ALLOWED = frozenset(
 
 
 def _elements(command: Command, keyspace: Keyspace, words: list[bytes]) -> int:
-    """About how many elements of values a command goes through, as its declaration says."""
+    """About how many elements of values a command goes through, as its declaration says. It counts as one of some bytes, too."""
     if command.name == "keys":
         return len(keyspace.values)
-    if command.name in _TOUCHES_FEW or "N" not in command.complexity.replace("log(N)", ""):
-        return 0
     first, last, step = command.keys
     if not first:
         return 0
     keys = words[first : last + 1 if last >= 0 else len(words) + last + 1 : step]
-    values = map(keyspace.values.get, keys)
-    return sum(len(value) for value in values if isinstance(value, Value))
+    goes_through_all = command.name not in _TOUCHES_FEW and "N" in command.complexity.replace("log(N)", "")
+    count = 0
+    for value in map(keyspace.values.get, keys):
+        if isinstance(value, Value):
+            count += len(value) if goes_through_all else 0
+        elif value is not None and command.route is Route.WRITE:
+            count += len(value) // STRING_BYTES_PER_ELEMENT  # It was copied.
+    return count
 
 
 _TOUCHES_FEW = frozenset(

@@ -216,7 +216,7 @@ function G.ipairs(...)
   if type(t) ~= "table" then
     bad_argument(1, "table expected, got " .. got(t, select("#", ...), 1))
   end
-  return step, hidden[t] or t, 0
+  return step, t, 0
 end
 
 function G.unpack(...)
@@ -279,7 +279,11 @@ end
 function G.xpcall(...)
   if select("#", ...) < 2 then bad_argument(2, "value expected") end
   local f, handler = ...
-  return passed(native.xpcall(f, handler))
+  return passed(native.xpcall(f, function(problem)
+    -- Within the hook that stops a script, nothing is counted any more.
+    if stopped then return problem end
+    return handler(problem)
+  end))
 end
 
 -- Code that scripts compile

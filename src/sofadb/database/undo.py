@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sortedcontainers import SortedList
 
+from .graveyard import Graveyard
 from .keyspace import Keyspace, bucket_of
 from .values import Value
 
@@ -40,8 +41,7 @@ class Undo:
         self._crc = shared.rolling.crc
         self._signals, self._events = len(shared.signals), len(shared.events)
         self._graveyard = shared.graveyard
-        self._buried: list[Any] = []
-        shared.graveyard = self  # type: ignore[assignment]
+        self.mortuary = shared.graveyard = _Mortuary()
         self._witnesses = [Witness(each, self) for each in keyspaces]
 
     def keep(self) -> None:
@@ -51,7 +51,9 @@ class Undo:
             for name, container in _containers(value):
                 if isinstance(container, Noted):
                     setattr(value, name, container.raw)
-        self._graveyard.bury(*self._buried)
+        self._graveyard.bury(
+            *(each.raw if isinstance(each, Noted) else each for each in self.mortuary.things)
+        )
 
     def take_back(self) -> None:
         """Let it be as it was."""
@@ -72,10 +74,6 @@ class Undo:
         for witness in self._witnesses:
             witness.keyspace.past = witness.past
 
-    def bury(self, *things: Any) -> None:
-        """In the place of the graveyard: nothing may be taken apart yet."""
-        self._buried += things
-
     def note(self, value: Value) -> None:
         """`value` is about to be changed in place."""
         if id(value) not in self.values:
@@ -83,6 +81,19 @@ class Undo:
             self.values[id(value)] = (value, attributes)
             for name, container in _containers(value):
                 setattr(value, name, _NOTED[type(container)](container, self.steps))
+
+
+class _Mortuary(Graveyard):
+    """In the place of the graveyard: nothing is taken apart yet."""
+
+    __slots__ = ("things",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.things: list[Any] = []
+
+    def bury(self, *things: Any) -> None:
+        self.things += things
 
 
 class Witness:
@@ -118,7 +129,7 @@ class Witness:
         """All is about to be removed. Returns who is to be told of what comes then."""
         keyspace = self.keyspace
         if self.past is None:
-            self._undo.bury(keyspace.values, keyspace.expiry, keyspace.versions, keyspace.buckets)
+            self._undo.mortuary.bury(keyspace.values, keyspace.expiry, keyspace.versions, keyspace.buckets)
         contents = {
             name: getattr(keyspace, name) for name in ("values", "expiry", "versions", "buckets", "deadlines")
         }
@@ -203,8 +214,7 @@ class Noted:
 
 
 _READS = frozenset(
-    ("get", "copy", "count", "index", "items", "keys", "values", "maxlen")
-    + ("bisect", "bisect_left", "bisect_right", "irange", "islice")
+    b"get copy count index items keys values maxlen bisect bisect_left bisect_right irange islice".decode().split()
 )
 """Methods that change nothing."""
 

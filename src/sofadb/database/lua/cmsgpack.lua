@@ -149,6 +149,8 @@ local function map_of(count)
   for _ = 1, count do
     local key = unpack_value()
     local value = unpack_value()
+    if key == nil then error("table index is nil", 0) end
+    if key ~= key then error("table index is NaN", 0) end
     kit.check_key(key)
     map[key] = value
   end

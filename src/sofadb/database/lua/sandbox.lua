@@ -42,8 +42,11 @@ local function charge(count)
   if steps > steps_max or stopped then stop("it took too long") end
 end
 
+local is_over = true
+-- Whether nothing is counted any more.
+
 local function tick()
-  charge(INTERVAL)
+  if not is_over then charge(INTERVAL) end
 end
 
 local function made(text)
@@ -150,7 +153,9 @@ function G.error(problem, level)
     level = tonumber(level)
   end
   level = level or 1
-  error(problem, type(level) == "number" and level > 0 and level + 1 or 0)
+  local info = type(level) == "number" and level > 0 and native.getinfo(level + 1, "S")
+  if not info or info.source == "=sofadb" then error(problem, 0) end
+  error(problem, level + 1)
 end
 
 function G.select(...)
@@ -556,6 +561,7 @@ end
 
 local function place(problem)
   -- The error as a table, with the line of the script at which it came about.
+  is_over = true
   if stopped then return problem end
   if type(problem) ~= "table" then problem = { err = "ERR " .. G.tostring(problem) } end
   for level = 2, 12 do
@@ -599,13 +605,16 @@ function kit.run(f, chance, count, ...)
   named = {}
   seed(chance)
   kit.begin()
-  native.sethook(tick, "", INTERVAL)
-  local ok, problem = pcall(fill, count, ...)
-  local value
-  if ok then
-    ok, value = native.xpcall(f, place)
-    if ok and not stopped then ok, value = pcall(kit.reply, value) end
-  end
+  local all = { ... }
+  local ok, value = native.xpcall(function()
+    is_over = false
+    native.sethook(tick, "", INTERVAL)
+    fill(count, unpack(all))
+    local reply = kit.reply((f()))
+    is_over = true
+    return reply
+  end, place)
+  is_over = true
   native.sethook()
   G.KEYS, G.ARGV, named = nil, nil, nil
   if value == "not enough memory" then stopped = stopped or "it took too much memory" end

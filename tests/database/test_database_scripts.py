@@ -24,7 +24,7 @@ from sofadb.database.scripts import BYTES_MAX, SCRIPTS_MAX, Scripts, sha_of
 from sofadb.database.values import Hash, List, Set, SortedSet
 
 HERE = Path(__file__).parent
-TABLE = (HERE / "scripts.txt").read_text().splitlines()
+TABLE = (HERE / "scripts.txt").read_text("utf-8").splitlines()
 """One a line. There is a list `l` that holds "1"."""
 LONGER = [
     "#!lua flags=no-writes\nreturn redis.call('set','a','1')",
@@ -69,12 +69,15 @@ def prepare(both: Both) -> None:
     both.database.keyspaces[0].set(b"l", a_list(b"1"))
 
 
-def test_scripts_answer_as_in_redis(real: RealRedis) -> None:
-    both = Both(real)
+@pytest.mark.parametrize("resp3", [False, True])
+def test_scripts_answer_as_in_redis(real: RealRedis, resp3: bool) -> None:
+    both = Both(real, resp3)
     prepare(both)
     assert len(TABLE) > 600
     differing = []
     for script in [*TABLE, *LONGER]:
+        if resp3 and "big_number" in script:
+            continue  # Here it is a string.
         if "cjson" in script:
             real([[b"SCRIPT", b"FLUSH", b"SYNC"]])  # There a script may leave settings behind.
         theirs, ours = both(eval_(script))

@@ -5,10 +5,10 @@ in it: signals, the readers' clock, how often a random key was picked, which dea
 in it: that follows from what was applied, and a node that starts from an image tells the same number as the others.
 
 An image begins with a mark and the version of the format. Then come sections: kind, version, length, body. Keys come by
-bucket, and in order within a bucket; executions, locks and scripts in their own order. At the end stands a CRC32C of all that came
-before. What follows from the rest is left out (buckets, deadlines). Something new becomes a new kind of section, or a new
-version of one, under a number never used before, and is left out as long as there is nothing to say; a reader that does not
-know it says so.
+bucket, and in order within a bucket; executions, locks and scripts in their own order. At the end stands a CRC32C of all that
+came before. What follows from the rest is left out (buckets, deadlines). Something new becomes a new kind of section, or a
+new version of one, under a number never used before, and is left out as long as there is nothing to say; a reader that does
+not know it says so.
 
 A value with many elements has rows, one for each (`values.py`). Where they are more than 16 KiB they come behind the key, in
 sections of their own, as many as the key says.

@@ -19,7 +19,7 @@ from sortedcontainers import SortedList
 
 from .graveyard import Graveyard
 from .keyspace import Keyspace, bucket_of
-from .values import Value
+from .values import LongString, Value
 
 if TYPE_CHECKING:
     from .past import Past
@@ -122,6 +122,8 @@ class Witness:
         value = keyspace.values.get(key)
         if isinstance(value, Value):
             self._undo.note(value)
+        elif isinstance(value, LongString):
+            value = value.freeze()
         version, expiry = keyspace.versions.get(key), keyspace.expiry.get(key)
         self._notes[key] = (value, version, expiry, keyspace.deleted.get(bucket))
 
@@ -129,7 +131,9 @@ class Witness:
         """All is about to be removed. Returns who is to be told of what comes then."""
         keyspace = self.keyspace
         if self.past is None:
-            self._undo.mortuary.bury(keyspace.values, keyspace.expiry, keyspace.versions, keyspace.buckets)
+            self._undo.mortuary.bury_large(
+                keyspace.values, keyspace.expiry, keyspace.versions, keyspace.buckets
+            )
         contents = {
             name: getattr(keyspace, name) for name in ("values", "expiry", "versions", "buckets", "deadlines")
         }

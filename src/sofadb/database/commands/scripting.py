@@ -1,7 +1,7 @@
 """Scripts, as the Redis manual's page "Scripting and functions" lists them (docs/decisions/0013-scripts.md).
 
-EVAL is a write, whatever its script does: it is executed on every replica, and its script is known everywhere from then on. EVAL_RO
-is a read, done on one node: its script is not remembered, since a read changes no state.
+EVAL is a write, whatever its script does: it is executed on every replica, and its script is known everywhere from then on.
+EVAL_RO is a read, done on one node: its script is not remembered, since a read changes no state.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The one Lua interpreter of this process, and what scripts ask of the database.
 
-Nothing of it is state: functions that were compiled are kept by the SHA1 of their texts, and no script leaves anything behind that
-another could find. A script runs to its end before anything else does, so one interpreter serves all nodes of a simulator, too.
+Nothing of it is state: functions that were compiled are kept by the SHA1 of their texts, and no script leaves anything behind
+that another could find. A script runs to its end before anything else does, so one interpreter serves all nodes of a
+simulator, too.
 
 A write of a script is done on every replica, a read on one node. Either way it sees what is the same everywhere: the time of
 the batch, chance that follows from the state, and replies in an order that depends on nothing but the state.
@@ -18,7 +19,7 @@ import lupa.lua51 as lupa
 
 from ..arguments import parse_integer
 from ..keyspace import Keyspace
-from ..replies import NullArray, Reply, ReplyError, Status, Verbatim, Waits
+from ..replies import NullArray, Pairs, Reply, ReplyError, Status, Unordered, Verbatim, Waits
 from ..table import Command, Route, check, lookup
 from ..undo import Undo
 from ..values import Value
@@ -150,7 +151,7 @@ class Engine:
             )
         self._keyspace, self._keyspaces = keyspace, keyspace.all
         self._is_read_only, self._resp3 = is_read_only, False
-        assert self._undo is None and self._problem is None, "scripts do not run within scripts"
+        assert self._undo is None, "scripts do not run within scripts"
         self._is_replicated = is_replicated
         self.select(keyspace.number)
         try:
@@ -188,7 +189,7 @@ class Engine:
         if undo is not None:
             undo.keep()
         if kind == b"done":
-            return rest[0] if rest else None
+            return _plain(rest[0]) if rest else None
         text, source, line = (*rest, None, None, None)[:3]
         where = "" if source is None or line is None else f", on {_text(source)}:{_text(line)}"
         raise ReplyError(f"{_text(text)} script: {_text(sha)}{where}.")
@@ -200,18 +201,18 @@ class Engine:
             "bit": libraries.bit,
             "call": self._on_call,
             "call_with": lambda table: self._on_call(*table.values()),
-            "double": float,
+            "double": _Double,
             "error": lambda text: ReplyError(_text(text)),
             "extend": _extend,
             "find": bytes.find,
             "is_command": _is_command,
-            "list": lambda *items: list(items),
+            "list": lambda *items: list(map(_plain, items)),
             "map": dict,
             "other": libraries.Other,
             "pack_float": libraries.pack_float,
             "put": _put,
             "rewrite": _rewrite,
-            "set": list,
+            "set": Unordered,
             "set_resp": self._set_resp,
             "sha1hex": lambda text: sha1(text, usedforsecurity=False).hexdigest().encode(),
             "status": lambda text: Status(text.replace(b"\r", b" ").replace(b"\n", b" ")),
@@ -307,6 +308,11 @@ class Engine:
             return self._converted(reply.reply, size)
         if isinstance(reply, dict):
             return self._map(reply, size)
+        if isinstance(reply, Unordered) and self._resp3:
+            names = {self._converted(each, size): True for each in reply}
+            return self._lua.table_from({b"set": self._lua.table_from(names)})
+        if isinstance(reply, Pairs) and self._resp3:
+            reply = [list(pair) for pair in zip(reply[::2], reply[1::2], strict=True)]
         return self._lua.table_from([self._converted(each, size) for each in reply])
 
     def _verbatim(self, text: bytes) -> Any:
@@ -414,13 +420,25 @@ def _is_command(*words: bytes) -> bool:
     return words[0].lower() in _NOT_ALLOWED or words[0].lower() in _OWN or lookup(words[0]) is not None
 
 
+class _Double:
+    """A double of a reply, on its way through Lua, which would make an integer of a whole one."""
+
+    def __init__(self, value: float) -> None:
+        self.value = float(value)
+
+
+def _plain(reply: Any) -> Any:
+    return reply.value if type(reply) is _Double else reply
+
+
 def _put(items: dict[Any, Any], key: Any, value: Any) -> None:
+    key = _plain(key)
     if not isinstance(key, list | dict):
-        items[key] = value
+        items[key] = _plain(value)
 
 
 def _extend(items: list[Any], *more: Any) -> list[Any]:
-    items += more
+    items += map(_plain, more)
     return items
 
 

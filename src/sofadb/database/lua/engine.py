@@ -232,7 +232,8 @@ class Engine:
             return self._answer(list(words))
         except ReplyError as problem:
             return 0, 0, _ERROR, problem.text.encode("utf-8", "surrogateescape")
-        except BaseException as problem:  # noqa: BLE001 - it is raised again where Lua has returned.
+        except BaseException as problem:  # noqa: BLE001
+            # It is raised again where Lua has returned.
             self._problem = problem
             return 0, 0, _STOP, b"it has failed"
 

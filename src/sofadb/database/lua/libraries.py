@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 from math import isfinite
@@ -100,6 +101,8 @@ class Other:
         self.type_name = type_name
 
 
+_NUMBER = re.compile(rb"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*")
+"""What a string is like that Lua takes for a number."""
 _SIZES = {"b": 1, "B": 1, "h": 2, "H": 2, "l": 8, "L": 8, "T": 8, "f": 4, "d": 8, "x": 1}
 
 
@@ -174,11 +177,8 @@ def _pack(form: _Format, values: tuple[Any, ...]) -> bytes:
 
     def number_of() -> float:
         value = values[number] if number < len(values) else None
-        if isinstance(value, bytes):
-            try:
-                return float(value)
-            except ValueError:
-                pass
+        if isinstance(value, bytes) and _NUMBER.fullmatch(value):
+            return float(value)
         if not isinstance(value, int | float):
             raise _Problem(BAD_ARGUMENT, f"number expected, got {_kind(value, number, values)}", number + 2)
         return value

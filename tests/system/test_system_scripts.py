@@ -1,4 +1,4 @@
-"""Scripts on three real processes, asked by a real client: known on every node, the same everywhere, and there after a restart."""
+"""Scripts on three real processes, asked by a real client: known on every node, alike everywhere, and there after a restart."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_script_that_runs_away_stops_and_has_not_been(three: Cluster) -> None:
     leader = three.leader()
     for each in clients:
         for _ in range(3):
-            with pytest.raises(redis.ResponseError, match="was stopped|BUSY"):
+            with pytest.raises(redis.ResponseError, match=r"was stopped|BUSY"):
                 each.eval("redis.call('set', 'k', 'v') while true do end", 0)
     assert [each.get("k") for each in clients] == [None] * 3
     assert three.leader() == leader

@@ -30,13 +30,15 @@ STEPS_MAX = 3_000_000
 """What a script may take: about as many instructions, some 50 ms."""
 BATCH_STEPS_MAX = 6_000_000
 """When the scripts of a batch have taken so much, no more of them are begun in it."""
-BYTES_MAX = 128 << 20
+BYTES_MAX = 64 << 20
 """Of all strings that a script makes or is given."""
 MEMORY_MAX = 1 << 30
 """More than what a script can take within the other two bounds."""
 GARBAGE_MAX = 4 << 10
 """So much garbage (KiB) is left lying until after a script it is collected."""
 COMPILED_MAX = 1_000
+REPLY_STEPS = 20
+"""What an element of a reply costs."""
 ELEMENT_STEPS = 10
 """What an element costs that a command goes through."""
 STRING_BYTES_PER_ELEMENT = 320
@@ -239,6 +241,9 @@ class Engine:
 
     def _answer(self, words: list[bytes]) -> Answer:
         command = _check(words)
+        steps = len(words) + _elements(command, self._keyspace, words) * ELEMENT_STEPS
+        if steps > STEPS_MAX:
+            return steps, 0, _NIL  # It ends the script.
         own = _INSTEAD.get(command.name)
         if own is not None:
             reply = own(self, words)
@@ -249,7 +254,12 @@ class Engine:
                 if self._undo is None:
                     self._undo = Undo(self._keyspaces)
             reply = command.function(self._keyspace, words)
-        steps = len(words) + _elements(command, self._keyspace, words) * ELEMENT_STEPS
+        if isinstance(reply, list | dict):
+            steps += len(reply) * REPLY_STEPS
+            if steps > STEPS_MAX:
+                return steps, 0, _NIL
+        elif type(reply) is int and command.name in _TELL_HOW_MANY:
+            steps += reply * ELEMENT_STEPS
         return self._for_lua(reply, steps)
 
     def select(self, number: int) -> None:
@@ -276,11 +286,11 @@ class Engine:
         if reply is None:
             return steps, 0, _NIL if self._resp3 else _NULL
         if kind is list and len(reply) <= AT_ONCE and all(type(each) is bytes for each in reply):
-            return steps + 2 * len(reply), sum(map(len, reply)), _ARRAY, *reply
+            return steps, sum(map(len, reply)), _ARRAY, *reply
         size = _Size()
         converted = self._converted(reply, size)
         if isinstance(converted, lupa_table):
-            return steps + 4 * size.items, size.bytes, _TABLE, converted
+            return steps + REPLY_STEPS * size.items, size.bytes, _TABLE, converted
         if converted is None:
             return steps, 0, _NIL
         return steps, 0, _VALUE, converted
@@ -380,41 +390,33 @@ _NOT_ALLOWED = frozenset(
 
 
 def _elements(command: Command, keyspace: Keyspace, words: list[bytes]) -> int:
-    """About how many elements of values a command goes through, as its declaration says. It counts as one of some bytes, too."""
+    """About how many elements of values a command goes through. Some bytes of a string that is changed count as one."""
     if command.name == "keys":
         return len(keyspace.values)
     first, last, step = command.keys
-    if not first:
+    if not first and command.name not in _NUMBERED:
         return 0
     keys = words[first : last + 1 if last >= 0 else len(words) + last + 1 : step]
-    goes_through_all = command.name not in _TOUCHES_FEW and "N" in command.complexity.replace("log(N)", "")
+    if command.name in _NUMBERED:
+        keys = words[1:]  # What else is among them is hardly a key.
     count = 0
     for value in map(keyspace.values.get, keys):
         if isinstance(value, Value):
-            count += len(value) if goes_through_all else 0
+            count += len(value) if command.name in _GO_THROUGH_ALL else 0
         elif value is not None and command.route is Route.WRITE:
             count += len(value) // STRING_BYTES_PER_ELEMENT  # It was copied.
     return count
 
 
-_TOUCHES_FEW = frozenset(
-    [
-        "del",
-        "unlink",
-        "exists",
-        "touch",
-        "lindex",
-        "lrange",
-        "lset",
-        "sadd",
-        "srem",
-        "hmget",
-        "hset",
-        "hmset",
-        "hdel",
-    ]
+_GO_THROUGH_ALL = frozenset(
+    b"copy dump hgetall hkeys hvals linsert lpos lrem ltrim sdiff sdiffstore sinter sintercard sinterstore smembers sort sort_ro "
+    b"sunion sunionstore zdiff zdiffstore zinter zintercard zinterstore zunion zunionstore".decode().split()
 )
-"""Commands whose N is not what lies at their keys."""
+"""Commands that go through all elements at their keys, or may."""
+_TELL_HOW_MANY = frozenset(("zremrangebyscore", "zremrangebyrank", "zremrangebylex", "zrangestore"))
+"""Commands whose reply says how many elements they went through."""
+_NUMBERED = frozenset(name for name in _GO_THROUGH_ALL if name[0] == "z" or name == "sintercard")
+"""Those of them that say how many keys they have."""
 
 
 def _is_command(*words: bytes) -> bool:

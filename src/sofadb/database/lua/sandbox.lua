@@ -53,7 +53,7 @@ local function made(text)
   local size = #text
   bytes = bytes + size
   if bytes > bytes_max then stop("it took too much memory") end
-  if size > 64 then charge(floor(size / 32)) end
+  if size > 64 then charge(floor(size / 16)) end
   return text
 end
 
@@ -137,7 +137,7 @@ end
 function kit.contents(t) return hidden[t] or t end
 function kit.made_bytes(size)
   bytes = bytes + size
-  charge(floor(size / 32))
+  charge(floor(size / 16))
   if bytes > bytes_max then stop("it took too much memory") end
 end
 

@@ -221,6 +221,7 @@ local function next_token()
   charge(floor((place - at) / 32))
   at = place
   local letter = sub(text, at, at)
+  if letter == "\0" then return "T_END", nil, place end
   local kind = tokens[letter]
   if kind then
     at = at + 1

@@ -151,7 +151,7 @@ local function map_of(count)
     local value = unpack_value()
     if key == nil then error("table index is nil", 0) end
     if key ~= key then error("table index is NaN", 0) end
-    kit.check_key(key)
+    if type(key) == "table" then error("Cannot have a table as the key of a table here", 0) end
     map[key] = value
   end
   return map
@@ -166,7 +166,7 @@ local readers = {
   [0xCC] = function() return unsigned(1) end,
   [0xCD] = function() return unsigned(2) end,
   [0xCE] = function() return unsigned(4) end,
-  [0xCF] = function() return unsigned(8) end,
+  [0xCF] = function() return signed(8) end, -- As lua-cmsgpack does.
   [0xD0] = function() return signed(1) end,
   [0xD1] = function() return signed(2) end,
   [0xD2] = function() return signed(4) end,

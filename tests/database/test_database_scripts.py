@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import locale
 import os
 import subprocess
 import sys
@@ -625,6 +626,12 @@ def test_scripts_ride_in_what_is_done_once() -> None:
     loader = Loader()
     loader.feed(image)
     assert loader.finish().digest() == database.digest()
+
+
+def test_the_interpreter_leaves_the_encoding_of_files_alone() -> None:
+    before = locale.getlocale(locale.LC_CTYPE)
+    assert run(begun(), "return ('\\228'):find('%a')") is None
+    assert locale.getlocale(locale.LC_CTYPE) == before
 
 
 def test_names_are_known_alike_with_and_without_a_server() -> None:

@@ -96,12 +96,14 @@ class Engine:
     def _demand_plain_letters(self) -> None:
         """What a letter is must not depend on where a node runs."""
         self._lua.execute(b"""
-            for _, kind in ipairs { "collate", "ctype", "numeric" } do
-                local name = os.setlocale(nil, kind)
-                if name ~= "C" and (kind ~= "ctype" or string.find("\\128-\\255", "[%a%p%s%c]")) then
-                    os.setlocale("C", kind)
-                end
+            local letters = {}
+            for code = 128, 255 do letters[#letters + 1] = string.char(code) end
+            if string.find(table.concat(letters), "[%a%p%s%c]") then
+                -- (Python takes the encoding of files from it: that is kept, if it can be.)
+                if not os.setlocale("C.UTF-8", "ctype") then os.setlocale("C", "ctype") end
             end
+            os.setlocale("C", "collate")
+            os.setlocale("C", "numeric")
         """)
 
     def _load(self) -> Any:

@@ -9,6 +9,7 @@ knows no clock, no chance, no socket and no consensus: time is a number that com
 - `image`: the whole state as bytes, taken while it changes.   `past`: how a keyspace keeps what it was.   `loader`: the way back.
 - `rolling`: a digest of every change there ever was.   `packed`: values and replies as bytes.
 - `once`: ids of commands that are done once.   `locks`: locks and their tokens.   `shared`: what belongs to no single database.
+- `lua`: scripts.   `scripts`: those that are known.   `undo`: taking back what one has done.
 - `runs`: what a connection asks in one go, as an entry of the log and as its execution.
 - `replies`: what a command answers.   `patterns`: Redis's glob patterns.
 """

@@ -5,10 +5,10 @@ in it: signals, the readers' clock, how often a random key was picked, which dea
 in it: that follows from what was applied, and a node that starts from an image tells the same number as the others.
 
 An image begins with a mark and the version of the format. Then come sections: kind, version, length, body. Keys come by
-bucket, and in order within a bucket; executions and locks in their own order. At the end stands a CRC32C of all that came
-before. What follows from the rest is left out (buckets, deadlines). Something new becomes a new kind of section, or a new
-version of one, under a number never used before, and is left out as long as there is nothing to say; a reader that does not
-know it says so.
+bucket, and in order within a bucket; executions, locks and scripts in their own order. At the end stands a CRC32C of all that
+came before. What follows from the rest is left out (buckets, deadlines). Something new becomes a new kind of section, or a
+new version of one, under a number never used before, and is left out as long as there is nothing to say; a reader that does
+not know it says so.
 
 A value with many elements has rows, one for each (`values.py`). Where they are more than 16 KiB they come behind the key, in
 sections of their own, as many as the key says.
@@ -53,6 +53,7 @@ ONCE = Struct(">Q")  # forgotten
 EXECUTION = Struct(">Q?IHI")  # instance, whether the reply is kept, size, bytes of id and reply; then both
 LOCKS = Struct(">Q")  # last token
 LOCK = Struct(">QQH")  # token, until, bytes of the name; then it
+SCRIPT = Struct(">I")  # bytes of the text; then it
 END = Struct(">I")  # checksum of everything before this section
 
 IS_STATE, IS_KEYSPACE, IS_KEYS, IS_ONCE, IS_EXECUTIONS, IS_LOCKS, IS_HELD, IS_ROSTER, IS_ROWS, IS_END = (
@@ -67,6 +68,7 @@ IS_STATE, IS_KEYSPACE, IS_KEYS, IS_ONCE, IS_EXECUTIONS, IS_LOCKS, IS_HELD, IS_RO
     9,
     255,
 )
+IS_SCRIPTS = 16
 VERSION = 1
 """Of every kind of section so far."""
 
@@ -93,6 +95,7 @@ class Image:
         self._names, self._tokens = list(locks.tokens), list(locks.tokens.values())
         self._until = list(locks.expiry.values())
         self._roster = database.shared.roster.pack()
+        self._scripts = list(database.shared.scripts.texts.values())
 
     def pieces(self) -> Iterator[bytes]:
         """All of it, once; each has at most 64 KiB, or is one value with what belongs to it."""
@@ -147,6 +150,9 @@ class Image:
         yield from _sections_of(IS_HELD, held)
         if self._roster:
             yield _section(IS_ROSTER, self._roster)
+        yield from _sections_of(
+            IS_SCRIPTS, ((SCRIPT.pack(len(each)), each, b"", ()) for each in self._scripts)
+        )
 
     def _keys(self, past: Past) -> Iterator[_Item]:
         pack = KEY.pack

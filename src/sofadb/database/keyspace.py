@@ -15,7 +15,8 @@ the same on every node and after any restart; a key that is there all the time i
 Changing. Whatever changes a key does three things besides: while an image is being taken, it first lets the past note what
 there was (`_touch`); it gives the change its number; and it rolls it into the digest (rule D2). A command that changes a
 value in place gets it from `claim` or `claim_as`, which has the past note it as it still is, and says afterwards what came of
-it (`changed`); if it took the last element out, it deletes the key instead.
+it (`changed`); if it took the last element out, it deletes the key instead. The same way what a script does can be taken
+back (`undo.py`).
 
 Strings are `bytes`. One that is long and overwritten in places, as bitmaps are, would be copied each time; so `open_string` has
 it held as a `LongString`, until somebody wants all of it (`find`). How it is held is no part of the state.
@@ -41,6 +42,7 @@ from .values import HEAD, LongString, Value
 
 if TYPE_CHECKING:
     from .past import Past
+    from .undo import Witness
 
 V = TypeVar("V", bound=Value)
 
@@ -86,8 +88,8 @@ class Keyspace:
         self.rolling = shared.rolling
         self.mark = crc32(b"database %d" % number)
         """Its number, as it is rolled."""
-        self.past: Past | None = None
-        """What this was when an image was begun, as long as that is not done with."""
+        self.past: Past | Witness | None = None
+        """What this was when an image was begun, as long as that is not done with. During a script, who can take it back."""
         self.time = 0
         """The state machine's time in milliseconds: decides what is visible."""
         self.clock = 0
@@ -393,8 +395,9 @@ class Keyspace:
         """Remove everything. Memory is given back little by little, and what an image is being made of, when that is done."""
         if self.past is None:
             self.shared.graveyard.bury_large(self.values, self.expiry, self.versions, self.buckets)
+        else:
+            self.past = self.past.on_clear()
         self.shared.graveyard.bury_large(*self.deadlines.containers())
-        self.past = None
         self.changes += 1
         self._roll(b"", CLEARED)
         for bucket in self.buckets:

@@ -26,6 +26,7 @@ from .image import (
     IS_ONCE,
     IS_ROSTER,
     IS_ROWS,
+    IS_SCRIPTS,
     IS_STATE,
     KEY,
     KEYSPACE,
@@ -33,6 +34,7 @@ from .image import (
     LOCKS,
     MARK,
     ONCE,
+    SCRIPT,
     SECTION,
     STATE,
     VERSION,
@@ -40,6 +42,7 @@ from .image import (
 from .keyspace import BUCKETS, Keyspace, bucket_of
 from .once import Execution
 from .packed import unpack_reply
+from .scripts import sha_of
 from .values import HEAD, IS_WIDE, VALUES, Value
 
 SECTION_BYTES_MAX = 256 << 20
@@ -55,7 +58,8 @@ _BEFORE = {
     IS_LOCKS: (IS_ONCE, IS_EXECUTIONS),
     IS_HELD: (IS_LOCKS, IS_HELD),
     IS_ROSTER: (IS_LOCKS, IS_HELD),
-    IS_END: (IS_LOCKS, IS_HELD, IS_ROSTER),
+    IS_SCRIPTS: (IS_LOCKS, IS_HELD, IS_ROSTER, IS_SCRIPTS),
+    IS_END: (IS_LOCKS, IS_HELD, IS_ROSTER, IS_SCRIPTS),
 }
 """What may come before each kind of section."""
 
@@ -176,6 +180,8 @@ class Loader:
             (shared.locks.last_token,) = LOCKS.unpack(body)
         elif kind == IS_ROSTER:
             shared.roster.unpack(body)
+        elif kind == IS_SCRIPTS:
+            self._read_scripts(body)
         elif END.unpack(body) != (self._checksum,):
             raise Unreadable("This image is damaged: its checksum is not right")
 
@@ -258,6 +264,18 @@ class Loader:
             _demand(last < token <= locks.last_token, "locks are not in order")
             locks.restore(name, token, until)
             last = token
+
+    def _read_scripts(self, body: bytes) -> None:
+        scripts = self._database.shared.scripts
+        at = 0
+        while at < len(body):
+            (length,) = SCRIPT.unpack_from(body, at)
+            at += SCRIPT.size
+            text = body[at : at + length]
+            at += length
+            sha = sha_of(text)
+            _demand(at <= len(body) and sha not in scripts.texts, "a script comes twice, or ends early")
+            scripts.add(sha, text)
 
 
 def _demand(holds: bool, problem: str) -> None:

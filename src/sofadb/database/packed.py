@@ -96,6 +96,7 @@ _SIMPLE: dict[type, tuple[bytes, Callable[[Any], bytes], Callable[[bytes], Reply
     type(None): (b"n", lambda reply: b"", _null),
     NullArray: (b"a", lambda reply: b"", _null_array),
     bytes: (b"b", bytes, bytes),
+    bool: (b"t", lambda reply: b"%d" % reply, lambda body: bool(int(body))),
     int: (b"i", lambda reply: b"%d" % reply, int),
     float: (b"f", _FLOAT.pack, lambda body: _FLOAT.unpack(body)[0]),
     Status: (b"s", lambda reply: reply.text, Status),

@@ -65,6 +65,9 @@ class Past:
             if key not in notes:
                 notes[key] = self._look(key)
 
+    def on_clear(self) -> None:
+        """The keyspace is about to be emptied, and has nothing to tell any more."""
+
     def items(self) -> Iterator[tuple[bytes, Item]]:
         """All keys and what there was at them: by bucket, and in order within a bucket. Once only."""
         versions, changes = self._versions, self.changes

@@ -181,6 +181,8 @@ def _calls(raw: bytes) -> list[Call]:
     calls: list[Call] = []
     while (args := reader.gets()) is not False:
         command = lookup(args[0]) if type(args) is list and args else None
+        if command is not None and command.subcommands and len(args) > 1:
+            command = command.subcommands.get(args[1].upper())
         if command is None or command.route is not Route.WRITE:
             raise Corrupt(f"a log entry holds what is no write: {args!r:.100}")
         calls.append((command.function, args))

@@ -1,5 +1,5 @@
-"""What belongs to no single database: the ids executed once, the locks, the members, the digest of all changes, and the
-signals of a batch.
+"""What belongs to no single database: the ids executed once, the locks, the members, the scripts, the digest of all
+changes, and the signals of a batch.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from .once import Once
 from .replies import Signal
 from .rolling import Rolling
 from .roster import Roster
+from .scripts import Scripts
 
 
 class Shared:
@@ -23,6 +24,8 @@ class Shared:
         "once",
         "rolling",
         "roster",
+        "script_steps",
+        "scripts",
         "signals",
         "wanted_events",
     )
@@ -34,15 +37,19 @@ class Shared:
         """Which classes of events somebody on this node wants to hear of (`events.py`). No part of the state."""
         self.events: list[Event] = []
         """What of that has happened in this batch. No part of the state."""
+        self.script_steps = 0
+        """What the scripts of this batch have taken. No part of the state: each batch begins anew."""
         self.graveyard = Graveyard()
         """What is large and not needed any more. No part of the state."""
         self.rolling = Rolling()
         self.once = Once(self.rolling)
         self.locks = Locks(self.signals, self.rolling)
         self.roster = Roster(self.rolling, members)
+        self.scripts = Scripts(self.rolling)
 
     def begin(self, time: int) -> None:
         """A batch begins, at this time (ms)."""
         self.signals.clear()
         self.events.clear()
+        self.script_steps = 0
         self.locks.time = time

@@ -126,7 +126,7 @@ def _categories(flags: tuple[str, ...], group: str, types: list[str], dangerous:
     touches_data = "write" in flags or "readonly" in flags
     given = {
         "keyspace": "keyspace" in types or (touches_data and ("generic" in types or "server" in types)),
-        "read": "readonly" in flags,
+        "read": "readonly" in flags and group != "scripting",
         "write": "write" in flags,
         "set": "set" in types,
         "sortedset": "sorted-set" in types,
@@ -142,6 +142,7 @@ def _categories(flags: tuple[str, ...], group: str, types: list[str], dangerous:
         "dangerous": dangerous or "admin" in flags,
         "connection": "connection" in types,
         "transaction": group == "transactions",
+        "scripting": group == "scripting" and bool(flags),
     }
     return tuple(name for name, holds in given.items() if holds)
 

@@ -1,6 +1,19 @@
 """The commands, a file for each type. Importing this fills the table."""
 
-from . import bitmaps, dumps, hashes, keys, lists, members, sets, sofa, sorted_sets, sorting, strings
+from . import (
+    bitmaps,
+    dumps,
+    hashes,
+    keys,
+    lists,
+    members,
+    scripting,
+    sets,
+    sofa,
+    sorted_sets,
+    sorting,
+    strings,
+)
 
 __all__ = [
     "bitmaps",
@@ -9,6 +22,7 @@ __all__ = [
     "keys",
     "lists",
     "members",
+    "scripting",
     "sets",
     "sofa",
     "sorted_sets",

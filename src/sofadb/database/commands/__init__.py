@@ -1,5 +1,18 @@
 """The commands, a file for each type. Importing this fills the table."""
 
-from . import bitmaps, dumps, hashes, keys, lists, members, sets, sofa, sorted_sets, sorting, strings
+from . import bitmaps, dumps, hashes, keys, lists, members, pubsub, sets, sofa, sorted_sets, sorting, strings
 
-__all__ = ["bitmaps", "dumps", "hashes", "keys", "lists", "members", "sets", "sofa", "sorted_sets", "sorting", "strings"]
+__all__ = [
+    "bitmaps",
+    "dumps",
+    "hashes",
+    "keys",
+    "lists",
+    "members",
+    "pubsub",
+    "sets",
+    "sofa",
+    "sorted_sets",
+    "sorting",
+    "strings",
+]

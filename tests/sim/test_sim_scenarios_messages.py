@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import hiredis
@@ -178,3 +181,123 @@ def test_a_message_is_said_or_refused_as_any_write_is() -> None:
         stage.cluster.heal_all()
         stage.until_settled()
         stage.assert_one_state()
+
+
+# Random worlds
+
+
+@dataclass
+class Listener:
+    talk: Talk
+    asked_at: float
+
+    @property
+    def since(self) -> float | None:
+        """When it was told that it is heard; None if it was not."""
+        return self.talk.told_at[0] if self.talk.replies else None
+
+
+@dataclass
+class Said:
+    text: str
+    talk: Talk
+    asked_at: float
+
+    @property
+    def done_at(self) -> float | None:
+        """When it was acknowledged; None if it was not."""
+        is_done = bool(self.talk.replies) and not is_error(self.talk.replies[0])
+        return self.talk.told_at[0] if is_done else None
+
+
+class World:
+    """Nodes that die, come back, and are cut off, while clients come, listen and say things everywhere."""
+
+    def __init__(self, stage: Stage, seed: int) -> None:
+        self.stage = stage
+        self.chance = random.Random(seed)
+        self.listeners: list[Listener] = []
+        self.said: list[Said] = []
+
+    def go_on(self, steps: int) -> None:
+        kinds = (self.say, self.listen, self.kill, self.start, self.isolate, self.heal)
+        for _ in range(steps):
+            (kind,) = self.chance.choices(kinds, (60, 12, 2, 4, 2, 4))
+            kind()
+            self.stage.pass_time(self.chance.uniform(0, 0.03))
+
+    def connect(self) -> Talk | None:
+        try:
+            return self.stage.connect(self.chance.choice(self.stage.names))
+        except OSError:
+            return None
+
+    def say(self) -> None:
+        if (talk := self.connect()) is not None:
+            said = Said(str(len(self.said)), talk, self.stage.now)
+            talk.say(("PUBLISH", "news", said.text))
+            self.said.append(said)
+
+    def listen(self) -> None:
+        if (talk := self.connect()) is not None:
+            self.listeners.append(Listener(talk, self.stage.now))
+            talk.say(("SUBSCRIBE", "news"))
+
+    def kill(self) -> None:
+        if len(self.stage.running) == 3:
+            self.stage.kill(self.chance.choice(self.stage.names))
+
+    def start(self) -> None:
+        for name in self.stage.names:
+            if not self.stage.machine(name).is_up:
+                self.stage.cluster.start(name)
+
+    def isolate(self) -> None:
+        self.heal()
+        self.stage.cluster.isolate(self.chance.choice(self.stage.names))
+
+    def heal(self) -> None:
+        self.stage.cluster.heal_all()
+
+    def judge(self) -> None:
+        said = {each.text: each for each in self.said}
+        for listener in self.listeners:
+            told = heard(listener.talk)
+            assert len(set(told)) == len(told), "nothing is heard twice"
+            for text in told:
+                done_at = said[text].done_at
+                assert done_at is None or done_at >= listener.asked_at, f"{text} had been said before"
+            if listener.since is not None and not listener.talk.is_lost:
+                missed = {
+                    each.text
+                    for each in self.said
+                    if each.done_at is not None and each.asked_at > listener.since
+                }
+                assert missed <= set(told), "what is said after the reply to SUBSCRIBE is heard"
+        for one, other in combinations((heard(each.talk) for each in self.listeners), 2):
+            both = set(one) & set(other)
+            assert between(one, both) == between(other, both), "one order, and no gaps"
+
+
+def between(told: list[str], both: set[str]) -> list[str]:
+    """What is heard from the first of these on, up to the last."""
+    places = [place for place, text in enumerate(told) if text in both]
+    return told[places[0] : places[-1] + 1] if places else []
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_happens_all_hear_pieces_of_one_order(seed: int) -> None:
+    with Stage(seed=seed) as stage:
+        world = World(stage, seed)
+        world.go_on(250)
+        world.heal()
+        world.start()
+        stage.until_settled()
+        for _ in range(20):
+            world.say()
+        stage.pass_time(10.0)
+        world.judge()
+        stage.assert_one_state()
+        done = sum(each.done_at is not None for each in world.said)
+        assert done > len(world.said) // 3
+        assert sum(map(len, (heard(each.talk) for each in world.listeners))) > done

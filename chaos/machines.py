@@ -47,7 +47,7 @@ class Machines(SpreadCluster):
     def command(self, name: str) -> list[str]:
         command = super().command(name)
         command[command.index("--listen") + 1] = f"0.0.0.0:{self.ports[name]}"
-        return command
+        return [*command, "--protected-mode", "no"]  # Clients are on a machine of their own.
 
     def start(self, *names: str, before: Sequence[str] = ()) -> None:
         for name in names or self.names:

@@ -97,8 +97,8 @@ class FakeNode:
 class FakeTransport(asyncio.Transport):
     """Keeps what is written. Like a real one it has the connection pause when more than `high` bytes are unread."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__({"peername": ("127.0.0.1", 50_000 + number), "sockname": ("127.0.0.1", 6379)})
+    def __init__(self, number: int, host: str = "127.0.0.1") -> None:
+        super().__init__({"peername": (host, 50_000 + number), "sockname": ("127.0.0.1", 6379)})
         self.connection: Connection
         self.pieces: list[Buffer] = []
         """Everything that was ever written, as it was."""
@@ -161,9 +161,9 @@ class FakeTransport(asyncio.Transport):
 class Client:
     """The other end of a connection."""
 
-    def __init__(self, server: Server, number: int) -> None:
+    def __init__(self, server: Server, number: int, host: str) -> None:
         self.node = server.node
-        self.transport = FakeTransport(number)
+        self.transport = FakeTransport(number, host)
         self.connection = self.transport.connection = Connection(server.state)
         self.connection.connection_made(self.transport)
         self._reader = hiredis.Reader()
@@ -222,17 +222,28 @@ def shown(reply: Any) -> Any:
 class Server:
     """All connections of a node."""
 
-    def __init__(self, settings: Settings | None = None, facts: Facts | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, facts: Facts | None = None, **others: Any) -> None:
+        """`others` are further fields of the state."""
         self.node = FakeNode()
         self.facts = facts or facts_of("leading")
         self.state = ServerState(
-            self.node, lambda: self.facts, host="127.0.0.1", port=6379, settings=settings or Settings()
+            self.node,
+            lambda: self.facts,
+            host="127.0.0.1",
+            port=6379,
+            settings=settings or Settings(),
+            **others,
         )
         self._connected = 0
 
-    def connect(self) -> Client:
+    def applied(self) -> None:
+        """A batch that a test had executed by itself is done."""
+        for call in self.node.on_applied:
+            call()
+
+    def connect(self, host: str = "127.0.0.1") -> Client:
         self._connected += 1
-        return Client(self, self._connected)
+        return Client(self, self._connected, host)
 
 
 def facts_of(role: str, leader: str = "n1") -> Facts:

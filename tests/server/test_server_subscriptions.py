@@ -8,7 +8,9 @@ import pytest
 
 from processes import Client as Process
 from processes import Cluster, Redis
-from server.server_fakes import Client, Server
+from server.server_fakes import NOW, Client, Server, request
+from sofadb.database.messages import Message
+from sofadb.database.runs import Run, apply
 from sofadb.server.encoding import LARGE_BYTES
 from sofadb.server.state import Settings
 
@@ -49,6 +51,36 @@ CONVERSATIONS = {
         "PUBSUB NUMSUB",
         "PUBSUB NUMSUB a a b",
         "PUBSUB NUMPAT",
+    ],
+    "in shards": [
+        "SSUBSCRIBE a b a",
+        "SUBSCRIBE a",
+        "SUNSUBSCRIBE b x",
+        "PING",
+        "UNSUBSCRIBE",
+        "SUNSUBSCRIBE",
+        "GET a",
+    ],
+    "the end of all shards": ["SSUBSCRIBE a", "SUNSUBSCRIBE", "SUNSUBSCRIBE", "SUNSUBSCRIBE x", "GET a"],
+    "what may be asked with a shard": ["SSUBSCRIBE a", *RESTRICTED],
+    "publishing to nobody": [
+        "PUBLISH a b",
+        "SPUBLISH a b",
+        "PUBLISH a",
+        "PUBLISH a b c",
+        "SPUBLISH a",
+        "SPUBLISH a b c",
+    ],
+    "publishing to others": ["SUBSCRIBE a", "PSUBSCRIBE b", "SSUBSCRIBE c", "PUBLISH x y"],
+    "publishing in a transaction": ["MULTI", "PUBLISH a b", "SPUBLISH a b", "EXEC"],
+    "looking at shards": [
+        *(
+            "PUBSUB SHARDCHANNELS",
+            "PUBSUB SHARDCHANNELS a*",
+            "PUBSUB SHARDCHANNELS a b",
+            "PUBSUB SHARDNUMSUB",
+        ),
+        *("PUBSUB SHARDNUMSUB a a b", "PUBSUB HELP a", "PUBSUB shardchannels a b"),
     ],
     "in a transaction": ["MULTI", "SUBSCRIBE a b", "PSUBSCRIBE p", "PING", "EXEC", "GET a", "PING"],
     "ended in a transaction": ["MULTI", "SUBSCRIBE a", "UNSUBSCRIBE", "RESET", "GET a"],
@@ -107,7 +139,7 @@ def client(server: Server) -> Client:
 
 def publish(server: Server, channel: str, message: bytes | str) -> int:
     data = message if isinstance(message, bytes) else message.encode()
-    return server.state.subscriptions.publish(channel.encode(), data)
+    return server.state.subscriptions.publish(Message(channel.encode(), data))
 
 
 def test_messages_go_to_channels_and_to_every_pattern_that_matches(server: Server) -> None:
@@ -158,7 +190,9 @@ def test_a_subscription_begins_when_everything_before_is_answered(server: Server
     client.replies()
     assert publish(server, "c", "too early") == 0
     client.node.execute(client.node.works[0])
-    assert client.replies()[0] is None
+    assert client.replies() == [None]
+    assert publish(server, "c", "still too early: this node may not know all that was acknowledged") == 0
+    client.node.execute(client.node.works[0])
     assert publish(server, "c", "in time") == 1
     client.node.execute_all()
     assert client.replies()[-2:] == [[b"message", b"c", b"in time"], None]
@@ -203,6 +237,97 @@ def test_messages_published_before_the_end_of_a_subscription_come_before_its_rep
         [b"message", b"c", b"3"],
         [b"unsubscribe", b"c", 0],
     ]
+
+
+# What is published goes through the log
+
+
+def test_publishing_says_how_many_heard_it_here(server: Server, client: Client) -> None:
+    first, second = server.connect(), server.connect()
+    first.ask("SUBSCRIBE news", "PSUBSCRIBE n*")
+    second.ask("SUBSCRIBE news", "SSUBSCRIBE news")
+    assert client.ask("PUBLISH news hello", "SPUBLISH news apart", "PUBLISH nobody there") == [3, 1, 1]
+    assert first.replies() == [
+        [b"message", b"news", b"hello"],
+        [b"pmessage", b"n*", b"news", b"hello"],
+        [b"pmessage", b"n*", b"nobody", b"there"],
+    ]
+    assert second.replies() == [[b"message", b"news", b"hello"], [b"smessage", b"news", b"apart"]]
+
+
+def test_what_another_node_published_is_told_here(server: Server, client: Client) -> None:
+    client.ask("SUBSCRIBE c")
+    database = server.node.database
+    database.begin(database.instance + 1, NOW)
+    apply(database, Run(0, [], request("PUBLISH c elsewhere")).encode())
+    assert client.replies() == [], "the batch is not applied yet"
+    server.applied()
+    assert client.replies() == [[b"message", b"c", b"elsewhere"]]
+
+
+def test_a_publisher_that_listens_gets_its_reply_first(client: Client) -> None:
+    client.ask("HELLO 3", "SUBSCRIBE c")
+    assert client.ask("PUBLISH c 1") == [1, [b"message", b"c", b"1"]]
+    queued = [b"OK", b"QUEUED", b"QUEUED"]
+    answer = client.ask("MULTI", "PUBLISH c 2", "SET a 1", "EXEC")
+    assert answer == [*queued, [1, b"OK"], [b"message", b"c", b"2"]]
+
+
+def test_who_subscribes_within_a_batch_hears_what_follows_in_it_only(server: Server) -> None:
+    """Two clients' writes come in one batch. Between them a third one's subscription begins, behind a write of its own."""
+    first, second, other = server.connect(), server.connect(), server.connect()
+    first.send("PUBLISH c 1")
+    other.send("SET a 1", "SUBSCRIBE c")
+    second.send("PUBLISH c 2")
+    one, own, two = server.node.works
+    database = server.node.database
+    database.begin(database.instance + 1, NOW)
+    one.execute(database)
+    own.execute(database)
+    (subscribing,) = [work for work in server.node.works if work not in (one, own, two)]
+    subscribing.execute(database)
+    two.execute(database)
+    server.applied()
+    assert first.replies() == [0]
+    assert second.replies() == [1]
+    assert other.replies() == [b"OK", [b"subscribe", b"c", 1], [b"message", b"c", b"2"]]
+
+
+def test_who_ends_it_within_a_batch_hears_nothing_behind_the_reply(server: Server, client: Client) -> None:
+    client.ask("SUBSCRIBE c")
+    other = server.connect()
+    other.send("PUBLISH c 1")
+    (work,) = server.node.works
+    server.node.works.clear()
+    database = server.node.database
+    database.begin(database.instance + 1, NOW)
+    work.execute(database)
+    client.send("UNSUBSCRIBE c")
+    server.applied()
+    assert client.replies() == [[b"unsubscribe", b"c", 0]]
+
+
+def test_without_a_majority_a_subscription_begins_with_what_the_node_knows(
+    server: Server, client: Client
+) -> None:
+    client.send("SUBSCRIBE c", "PSUBSCRIBE p", "SSUBSCRIBE s")
+    for _ in range(3):
+        server.node.fail(server.node.works[0], "NOREPLICAS nobody is there")
+    assert [reply[0] for reply in client.replies()] == [b"subscribe", b"psubscribe", b"ssubscribe"]
+    assert publish(server, "c", "m") == 1
+
+
+def test_news_of_the_leader_are_had_without_asking_anybody(server: Server, client: Client) -> None:
+    """Nobody may lead at this moment."""
+    client.send("SUBSCRIBE +switch-master")
+    assert client.replies() == [[b"subscribe", b"+switch-master", 1]]
+    assert not server.node.works
+
+
+def test_who_reads_from_the_own_state_subscribes_to_it(client: Client) -> None:
+    client.ask("READONLY")
+    client.send("SUBSCRIBE c")
+    assert client.replies() == [[b"subscribe", b"c", 1]]
 
 
 # Bounds

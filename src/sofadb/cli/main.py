@@ -21,6 +21,8 @@ from rich.table import Table
 from sofadb import __version__
 from sofadb.node.snapshots import SnapshotSettings
 from sofadb.node.tuning import Tuning
+from sofadb.server.admission import Passwords
+from sofadb.server.notifications import Notifications, UnknownLetter
 from sofadb.sim.checker import STEPS_MAX
 from sofadb.sim.checker import check as judge
 from sofadb.sim.history import Unreadable, read_history
@@ -31,6 +33,7 @@ from .client import Unreachable, ask
 from .failing import fail
 from .laboratory import hunt, replay
 from .members import member_app, plan_app
+from .passwords import NoPassword, read_passwords
 from .up import Trouble, bring_up
 
 CommandLineError: type[Exception] = next(
@@ -39,6 +42,13 @@ CommandLineError: type[Exception] = next(
 """What Typer raises for whatever is wrong with a command line; it has no public name there."""
 
 DEFAULTS = Tuning()
+
+
+class Protected(StrEnum):
+    """Whether a node without a password minds where its clients are."""
+
+    YES = "yes"
+    NO = "no"
 
 
 class Reads(StrEnum):
@@ -129,6 +139,26 @@ def serve(
     archive_every: Annotated[
         float, typer.Option("--archive-every-s", min=0.1, help="So often it is added to (seconds).")
     ] = 10,
+    password_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Clients have to say a password: one of those in this file, one a line. SOFADB_PASSWORD_FILE or "
+            "SOFADB_PASSWORD in the environment does the same. The same on all nodes."
+        ),
+    ] = None,
+    protected_mode: Annotated[
+        Protected,
+        typer.Option(
+            help="Without a password, speak only to clients on this machine (yes) or to anybody (no)."
+        ),
+    ] = Protected.YES,
+    notify: Annotated[
+        str,
+        typer.Option(
+            "--notify-keyspace-events",
+            help="Tell this node's clients what happens to keys: letters as in Redis, for example KEA.",
+        ),
+    ] = "",
 ) -> None:
     """Run one node until it is told to stop (SIGTERM, Ctrl-C)."""
     if not SERVICE_NAME.fullmatch(service_name):
@@ -143,6 +173,14 @@ def serve(
         fail("do not run a node under python -O: it relies on its assertions")
     if timeout_max < timeout:
         raise typer.BadParameter("the largest election timeout is lower than the smallest")
+    try:
+        passwords = Passwords(read_passwords(password_file))
+    except NoPassword as problem:
+        raise typer.BadParameter(str(problem)) from None
+    try:
+        notifications = Notifications(notify)
+    except UnknownLetter as letter:
+        raise typer.BadParameter(f"'{letter}' is no class of events; there are Ag$lshzxeKEtmdn") from None
     from .serve import run_node
 
     tuning = Tuning(timeout, timeout_max, has_leases=reads is Reads.LEASE)
@@ -161,6 +199,9 @@ def serve(
             addresses,
             archive,
             archive_every,
+            passwords,
+            protected_mode is Protected.YES,
+            notifications,
         )
     )
 

@@ -19,6 +19,8 @@ from sofadb.node.logs import start_logging
 from sofadb.node.snapshots import SnapshotSettings
 from sofadb.node.tuning import Tuning
 from sofadb.server import listener
+from sofadb.server.admission import Passwords
+from sofadb.server.notifications import Notifications
 from sofadb.server.state import ServerState
 from sofadb.server.stopping import stop_in_order
 from sofadb.storage.files import StorageError
@@ -43,6 +45,9 @@ async def run_node(
     join: list[str],
     archive: str,
     archive_every_s: float,
+    passwords: Passwords,
+    is_protected: bool,
+    notifications: Notifications,
 ) -> None:
     """Run until SIGTERM or SIGINT. Exits with one line if the directory or a port cannot be had."""
     start_logging()
@@ -91,6 +96,9 @@ async def run_node(
         newest_snapshot=running.world.snapshots.told,
         snapshot_part=running.world.snapshots.part,
         service_name=service_name,
+        passwords=passwords,
+        is_protected=is_protected,
+        notifications=notifications,
     )
     try:
         await listener.start(state)

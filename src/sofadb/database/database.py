@@ -90,7 +90,11 @@ class Database:
         return bool(self.shared.graveyard)
 
     def take_over(self, other: Database) -> None:
-        """The other one is not needed any more: this one gives its memory back. (But not while an image of it is being taken.)"""
+        """The other one is not needed any more: this one goes on for the same clients, and gives the other one's memory back.
+
+        (But not while an image of that is being taken.)
+        """
+        self.shared.go_on_for(other.shared)
         if other._image is None:
             for keyspace in other.keyspaces:
                 self.shared.graveyard.bury_large(*keyspace.containers())

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from crc32c import crc32c
 
 from .chance import Chance
-from .events import EXPIRED, NEW, Event
+from .events import EVENTS_MAX, EXPIRED, NEW, Event
 from .expiry import Deadlines
 from .graveyard import LARGE
 from .replies import WRONG_TYPE, ReplyError
@@ -332,8 +332,9 @@ class Keyspace:
 
     def notify(self, class_: int, name: bytes, key: bytes) -> None:
         """Something happened to `key` that somebody may want to hear of, in these words of Redis."""
-        if self.shared.wanted_events & class_:
-            self.shared.events.append(Event(class_, name, self.number, key))
+        shared = self.shared
+        if shared.wanted_events & class_ and len(shared.events) < EVENTS_MAX:
+            shared.events.append(Event(class_, name, self.number, key))
 
     def delete(self, key: bytes) -> bool:
         """Remove `key`; whether anything was there that had not expired."""

@@ -1,5 +1,5 @@
-"""What belongs to no single database: the ids executed once, the locks, the members, the scripts, the digest of all
-changes, and the signals of a batch.
+"""What belongs to no single database: the ids executed once, the locks, the members, the scripts, the digest of all changes, and
+what a batch leads to: signals, events and messages.
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 from .events import Event
 from .graveyard import Graveyard
 from .locks import Locks
+from .messages import Messages
 from .once import Once
 from .replies import Signal
 from .rolling import Rolling
@@ -21,6 +22,7 @@ class Shared:
         "events",
         "graveyard",
         "locks",
+        "messages",
         "once",
         "rolling",
         "roster",
@@ -42,6 +44,7 @@ class Shared:
         self.graveyard = Graveyard()
         """What is large and not needed any more. No part of the state."""
         self.rolling = Rolling()
+        self.messages = Messages(self.rolling)
         self.once = Once(self.rolling)
         self.locks = Locks(self.signals, self.rolling)
         self.roster = Roster(self.rolling, members)
@@ -52,4 +55,9 @@ class Shared:
         self.signals.clear()
         self.events.clear()
         self.script_steps = 0
+        self.messages.begin()
         self.locks.time = time
+
+    def go_on_for(self, before: Shared) -> None:
+        """What the clients of this node want to hear of is the same as it was with another state."""
+        self.wanted_events, self.messages.tell = before.wanted_events, before.messages.tell

@@ -19,6 +19,7 @@ from sortedcontainers import SortedList
 
 from .graveyard import Graveyard
 from .keyspace import Keyspace, bucket_of
+from .messages import Message
 from .values import LongString, Value
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ class Undo:
         """Those that are noted, by `id`, and what they were."""
         self._crc = shared.rolling.crc
         self._signals, self._events = len(shared.signals), len(shared.events)
+        self._messages: list[Message] = []
+        self._tell = shared.messages.tell
+        shared.messages.tell = self._hold
         self._graveyard = shared.graveyard
         self.mortuary = shared.graveyard = _Mortuary()
         self._witnesses = [Witness(each, self) for each in keyspaces]
@@ -47,6 +51,8 @@ class Undo:
     def keep(self) -> None:
         """Let it be as it is now."""
         self._end()
+        for message in self._messages:
+            self._tell(message)
         for value, _ in self.values.values():
             for name, container in _containers(value):
                 if isinstance(container, Noted):
@@ -69,7 +75,13 @@ class Undo:
         shared.rolling.crc = self._crc
         del shared.signals[self._signals :], shared.events[self._events :]
 
+    def _hold(self, message: Message) -> int:
+        """Nobody is told yet. How many will be is another number on each node, which must not be seen on every replica."""
+        self._messages.append(message)
+        return 0
+
     def _end(self) -> None:
+        self.shared.messages.tell = self._tell
         self.shared.graveyard = self._graveyard
         for witness in self._witnesses:
             witness.keyspace.past = witness.past

@@ -11,20 +11,25 @@ import re
 import resource
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 
 from sofadb import __version__
 from sofadb.database.arguments import INTEGER_MAX, parse_integer
 from sofadb.database.database import DATABASES
 from sofadb.database.patterns import matcher
-from sofadb.database.replies import NOT_AN_INTEGER, OK, Reply, ReplyError, Status, Verbatim
+from sofadb.database.replies import NOT_AN_INTEGER, OK, SYNTAX, Reply, ReplyError, Status, Verbatim
 from sofadb.database.table import TABLE, Command, Route, check_inner, command
 from sofadb.node.facts import split_address
 
 from . import failover as failover  # These fill the table, too.
 from . import sentinel as sentinel
+from .admission import USER, WRONG_PASSWORD
 from .connection import Connection
+from .notifications import NAME as NOTIFICATIONS
+from .notifications import Notifications, UnknownLetter
 from .requests import BULK_BYTES_MAX
+from .subscriptions import Kind
 
 REDIS_VERSION = "7.0.15"
 """The Redis whose commands and replies these are; clients decide by it."""
@@ -32,6 +37,11 @@ REDIS_VERSION = "7.0.15"
 AUTH_WITHOUT_PASSWORD = (
     "ERR AUTH <password> called without any password configured for the default user. "
     "Are you sure your configuration is correct?"
+)
+
+HELLO_WITHOUT_PASSWORD = (
+    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> "
+    "option can be used to authenticate the client and select the RESP protocol version at the same time"
 )
 
 CONNECTION = Route.CONNECTION
@@ -85,16 +95,18 @@ def quit_(connection: Connection, args: list[bytes]) -> Reply:
 def auth(connection: Connection, args: list[bytes]) -> Reply:
     if len(args) > 3:
         raise ReplyError("ERR syntax error")
-    if len(args) == 2:
+    if len(args) == 2 and not connection.state.passwords:
         raise ReplyError(AUTH_WITHOUT_PASSWORD)
-    _check_user(args[1])
+    _authenticate(connection, args[1] if len(args) == 3 else USER, args[-1])
     return OK
 
 
-def _check_user(user: bytes) -> None:
-    """There is one user, without a password: it takes any."""
-    if user != b"default":
-        raise ReplyError("WRONGPASS invalid username-password pair or user is disabled.")
+def _authenticate(connection: Connection, user: bytes, password: bytes) -> None:
+    """Trust who says so. Where no password is required, any will do. Raises `ReplyError`."""
+    passwords = connection.state.passwords
+    if user != USER or (passwords and not passwords.accept(password)):
+        raise WRONG_PASSWORD
+    connection.trust()
 
 
 @command(
@@ -118,7 +130,7 @@ def hello(connection: Connection, args: list[bytes]) -> Reply:
         while index < len(args):
             option = args[index].upper()
             if option == b"AUTH" and index + 2 < len(args):
-                _check_user(args[index + 1])
+                _authenticate(connection, args[index + 1], args[index + 2])
                 index += 3
             elif option == b"SETNAME" and index + 1 < len(args):
                 name = _check_name(args[index + 1])
@@ -126,6 +138,8 @@ def hello(connection: Connection, args: list[bytes]) -> Reply:
             else:
                 shown = args[index].decode(errors="surrogateescape")
                 raise ReplyError(f"ERR Syntax error in HELLO option '{shown}'")
+    if connection.is_stranger:
+        raise ReplyError(HELLO_WITHOUT_PASSWORD)
     if name is not None:
         connection.name = name
     connection.resp3 = resp3
@@ -153,6 +167,7 @@ def reset(connection: Connection, args: list[bytes]) -> Reply:
     connection.database, connection.multi = 0, None
     connection.unwatch()
     connection.state.subscriptions.forget(connection)
+    connection.require_password()
     connection.resp3, connection.name = False, b""
     connection.is_readonly, connection.last_instance = False, 0
     return Status(b"RESET")
@@ -512,7 +527,7 @@ def client_list(connection: Connection, args: list[bytes]) -> Reply:
             if kind not in (b"normal", b"master", b"replica", b"slave", b"pubsub"):
                 raise ReplyError(f"ERR Unknown client type '{args[3].decode(errors='backslashreplace')}'")
             if kind in (b"normal", b"pubsub"):
-                chosen = [each for each in chosen if _is_subscriber(each) == (kind == b"pubsub")]
+                chosen = [each for each in chosen if bool(each.subscription_count) == (kind == b"pubsub")]
             else:
                 chosen = []
         elif option == b"ID" and len(args) > 3:
@@ -521,10 +536,6 @@ def client_list(connection: Connection, args: list[bytes]) -> Reply:
         else:
             raise ReplyError("ERR syntax error")
     return Verbatim(b"".join(map(_client_line, chosen)))
-
-
-def _is_subscriber(connection: Connection) -> bool:
-    return bool(connection.channels or connection.patterns)
 
 
 def _client_line(connection: Connection) -> bytes:
@@ -539,11 +550,11 @@ def _client_line(connection: Connection) -> bytes:
         "name": connection.name.decode(),
         "age": int(now - connection.created_at),
         "idle": 0,
-        "flags": ("P" * _is_subscriber(connection) + "x" * (connection.multi is not None)) or "N",
+        "flags": ("P" * bool(connection.subscription_count) + "x" * (connection.multi is not None)) or "N",
         "db": connection.database,
-        "sub": len(connection.channels),
-        "psub": len(connection.patterns),
-        "ssub": 0,
+        "sub": len(connection.subscribed[Kind.CHANNEL]),
+        "psub": len(connection.subscribed[Kind.PATTERN]),
+        "ssub": len(connection.subscribed[Kind.SHARD]),
         "multi": connection.queued_count,
         "qbuf": connection.requests.waiting_bytes,
         "qbuf-free": 0,
@@ -730,10 +741,47 @@ def config_get(connection: Connection, args: list[bytes]) -> Reply:
     "admin noscript loading stale",
     group="server",
     since="2.0.0",
-    summary="Refused: a node is configured when it is started",
+    summary="Change notify-keyspace-events, on this node; all else is said when a node is started",
 )
 def config_set(connection: Connection, args: list[bytes]) -> Reply:
-    raise ReplyError("ERR CONFIG SET is not supported: a node is configured by the options of 'sofadb serve'")
+    """All of it or nothing, as in Redis."""
+    if len(args) % 2:
+        raise ReplyError(SYNTAX)
+    changes: dict[str, Callable[[], None]] = {}
+    for word, value in zip(args[2::2], args[3::2], strict=True):
+        name = word.decode(errors="replace").lower()
+        if name.encode() not in _configuration(connection) and name not in _FIXED:
+            raise ReplyError(f"ERR Unknown option or number of arguments for CONFIG SET - '{name}'")
+        if name in changes:
+            raise _not_set(name, "duplicate parameter")
+        if name not in _CHANGES:
+            raise _not_set(name, _FIXED.get(name, "it is an option of 'sofadb serve'"))
+        changes[name] = _CHANGES[name](connection, value)
+    for change in changes.values():
+        change()
+    return OK
+
+
+_FIXED = {"requirepass": "a node has its passwords from the file that it was started with (--password-file)"}
+"""What CONFIG GET does not tell."""
+
+
+def _not_set(name: str, reason: str) -> ReplyError:
+    return ReplyError(f"ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}")
+
+
+def _change_of_notifications(connection: Connection, value: bytes) -> Callable[[], None]:
+    try:
+        notifications = Notifications(value.decode(errors="replace"))
+    except UnknownLetter:
+        raise _not_set(NOTIFICATIONS, "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.") from None
+    return lambda: connection.state.notify_of(notifications)
+
+
+_CHANGES: dict[str, Callable[[Connection, bytes], Callable[[], None]]] = {
+    NOTIFICATIONS: _change_of_notifications
+}
+"""What can be changed; each looks at the new value and gives back what puts it in force."""
 
 
 def _configuration(connection: Connection) -> dict[Reply, Reply]:
@@ -748,8 +796,10 @@ def _configuration(connection: Connection) -> dict[Reply, Reply]:
         "maxclients": state.settings.clients_max,
         "maxmemory": 0,
         "maxmemory-policy": "noeviction",
+        NOTIFICATIONS: state.notifications.letters,
         "port": state.port,
         "proto-max-bulk-len": BULK_BYTES_MAX,
+        "protected-mode": "yes" if state.is_protected else "no",
         "save": "",
         "tcp-keepalive": 300,
         "timeout": 0,
@@ -914,6 +964,7 @@ def _sections(connection: Connection) -> dict[str, dict[str, object]]:
             "client_output_buffer_limit_disconnections": state.output_disconnections,
             "pubsub_channels": len(state.subscriptions.channels),
             "pubsub_patterns": len(state.subscriptions.patterns),
+            "pubsubshard_channels": len(state.subscriptions.shards),
         },
         "Replication": replication,
         "Paxos": {

@@ -45,10 +45,12 @@ from sofadb.database.table import Command, Route, check
 from sofadb.node.node import NO_REPLICAS, OVERLOADED
 from sofadb.unlikely import unlikely
 
+from .admission import DENIED, NO_AUTH, is_on_this_machine
 from .encoding import Buffer, encode
 from .requests import Chunk, Requests
+from .sentinel import is_own_news
 from .state import ServerState
-from .subscriptions import ALLOWED, SUBSCRIBING
+from .subscriptions import ALLOWED, BEGINNING, SUBSCRIBING, Kind
 
 if TYPE_CHECKING:
     from sofadb.database.database import Database
@@ -61,6 +63,7 @@ ALONE = SUBSCRIBING | {
     "unwatch",
     "exec",
     "discard",
+    "auth",
     "hello",
     "reset",
     "quit",
@@ -73,6 +76,8 @@ ALONE = SUBSCRIBING | {
 """Commands that are begun when everything before them is done, and that end a run."""
 RUN_COMMANDS_MAX = 512
 """A longer pipeline becomes several runs."""
+STRANGERS_BYTES_MAX = 256 << 10
+"""Of a client that has yet to say who it is more is not read at a time. (The largest request it may make is smaller.)"""
 READS_BEHIND_WRITES_MAX = 4
 """So many reads may follow writes within a run. Each may hold a large value that the next write puts another in place of."""
 LARGE_READS_MAX = 8
@@ -308,6 +313,10 @@ class _Watch(Run):
     """WATCH. If it fails, the EXEC that relies on it must not be done."""
 
 
+class _Beginning(Run):
+    """SUBSCRIBE and its kin: it waits as a read does, and if nobody can say that this node is fresh, it is done all the same."""
+
+
 class _Blocking(Run):
     """One command that may wait for a signal."""
 
@@ -370,6 +379,7 @@ class Connection(asyncio.Protocol):
         self.state = state
         self.transport: asyncio.Transport | None = None
         self.requests = Requests()
+        self.require_password()
         self.id = 0
         self.name = b""
         self.library = [b"", b""]
@@ -384,9 +394,10 @@ class Connection(asyncio.Protocol):
         """Whether its reads are answered from this node's own state, however old."""
         self.last_instance = 0
         """In which its last write was executed; 0 if none was."""
-        self.channels: dict[bytes, None] = {}
-        """What it subscribes to, in the order of asking; kept by `Subscriptions`, as are `patterns`."""
-        self.patterns: dict[bytes, None] = {}
+        self.subscribed: dict[Kind, dict[bytes, None]] = {kind: {} for kind in Kind}
+        """What it subscribes to, in the order of asking; kept by `Subscriptions`."""
+        self.subscription_count = 0
+        """And how much that is."""
         self.address = self.local_address = ""
         self.created_at = time.monotonic()
         self.last_command = "NULL"
@@ -430,17 +441,38 @@ class Connection(asyncio.Protocol):
         state = self.state
         state.connections_received += 1
         if len(state.clients) >= state.settings.clients_max:
-            state.connections_rejected += 1
-            transport.write(b"-ERR max number of clients reached\r\n")
-            transport.close()
-            self.is_closing = True
+            self._reject(b"-ERR max number of clients reached\r\n")
+            return
+        peer = transport.get_extra_info("peername")
+        if state.is_protected and not state.passwords and not is_on_this_machine(peer):
+            self._reject(DENIED)
             return
         state.last_client_id += 1
         self.id = state.last_client_id
         state.clients[self.id] = self
         transport.set_write_buffer_limits(high=state.settings.output_bytes_max)
-        self.address = _shown(transport.get_extra_info("peername"))
+        self.address = _shown(peer)
         self.local_address = _shown(transport.get_extra_info("sockname"))
+
+    def _reject(self, problem: bytes) -> None:
+        assert self.transport is not None
+        self.state.connections_rejected += 1
+        self.transport.write(problem)
+        self.transport.close()
+        self.is_closing = True
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether it has yet to say a password."""
+        return self.requests.is_strangers
+
+    def require_password(self) -> None:
+        """It has said none, as at first."""
+        self.requests.is_strangers = bool(self.state.passwords)
+
+    def trust(self) -> None:
+        """It has said a password."""
+        self.requests.is_strangers = False
 
     def connection_lost(self, error: Exception | None) -> None:
         self.is_closing = True
@@ -471,14 +503,26 @@ class Connection(asyncio.Protocol):
             self._feed(data)
 
     def _feed(self, data: bytes) -> None:
+        if self.is_stranger and (self._chunks or self._flight):
+            self.requests.keep(data)
+        else:
+            self._take(data)
+        self._advance()
+
+    def _take(self, data: bytes) -> None:
         for chunk in self.requests.feed(data):
             self._chunks.append(chunk)
             self._waiting_bytes += len(chunk.data)
-        self._advance()
+
+    def _take_more(self) -> bool:
+        """Take what was kept while something before it was under way; whether there is something to begin."""
+        if self.requests.has_more:
+            self._take(b"")
+        return bool(self._chunks)
 
     def eof_received(self) -> bool:
         # What was asked for is still answered: the other half of the connection is open.
-        if self._flight or self._chunks or self._pieces is not None:
+        if self._flight or self._chunks or self.requests.has_more or self._pieces is not None:
             self.is_closing = self.is_closing or not self.requests.problem  # A problem is still told.
             self._client_has_ended = True
             self._wait_no_longer()  # Who closes a connection says no more than this, either.
@@ -500,14 +544,14 @@ class Connection(asyncio.Protocol):
             return
         self._is_advancing = True
         try:
-            while self._chunks and self._may_begin():
+            while self._may_begin() and (self._chunks or self._take_more()):
                 run = self._next_run()
                 if run is None:
                     break
                 self._begin(run)
         finally:
             self._is_advancing = False
-        if not self._chunks and not self._flight and self._pieces is None:
+        if not (self._chunks or self._flight or self.requests.has_more) and self._pieces is None:
             if self.requests.problem and not self.is_closing:
                 self._write(b"-%s\r\n" % self.requests.problem.encode())
                 self.is_closing = True
@@ -536,6 +580,7 @@ class Connection(asyncio.Protocol):
             self.held_bytes = held
         wanted = self.is_closing or (
             self._waiting_bytes <= state.settings.waiting_bytes_max
+            and not (self.is_stranger and self.requests.waiting_bytes > STRANGERS_BYTES_MAX)
             and (
                 held <= state.settings.held_bytes_free
                 or not state.is_short_of_room
@@ -560,7 +605,7 @@ class Connection(asyncio.Protocol):
         reads_behind_max = 0 if unlikely("no reads behind writes") else READS_BEHIND_WRITES_MAX
         begin, end = self._next, min(len(requests), self._next + commands_max)
         behind_reads = bool(self._flight) and self._carrier is None
-        is_restricted = self.is_restricted
+        is_restricted, is_stranger = self.is_restricted, self.is_stranger
         calls: list[Call] = []
         writes: list[int] = []
         special: Run | Transaction | None = None
@@ -570,6 +615,8 @@ class Connection(asyncio.Protocol):
             args = requests[index]
             try:
                 command = check(args)
+                if is_stranger and "no_auth" not in command.flags:
+                    raise NO_AUTH
                 if is_restricted and command.name not in ALLOWED:
                     raise _not_for_subscribers(command)
             except ReplyError as problem:
@@ -724,7 +771,7 @@ class Connection(asyncio.Protocol):
                 return self._select_in_multi(command, args)
             if name in ("watch", "sofa.after", "sofa.snapshot", "sofa.snapshotpart"):
                 return self._say(ReplyError(f"ERR {name.upper()} inside MULTI is not allowed"))
-            if name in ("unwatch", "hello", "readonly", "readwrite") or name in SUBSCRIBING:
+            if name in ("unwatch", "auth", "hello", "readonly", "readwrite") or name in SUBSCRIBING:
                 calls: list[Call] = []
                 self._queue(calls, command, args, b"")
                 return Run(self.database, calls, b"")
@@ -766,7 +813,8 @@ class Connection(asyncio.Protocol):
         if name == "sofa.after":
             inner = args[2:]
             return _After(self.database, (check(inner).function, inner), parse_integer(args[1]))
-        return Run(self.database, [(_OnConnection(self, command.function), args)], b"")
+        kind = _Beginning if name in BEGINNING and not is_own_news(args[1:]) else Run
+        return kind(self.database, [(_OnConnection(self, command.function), args)], b"")
 
     def _say(self, reply: Reply) -> Run:
         return Run(self.database, [(_OnConnection(self, _Answer(reply)), [])], b"")
@@ -883,7 +931,8 @@ class Connection(asyncio.Protocol):
                 self._pieces = encoded
         if not flight:
             self._is_alone = False
-        if self._chunks or self.is_closing or self.requests.problem or not self.is_reading:
+        requests = self.requests
+        if self._chunks or self.is_closing or requests.problem or requests.has_more or not self.is_reading:
             self._advance()
 
     def _write(self, data: Buffer) -> None:
@@ -913,7 +962,7 @@ class Connection(asyncio.Protocol):
     @property
     def is_restricted(self) -> bool:
         """Whether it subscribes in RESP2, where a message looks like a reply."""
-        return not self.resp3 and bool(self.channels or self.patterns)
+        return not self.resp3 and self.subscription_count > 0
 
     def close(self) -> None:
         """Close, or end our half, once everything that is under way is answered."""
@@ -958,6 +1007,7 @@ class Connection(asyncio.Protocol):
     def _drop_the_waiting(self) -> None:
         self._chunks.clear()
         self._next = self._waiting_bytes = 0
+        self.requests.forget()
 
     @property
     def waits_for_node(self) -> bool:
@@ -997,7 +1047,7 @@ def _not_for_subscribers(command: Command) -> ReplyError:
 
 
 def _concerns_state(run: Run | Transaction) -> bool:
-    return isinstance(run, Transaction) or any(
+    return isinstance(run, Transaction | _Beginning) or any(
         not isinstance(function, _OnConnection) for function, _ in run.group.calls
     )
 

@@ -18,6 +18,9 @@ BULK_BYTES_MAX = 64 << 20
 REQUEST_BYTES_MAX = 128 << 20
 """The largest request with all its arguments: it has to fit in one entry of the log."""
 INLINE_BYTES_MAX = 64 << 10
+STRANGERS_ARGUMENTS_MAX = 10
+STRANGERS_BULK_BYTES_MAX = 16 << 10
+"""What is taken from a client that has yet to say who it is."""
 _LENGTH_BYTES_MAX = 16
 """A count or length is not longer than this, its line end included."""
 
@@ -38,10 +41,14 @@ class _Broken(Exception):
 class Requests:
     """One connection's stream. After `problem` is set nothing more is taken."""
 
-    __slots__ = ("_at", "_left", "_need", "_pending", "_reader", "problem")
+    __slots__ = ("_at", "_left", "_need", "_pending", "_reader", "has_more", "is_strangers", "problem")
 
     def __init__(self) -> None:
         self.problem = ""
+        self.is_strangers = False
+        """Whether the client has yet to say who it is. Until then requests are small, and one is taken at a time."""
+        self.has_more = False
+        """Whether there may be another whole request in what is kept."""
         self._pending = bytearray()
         self._at = 0
         """How far the walk has come in `_pending`."""
@@ -59,21 +66,34 @@ class Requests:
     def give_up(self, problem: str) -> None:
         """Take nothing more, and forget what is not whole."""
         self.problem = self.problem or problem
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget what is not taken."""
         self._pending = bytearray()
+        self.has_more = False
+
+    def keep(self, data: bytes) -> None:
+        """Take what arrived, and do not look at it yet."""
+        self._pending += data
+        self.has_more = True
 
     def feed(self, data: bytes) -> list[Chunk]:
         """Take what arrived and return what is whole; sets `problem` when the stream is broken."""
         if self.problem:
             return []
+        self.has_more = False
         self._pending += data
         if len(self._pending) < self._need:
             return []
         chunks: list[Chunk] = []
         try:
             while self._next_chunk(chunks):
-                pass
+                if self.is_strangers and chunks:
+                    break
         except _Broken as problem:
             self.problem = f"ERR Protocol error: {problem}"
+        self.has_more = self.is_strangers and bool(chunks) and bool(self._pending)
         return chunks
 
     def _next_chunk(self, chunks: list[Chunk]) -> bool:
@@ -112,6 +132,8 @@ class Requests:
                         raise _Broken("too big mbulk count string")
                     break
                 left = self._count(buffer[at + 1 : end])
+                if self.is_strangers and left > STRANGERS_ARGUMENTS_MAX:
+                    raise _Broken("unauthenticated multibulk length")
                 if left <= 0:  # Nothing is asked: passed over, as Redis does.
                     if len(borders) > 1:
                         self._at, self._left, self._need = at, -1, 0
@@ -131,6 +153,8 @@ class Requests:
                 length = _number(buffer[at + 1 : end])
                 if not 0 <= length <= BULK_BYTES_MAX:
                     raise _Broken("invalid bulk length")
+                if self.is_strangers and length > STRANGERS_BULK_BYTES_MAX:
+                    raise _Broken("unauthenticated bulk length")
                 after = end + 2 + length
                 if after + 2 > size:
                     if after - borders[-1] > REQUEST_BYTES_MAX:
@@ -147,7 +171,8 @@ class Requests:
                     raise _Broken("the request is too large")
                 borders.append(at)
                 left = -1
-                continue
+                if not self.is_strangers:
+                    continue
             break
         self._at, self._left, self._need = at, left, 0
         if at - borders[-1] > REQUEST_BYTES_MAX:

@@ -8,10 +8,11 @@ names who led last, marked as down (`s_down`), so that clients that look at it a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from sofadb.database.arguments import parse_integer
+from sofadb.database.messages import Message
 from sofadb.database.replies import NULL_ARRAY, Reply, ReplyError, Status
 from sofadb.database.table import Route, command
 from sofadb.node.facts import Facts, Member, split_address
@@ -33,7 +34,12 @@ def leader_changed(state: ServerState, address: str) -> None:
     before, state.leader_address = state.leader_address, address
     if before and before != address:
         words = (state.service_name, *split_address(before), *split_address(address))
-        state.subscriptions.publish(SWITCHED, " ".join(map(str, words)).encode())
+        state.subscriptions.publish(Message(SWITCHED, " ".join(map(str, words)).encode()))
+
+
+def is_own_news(channels: Iterable[bytes]) -> bool:
+    """Whether a node tells on these channels only what it has seen itself, so that nobody else need be asked."""
+    return all(channel == SWITCHED for channel in channels)
 
 
 def _member_fields(name: str, address: str, run_id: str, flags: str) -> Fields:

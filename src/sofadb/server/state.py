@@ -7,9 +7,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sofadb.database.messages import Message
 from sofadb.database.replies import ReplyError
 from sofadb.node.facts import Facts
 
+from .admission import Passwords
+from .notifications import Notifications
 from .sentinel import SERVICE_NAME, leader_changed
 from .subscriptions import Subscriptions
 from .waiting import WaitingRoom
@@ -102,8 +105,12 @@ class ServerState:
     """What clients that look for the leader call this cluster (`sentinel`)."""
     leader_address: str = ""
     """Where clients reach who leads or led last, as HOST:PORT; empty if we never heard of anybody."""
+    passwords: Passwords = field(default_factory=Passwords)
+    is_protected: bool = False
+    """Whether, without a password, only clients on this machine are spoken to."""
     clients: dict[int, Connection] = field(default_factory=dict)
     subscriptions: Subscriptions = field(default_factory=Subscriptions)
+    notifications: Notifications = field(default_factory=Notifications)
     last_client_id: int = 0
     started_at: float = field(default_factory=time.monotonic)
     connections_received: int = 0
@@ -133,6 +140,8 @@ class ServerState:
     def __post_init__(self) -> None:
         self.node.on_applied.append(self._on_applied)
         self.node.on_leader.append(self._on_leader)
+        self.node.database.shared.messages.tell = self._on_message
+        self.notify_of(self.notifications)
 
     @property
     def is_overloaded(self) -> bool:
@@ -150,7 +159,28 @@ class ServerState:
     def _on_leader(self, leader: str) -> None:
         self.look_for_leader()
 
+    def notify_of(self, notifications: Notifications) -> None:
+        """Tell these events from now on."""
+        self.hold_events()
+        self.notifications = notifications
+        self.node.database.shared.wanted_events = notifications.wanted
+
+    def _on_message(self, message: Message) -> int:
+        """It is being executed; what happened to keys before it comes before it."""
+        self.hold_events()
+        return self.subscriptions.hold(message)
+
+    def hold_events(self) -> None:
+        """Keep what has happened to keys for those who subscribe now."""
+        events = self.node.database.shared.events
+        for event in events:
+            for message in self.notifications.messages(event):
+                self.subscriptions.hold(message)
+        events.clear()
+
     def _on_applied(self) -> None:
+        self.hold_events()
+        self.subscriptions.tell_held()
         self.waiting.on_applied(self.node.applied, self.node.database.shared.signals)
 
     def look_for_leader(self) -> Facts:

@@ -4,17 +4,24 @@ A message goes to those who subscribe to its channel, then to those of each patt
 once for each protocol, and all who get it share its bytes. A subscription begins and ends when everything asked before is
 answered (`connection`), so that no message comes before the reply to SUBSCRIBE or after that to UNSUBSCRIBE.
 
+What is published goes through the log (`sofadb.database.messages`). When a replica executes it, those who subscribe at this
+point of the order are noted (`hold`), and when the batch is applied they are told (`tell_held`): so all clients of all
+nodes hear the same in the same order. SUBSCRIBE waits, as a read does, until this node knows all that was acknowledged before,
+so nobody hears what was published earlier. Where no majority can be reached it begins all the same, with what this node knows.
+
 In RESP2 a message cannot be told from a reply. Whoever subscribes there may therefore ask for little else, as in Redis;
 in RESP3 messages come as pushes, and everything may be asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import TYPE_CHECKING
 
+from sofadb.database.messages import Message
 from sofadb.database.patterns import matcher
-from sofadb.database.replies import Push, Reply, ReplyError, Several
+from sofadb.database.replies import Push, Reply, ReplyError, Several, Status
 from sofadb.database.table import Route, command
 
 from .encoding import encode
@@ -24,18 +31,31 @@ if TYPE_CHECKING:
 
 CHANNEL_BYTES_MAX = 4096
 """Names of channels are no longer than patterns may be."""
-ALLOWED = frozenset(("subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ping", "quit", "reset"))
+BEGINNING = frozenset(("subscribe", "psubscribe", "ssubscribe"))
+"""The commands by which one begins to listen."""
+SUBSCRIBING = BEGINNING | {"unsubscribe", "punsubscribe", "sunsubscribe"}
+ALLOWED = SUBSCRIBING | {"ping", "quit", "reset"}
 """What a subscriber in RESP2 may ask for."""
-SUBSCRIBING = frozenset(("subscribe", "unsubscribe", "psubscribe", "punsubscribe"))
 
 
-class _Message:
+class Kind(Enum):
+    """Ways to listen."""
+
+    CHANNEL = b"message"
+    PATTERN = b"pmessage"
+    SHARD = b"smessage"
+    """To a channel of SSUBSCRIBE. Those are for clusters that shard; here they are like others, with names of their own."""
+
+
+class _Told:
     """What is told to many, encoded when the first needs it."""
 
-    __slots__ = ("_encoded", "_push")
+    __slots__ = ("_encoded", "_push", "kind", "name", "subscribers")
 
-    def __init__(self, *items: bytes) -> None:
-        self._push = Push(*items)
+    def __init__(self, subscribers: tuple[Connection, ...], kind: Kind, name: bytes, *items: bytes) -> None:
+        self.subscribers = subscribers
+        self.kind, self.name = kind, name
+        self._push = Push(kind.value, name, *items)
         self._encoded: dict[bool, bytes] = {}
 
     def encoded(self, resp3: bool) -> bytes:
@@ -44,74 +64,125 @@ class _Message:
             self._encoded[resp3] = encoded if isinstance(encoded, bytes) else b"".join(encoded)
         return self._encoded[resp3]
 
-    def tell(self, subscribers: Iterable[Connection]) -> None:
-        for connection in subscribers:
-            connection.push(self.encoded(connection.resp3))
+    def tell(self) -> None:
+        """Tell those who still subscribe."""
+        for connection in self.subscribers:
+            if self.name in connection.subscribed[self.kind]:
+                connection.push(self.encoded(connection.resp3))
+
+
+class _Audience:
+    """Who subscribes to one channel or pattern, in the order in which they came."""
+
+    __slots__ = ("_connections", "_now", "matches")
+
+    def __init__(self, matches: Callable[[bytes], object]) -> None:
+        self.matches = matches
+        """Of a pattern: whether it matches a channel."""
+        self._connections: dict[Connection, None] = {}
+        self._now: tuple[Connection, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def now(self) -> tuple[Connection, ...]:
+        """Who they are at this moment."""
+        if self._now is None:
+            self._now = tuple(self._connections)
+        return self._now
+
+    def add(self, connection: Connection) -> None:
+        self._connections[connection] = None
+        self._now = None
+
+    def remove(self, connection: Connection) -> None:
+        del self._connections[connection]
+        self._now = None
+
+
+def _matches_nothing(channel: bytes) -> bool:
+    return False
 
 
 class Subscriptions:
-    """All subscriptions of a node. Each connection knows its own (`Connection.channels`, `Connection.patterns`)."""
+    """All subscriptions of a node. Each connection knows its own (`Connection.subscribed`)."""
 
-    __slots__ = ("_matchers", "channels", "patterns")
+    __slots__ = ("_held", "audiences")
 
     def __init__(self) -> None:
-        self.channels: dict[bytes, dict[Connection, None]] = {}
-        """Who subscribes to each channel, in the order in which they came."""
-        self.patterns: dict[bytes, dict[Connection, None]] = {}
-        self._matchers: dict[bytes, Callable[[bytes], object]] = {}
-        """One for each pattern."""
+        self.audiences: dict[Kind, dict[bytes, _Audience]] = {kind: {} for kind in Kind}
+        """Who subscribes, by the name of the channel or pattern."""
+        self._held: list[_Told] = []
 
-    def publish(self, channel: bytes, message: bytes) -> int:
-        """Tell all subscribers of this node; return how many there were, counting each once for each way it subscribes."""
-        receivers = 0
-        if subscribers := self.channels.get(channel):
-            receivers += len(subscribers)
-            _Message(b"message", channel, message).tell(tuple(subscribers))
-        for pattern, matches in tuple(self._matchers.items()):
-            if matches(channel):
-                subscribers = self.patterns[pattern]
-                receivers += len(subscribers)
-                _Message(b"pmessage", pattern, channel, message).tell(tuple(subscribers))
-        return receivers
+    @property
+    def channels(self) -> dict[bytes, _Audience]:
+        return self.audiences[Kind.CHANNEL]
 
-    def subscribe(self, connection: Connection, channel: bytes) -> None:
-        """Let a connection hear what is published on a channel."""
-        connection.channels[channel] = None
-        self.channels.setdefault(channel, {})[connection] = None
+    @property
+    def patterns(self) -> dict[bytes, _Audience]:
+        return self.audiences[Kind.PATTERN]
 
-    def subscribe_to_pattern(self, connection: Connection, pattern: bytes) -> None:
-        """Let a connection hear what is published on any channel that matches."""
-        if pattern not in self.patterns:
-            self._matchers[pattern] = matcher(pattern)
-        connection.patterns[pattern] = None
-        self.patterns.setdefault(pattern, {})[connection] = None
+    @property
+    def shards(self) -> dict[bytes, _Audience]:
+        return self.audiences[Kind.SHARD]
 
-    def unsubscribe(self, connection: Connection, channel: bytes) -> None:
-        """Let a connection hear a channel no more, if it did."""
-        if channel in connection.channels:
-            del connection.channels[channel]
-            _remove(self.channels, channel, connection)
+    def publish(self, message: Message) -> int:
+        """Tell all who subscribe; returns how many they are, each counted once for each way it subscribes."""
+        whole = self._told(message)
+        for told in whole:
+            told.tell()
+        return sum(len(told.subscribers) for told in whole)
 
-    def unsubscribe_from_pattern(self, connection: Connection, pattern: bytes) -> None:
-        """Let a connection hear what matches no more, if it did."""
-        if pattern in connection.patterns:
-            del connection.patterns[pattern]
-            _remove(self.patterns, pattern, connection)
-            if pattern not in self.patterns:
-                del self._matchers[pattern]
+    def hold(self, message: Message) -> int:
+        """As `publish`, but they are told by `tell_held`."""
+        whole = self._told(message)
+        self._held += whole
+        return sum(len(told.subscribers) for told in whole)
+
+    def tell_held(self) -> None:
+        """Tell all that is kept."""
+        held, self._held = self._held, []
+        for told in held:
+            told.tell()
+
+    def _told(self, message: Message) -> list[_Told]:
+        """What is told of a message to those who subscribe now."""
+        channel, text, is_sharded = message
+        kind = Kind.SHARD if is_sharded else Kind.CHANNEL
+        audience = self.audiences[kind].get(channel)
+        whole = [] if audience is None else [_Told(audience.now(), kind, channel, text)]
+        if not is_sharded:
+            for pattern, audience in self.patterns.items():
+                if audience.matches(channel):
+                    whole.append(_Told(audience.now(), Kind.PATTERN, pattern, channel, text))
+        return whole
+
+    def subscribe(self, kind: Kind, connection: Connection, name: bytes) -> None:
+        """Let a connection hear what is published on a channel, or on any that matches a pattern."""
+        if name in connection.subscribed[kind]:
+            return
+        audiences = self.audiences[kind]
+        if name not in audiences:
+            audiences[name] = _Audience(matcher(name) if kind is Kind.PATTERN else _matches_nothing)
+        connection.subscribed[kind][name] = None
+        connection.subscription_count += 1
+        audiences[name].add(connection)
+
+    def unsubscribe(self, kind: Kind, connection: Connection, name: bytes) -> None:
+        """Let a connection hear that no more, if it did."""
+        if name in connection.subscribed[kind]:
+            del connection.subscribed[kind][name]
+            connection.subscription_count -= 1
+            audiences = self.audiences[kind]
+            audiences[name].remove(connection)
+            if not audiences[name]:
+                del audiences[name]
 
     def forget(self, connection: Connection) -> None:
         """Let a connection hear nothing any more."""
-        for channel in tuple(connection.channels):
-            self.unsubscribe(connection, channel)
-        for pattern in tuple(connection.patterns):
-            self.unsubscribe_from_pattern(connection, pattern)
-
-
-def _remove(subscribers: dict[bytes, dict[Connection, None]], name: bytes, connection: Connection) -> None:
-    del subscribers[name][connection]
-    if not subscribers[name]:
-        del subscribers[name]
+        for kind, names in connection.subscribed.items():
+            for name in tuple(names):
+                self.unsubscribe(kind, connection, name)
 
 
 # The commands. Each name is answered on its own, with how many subscriptions the connection has then.
@@ -130,10 +201,7 @@ _FLAGS = "pubsub noscript loading stale"
     complexity="O(N)",
 )
 def subscribe(connection: Connection, args: list[bytes]) -> Reply:
-    if any(len(channel) > CHANNEL_BYTES_MAX for channel in args[1:]):
-        raise ReplyError(f"ERR the name of a channel may have {CHANNEL_BYTES_MAX} bytes at most")
-    _check_count(connection, connection.channels, args[1:])
-    return _each(connection, b"subscribe", args[1:], connection.state.subscriptions.subscribe)
+    return _subscribe(Kind.CHANNEL, connection, args)
 
 
 @command(
@@ -147,10 +215,22 @@ def subscribe(connection: Connection, args: list[bytes]) -> Reply:
     complexity="O(N)",
 )
 def psubscribe(connection: Connection, args: list[bytes]) -> Reply:
-    for pattern in args[1:]:
-        matcher(pattern)
-    _check_count(connection, connection.patterns, args[1:])
-    return _each(connection, b"psubscribe", args[1:], connection.state.subscriptions.subscribe_to_pattern)
+    return _subscribe(Kind.PATTERN, connection, args)
+
+
+@command(
+    "ssubscribe",
+    -2,
+    Route.CONNECTION,
+    _FLAGS,
+    keys=(1, -1, 1),
+    group="pubsub",
+    since="7.0.0",
+    summary="Hear what is published on channels by SPUBLISH",
+    complexity="O(N)",
+)
+def ssubscribe(connection: Connection, args: list[bytes]) -> Reply:
+    return _subscribe(Kind.SHARD, connection, args)
 
 
 @command(
@@ -164,8 +244,7 @@ def psubscribe(connection: Connection, args: list[bytes]) -> Reply:
     complexity="O(N)",
 )
 def unsubscribe(connection: Connection, args: list[bytes]) -> Reply:
-    names: Sequence[bytes | None] = args[1:] or list(connection.channels) or [None]
-    return _each(connection, b"unsubscribe", names, connection.state.subscriptions.unsubscribe)
+    return _unsubscribe(Kind.CHANNEL, connection, args)
 
 
 @command(
@@ -179,30 +258,62 @@ def unsubscribe(connection: Connection, args: list[bytes]) -> Reply:
     complexity="O(N)",
 )
 def punsubscribe(connection: Connection, args: list[bytes]) -> Reply:
-    names: Sequence[bytes | None] = args[1:] or list(connection.patterns) or [None]
-    return _each(connection, b"punsubscribe", names, connection.state.subscriptions.unsubscribe_from_pattern)
+    return _unsubscribe(Kind.PATTERN, connection, args)
 
 
-def _check_count(connection: Connection, has: dict[bytes, None], names: list[bytes]) -> None:
+@command(
+    "sunsubscribe",
+    -1,
+    Route.CONNECTION,
+    _FLAGS,
+    keys=(1, -1, 1),
+    group="pubsub",
+    since="7.0.0",
+    summary="Hear channels of SSUBSCRIBE no more, all of them if none is named",
+    complexity="O(N)",
+)
+def sunsubscribe(connection: Connection, args: list[bytes]) -> Reply:
+    return _unsubscribe(Kind.SHARD, connection, args)
+
+
+def _subscribe(kind: Kind, connection: Connection, args: list[bytes]) -> Reply:
+    for name in args[1:]:
+        if kind is Kind.PATTERN:
+            matcher(name)
+        elif len(name) > CHANNEL_BYTES_MAX:
+            raise ReplyError(f"ERR the name of a channel may have {CHANNEL_BYTES_MAX} bytes at most")
     count_max = connection.state.settings.subscriptions_max
-    new = sum(name not in has for name in set(names))
-    if len(connection.channels) + len(connection.patterns) + new > count_max:
+    new = sum(name not in connection.subscribed[kind] for name in set(args[1:]))
+    if connection.subscription_count + new > count_max:
         raise ReplyError(f"ERR a connection may have {count_max} subscriptions at most")
+    connection.state.hold_events()  # What has happened by now is not for it.
+    return _each(kind, connection, args, args[1:], connection.state.subscriptions.subscribe)
+
+
+def _unsubscribe(kind: Kind, connection: Connection, args: list[bytes]) -> Reply:
+    names: Sequence[bytes | None] = args[1:] or list(connection.subscribed[kind]) or [None]
+    return _each(kind, connection, args, names, connection.state.subscriptions.unsubscribe)
 
 
 def _each(
+    kind: Kind,
     connection: Connection,
-    kind: bytes,
+    args: list[bytes],
     names: Sequence[bytes | None],
-    do: Callable[[Connection, bytes], None],
+    do: Callable[[Kind, Connection, bytes], None],
 ) -> Reply:
     """Do it for each name. (There is none where all was to end and nothing was begun.)"""
+    counted = (Kind.SHARD,) if kind is Kind.SHARD else (Kind.CHANNEL, Kind.PATTERN)
     replies: list[Reply] = []
     for name in names:
         if name is not None:
-            do(connection, name)
-        replies.append(Push(kind, name, len(connection.channels) + len(connection.patterns)))
+            do(kind, connection, name)
+        count = sum(len(connection.subscribed[each]) for each in counted)
+        replies.append(Push(args[0].lower(), name, count))
     return Several(replies)
+
+
+# Looking
 
 
 @command(
@@ -233,15 +344,33 @@ _PUBSUB_FLAGS = "pubsub loading stale"
     reply_is_large=True,
 )
 def pubsub_channels(connection: Connection, args: list[bytes]) -> Reply:
+    return _names(connection.state.subscriptions.channels, args)
+
+
+@command(
+    "pubsub|shardchannels",
+    -2,
+    Route.CONNECTION,
+    _PUBSUB_FLAGS,
+    group="pubsub",
+    since="7.0.0",
+    summary="The channels of SSUBSCRIBE that somebody subscribes to on this node, or those that match a pattern",
+    complexity="O(N)",
+    reply_is_large=True,
+)
+def pubsub_shardchannels(connection: Connection, args: list[bytes]) -> Reply:
+    return _names(connection.state.subscriptions.shards, args)
+
+
+def _names(audiences: dict[bytes, _Audience], args: list[bytes]) -> Reply:
     if len(args) > 3:
         name = args[1].decode()
         raise ReplyError(
             f"ERR unknown subcommand or wrong number of arguments for '{name}'. Try PUBSUB HELP."
         )
-    channels = connection.state.subscriptions.channels
     if len(args) == 2:
-        return list(channels)
-    return list(filter(matcher(args[2]), channels))
+        return list(audiences)
+    return list(filter(matcher(args[2]), audiences))
 
 
 @command(
@@ -255,8 +384,25 @@ def pubsub_channels(connection: Connection, args: list[bytes]) -> Reply:
     complexity="O(N)",
 )
 def pubsub_numsub(connection: Connection, args: list[bytes]) -> Reply:
-    channels = connection.state.subscriptions.channels
-    return [item for channel in args[2:] for item in (channel, len(channels.get(channel, ())))]
+    return _counts(connection.state.subscriptions.channels, args[2:])
+
+
+@command(
+    "pubsub|shardnumsub",
+    -2,
+    Route.CONNECTION,
+    _PUBSUB_FLAGS,
+    group="pubsub",
+    since="7.0.0",
+    summary="How many connections to this node subscribe to channels of SSUBSCRIBE",
+    complexity="O(N)",
+)
+def pubsub_shardnumsub(connection: Connection, args: list[bytes]) -> Reply:
+    return _counts(connection.state.subscriptions.shards, args[2:])
+
+
+def _counts(audiences: dict[bytes, _Audience], channels: list[bytes]) -> Reply:
+    return [item for channel in channels for item in (channel, len(audiences.get(channel, ())))]
 
 
 @command(
@@ -270,3 +416,33 @@ def pubsub_numsub(connection: Connection, args: list[bytes]) -> Reply:
 )
 def pubsub_numpat(connection: Connection, args: list[bytes]) -> Reply:
     return len(connection.state.subscriptions.patterns)
+
+
+_HELP = (
+    "PUBSUB <subcommand> [<argument> ...], where all is said of this node only:",
+    "CHANNELS [<pattern>]",
+    "    The channels that somebody subscribes to.",
+    "NUMPAT",
+    "    How many patterns are subscribed to.",
+    "NUMSUB [<channel> ...]",
+    "    How many subscribe to each channel by its name.",
+    "SHARDCHANNELS [<pattern>]",
+    "    The channels of SSUBSCRIBE that somebody subscribes to.",
+    "SHARDNUMSUB [<channel> ...]",
+    "    How many subscribe to each of those.",
+    "HELP",
+    "    This.",
+)
+
+
+@command(
+    "pubsub|help",
+    2,
+    Route.CONNECTION,
+    "loading stale",
+    group="pubsub",
+    since="6.2.0",
+    summary="What PUBSUB can say",
+)
+def pubsub_help(connection: Connection, args: list[bytes]) -> Reply:
+    return [Status(line.encode()) for line in _HELP]

@@ -385,8 +385,8 @@ def _check(words: list[bytes]) -> Command:
 _NOT_ALLOWED = frozenset(
     b"acl asking auth bgrewriteaof bgsave blmove blmpop blpop brpop brpoplpush bzmpop bzpopmax bzpopmin client cluster command "
     b"config debug discard exec failover hello info lastsave latency lolwut memory migrate module monitor multi psubscribe "
-    b"psync publish pubsub punsubscribe quit readonly readwrite replconf replicaof reset restore-asking role save shutdown "
-    b"slaveof slowlog spublish ssubscribe subscribe sunsubscribe swapdb sync unsubscribe unwatch wait waitaof watch".split()
+    b"psync pubsub punsubscribe quit readonly readwrite replconf replicaof reset restore-asking role save shutdown "
+    b"slaveof slowlog ssubscribe subscribe sunsubscribe swapdb sync unsubscribe unwatch wait waitaof watch".split()
 )
 """Commands of connections and servers, and those that wait. Where Redis allows one, its reply depends on the server asked."""
 

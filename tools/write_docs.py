@@ -102,6 +102,8 @@ DIFFERENCES = """\
 - **SENTINEL** is answered by every node: the leader is the `master` of the service that `serve --service-name` names, the
   other members are its `replicas`, and all nodes are Sentinels. Each publishes `+switch-master` when it learns of another
   leader.
+- **PUBLISH** reaches the subscribers of all nodes, in one order. It answers how many clients of the node asked are told; in a
+  script, 0.
 - **Subscriptions** are those of one node. A connection may have 10,000, a channel's name 4,096 bytes; a subscriber that
   leaves more than 8 MiB unread is cut off.
 - **SOFA.INFO** returns what a node knows of itself and its cluster as JSON; `sofadb status` shows it.

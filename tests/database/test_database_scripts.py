@@ -19,6 +19,7 @@ from sofadb.database.commands.scripting import SCRIPT_BYTES_MAX
 from sofadb.database.database import Database
 from sofadb.database.loader import Loader
 from sofadb.database.lua.engine import BATCH_STEPS_MAX
+from sofadb.database.messages import Message
 from sofadb.database.replies import OK, Reply, ReplyError
 from sofadb.database.runs import Corrupt, apply
 from sofadb.database.scripts import BYTES_MAX, SCRIPTS_MAX, Scripts, sha_of
@@ -644,7 +645,27 @@ def test_names_are_known_alike_with_and_without_a_server() -> None:
         "sofa.status",
         "eval",
         "wait",
-        "publish",
     ):
         assert "not allowed from script" in run(begun(), f"return redis.call('{name}', 'a', 'b')").text, name
     assert run(begun(), "return redis.call('ping')").text == b"PONG"
+
+
+def test_what_a_script_publishes_is_told_when_it_is_done_and_never_if_it_was_stopped() -> None:
+    database = begun()
+    told: list[Message] = []
+
+    def tell(message: Message) -> int:
+        told.append(message)
+        return 5
+
+    database.shared.messages.tell = tell
+    publish = "local n = redis.call('publish', KEYS[1], ARGV[1]); redis.call('set', 'n', n); "
+    assert run(database, publish + "return n", "news", "one", keys=1) == 0, "the same on every node"
+    assert told == [Message(b"news", b"one")]
+    before = database.digest()
+    stopped = run(database, publish + "while true do end", "news", "two", keys=1)
+    assert "was stopped" in stopped.text
+    assert told == [Message(b"news", b"one")]
+    del stopped
+    assert run_of([[b"PUBLISH", b"news", b"three"]]).execute(database) == [5]
+    assert before != database.digest()

@@ -98,14 +98,22 @@ DIFFERENCES = """\
 - **SOFA.LASTINSTANCE**: where this connection's last write stands. **SOFA.AFTER** instance command: reads only, from this
   node's state once it has come so far; after 5 s `-NOREPLICAS`. Not in MULTI.
 - **INFO, ROLE**: the leader is called `master` and the others `slave`. Offsets are instances.
-- **CONFIG SET** is refused: a node is configured by the options of `sofadb serve`.
+- **CONFIG SET** changes notify-keyspace-events, on this node until it ends. All else is said by the options of `sofadb serve`;
+  the passwords, which CONFIG GET does not tell, by a file.
+- **AUTH**: there is the user `default`. Any of a node's passwords will do. Without one, clients on other machines are told
+  `-DENIED` (`serve --protected-mode`).
 - **SENTINEL** is answered by every node: the leader is the `master` of the service that `serve --service-name` names, the
   other members are its `replicas`, and all nodes are Sentinels. Each publishes `+switch-master` when it learns of another
   leader.
-- **PUBLISH** reaches the subscribers of all nodes, in one order. It answers how many clients of the node asked are told; in a
-  script, 0.
-- **Subscriptions** are those of one node. A connection may have 10,000, a channel's name 4,096 bytes; a subscriber that
-  leaves more than 8 MiB unread is cut off.
+- **PUBLISH, SPUBLISH** go through the log: subscribers of all nodes hear all messages in one order. The reply is how many
+  hear it on this node; in a script it is 0. Not in SOFA.ONCE and SOFA.FENCED (replies vary). A publisher that listens is answered first. What a
+  batch publishes has 256 MiB at most. A node that goes on from another's snapshot skips what was said meanwhile.
+- **SUBSCRIBE** and its kin wait, as reads do, until the node knows what was acknowledged before; where a read
+  would be refused, they begin all the same. PUBSUB tells of one node. A connection may have 10,000
+  subscriptions, a channel's name 4,096 bytes; a subscriber that leaves more than 8 MiB unread is cut off. Channels of
+  SSUBSCRIBE are channels like others, with names of their own.
+- **Keyspace notifications** are each node's own setting, and tell what any node's clients did. There are no events of
+  reads (`m`), evictions (`e`) and modules (`d`). A node tells of the first million events of a batch.
 - **SOFA.INFO** returns what a node knows of itself and its cluster as JSON; `sofadb status` shows it.
 - **SOFA.EXPLAIN** returns sentences: what the node and its cluster wait for now. It is answered without a quorum.""".splitlines()
 

@@ -57,7 +57,52 @@ def test_mistakes_are_told_as_redis_tells_them_and_change_nothing(
     assert answers[0] == answers[1]
 
 
-@pytest.mark.parametrize("letters", ["KEA", "KA", "EA", "Kl", "Eg", "A", "KE", "KEls"])
+CHANGES = [
+    *(
+        "RPUSH a 1 2",
+        "LPOP a",
+        "RPOP a",
+        "RPUSH b 1",
+        "SORT b STORE c",
+        "LSET b 0 x",
+        "LPOP b 0",
+        "LPUSHX nosuch 1",
+    ),
+    *(
+        "SET k v",
+        "SET k v EX 100",
+        "APPEND k w",
+        "SETRANGE k 1 x",
+        "INCR n",
+        "DECRBY n 3",
+        "GETDEL n",
+        "SETEX n 100 v",
+    ),
+    *(
+        "PERSIST n",
+        "EXPIRE n -1",
+        "EXPIRE k 50",
+        "RENAME k j",
+        "COPY j i",
+        "MOVE i 4",
+        "DEL j nosuch",
+        "MSET k 1 j 2",
+    ),
+    *(
+        "HSET h f v",
+        "HINCRBY h g 1",
+        "HDEL h f g",
+        "SADD s a b",
+        "SREM s a b",
+        "ZADD z 1 a",
+        "ZINCRBY z 1 a",
+        "ZREM z a",
+    ),
+    *("SETBIT k 1 1", "GETEX k EX 100", "GETSET k v", "UNLINK k", "INCR b", "GET nosuch", "FLUSHDB"),
+]
+
+
+@pytest.mark.parametrize("letters", ["KEA", "KA", "EA", "Kl", "Eg", "A", "KE", "KEls", "KE$n", "Eghsz"])
 def test_events_are_those_of_redis(redis: Redis, single: Cluster, letters: str) -> None:
     heard = []
     for server in (redis, single):
@@ -69,7 +114,7 @@ def test_events_are_those_of_redis(redis: Redis, single: Cluster, letters: str) 
         listener("PSUBSCRIBE", "__key*@*__:*")
         listener("SUBSCRIBE", "end")
         client("SELECT", 3)
-        for command in ("RPUSH a 1 2", "LPOP a", "RPOP a", "RPUSH b 1", "SORT b STORE c", "LSET b 0 x"):
+        for command in CHANGES:
             client(*command.split())
         client.pipeline([["MULTI"], ["RPUSH", "d", "1"], ["PUBLISH", "end", "x"], ["LPOP", "d"], ["EXEC"]])
         client("PUBLISH", "end", "y")
@@ -77,6 +122,20 @@ def test_events_are_those_of_redis(redis: Redis, single: Cluster, letters: str) 
         while not said or said[-1] != [b"message", b"end", b"y"]:
             said.append(listener.receive())
         heard.append(said)
+        client("CONFIG", "SET", NAME, "")
+    assert heard[0] == heard[1]
+
+
+def test_what_expires_is_told_as_redis_tells_it(redis: Redis, single: Cluster) -> None:
+    heard = []
+    for server in (redis, single):
+        listener, client = (
+            server.client() if isinstance(server, Redis) else server.client("n1") for _ in range(2)
+        )
+        client("CONFIG", "SET", NAME, "KEx")
+        listener("PSUBSCRIBE", "__key*__:*")
+        client("SET", "short", "v", "PX", 30)
+        heard.append([listener.receive(), listener.receive()])
         client("CONFIG", "SET", NAME, "")
     assert heard[0] == heard[1]
 

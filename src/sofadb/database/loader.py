@@ -24,22 +24,28 @@ from .image import (
     IS_KEYSPACE,
     IS_LOCKS,
     IS_ONCE,
+    IS_QUEUES,
     IS_ROSTER,
     IS_ROWS,
     IS_STATE,
+    IS_WAITERS,
     KEY,
     KEYSPACE,
     LOCK,
     LOCKS,
     MARK,
     ONCE,
+    PATIENCE,
+    QUEUES,
     SECTION,
     STATE,
     VERSION,
+    WAITER,
 )
 from .keyspace import BUCKETS, Keyspace, bucket_of
 from .once import Execution
 from .packed import unpack_reply
+from .queues import Waiter, Who, unpack_places
 from .values import HEAD, IS_WIDE, VALUES, Value
 
 SECTION_BYTES_MAX = 256 << 20
@@ -54,8 +60,10 @@ _BEFORE = {
     IS_EXECUTIONS: (IS_ONCE, IS_EXECUTIONS),
     IS_LOCKS: (IS_ONCE, IS_EXECUTIONS),
     IS_HELD: (IS_LOCKS, IS_HELD),
-    IS_ROSTER: (IS_LOCKS, IS_HELD),
-    IS_END: (IS_LOCKS, IS_HELD, IS_ROSTER),
+    IS_QUEUES: (IS_LOCKS, IS_HELD),
+    IS_WAITERS: (IS_QUEUES, IS_WAITERS),
+    IS_ROSTER: (IS_LOCKS, IS_HELD, IS_QUEUES, IS_WAITERS),
+    IS_END: (IS_LOCKS, IS_HELD, IS_QUEUES, IS_WAITERS, IS_ROSTER),
 }
 """What may come before each kind of section."""
 
@@ -168,6 +176,10 @@ class Loader:
             self._read_executions(body)
         elif kind == IS_HELD:
             self._read_held(body)
+        elif kind == IS_WAITERS:
+            self._read_waiters(body)
+        elif kind == IS_QUEUES:
+            self._read_queues(body)
         elif kind == IS_STATE:
             database.time, database.instance, database.expired, shared.rolling.crc = STATE.unpack(body)
         elif kind == IS_ONCE:
@@ -258,6 +270,33 @@ class Loader:
             _demand(last < token <= locks.last_token, "locks are not in order")
             locks.restore(name, token, until)
             last = token
+
+    def _read_queues(self, body: bytes) -> None:
+        queues = self._database.shared.queues
+        queues.elapsed, queues.arrivals = QUEUES.unpack_from(body)
+        at = QUEUES.size
+        while at < len(body):
+            patience_ms, front_bytes = PATIENCE.unpack_from(body, at)
+            at += PATIENCE.size + front_bytes
+            _demand(at <= len(body), "a node that is waited for has no whole name")
+            queues.patience[body[at - front_bytes : at]] = patience_ms
+
+    def _read_waiters(self, body: bytes) -> None:
+        queues = self._database.shared.queues
+        last = next(reversed(queues.waiters.values()), None)
+        last_arrival = 0 if last is None else last.arrival
+        at = 0
+        while at < len(body):
+            arrival, until, number, front_bytes, places_bytes = WAITER.unpack_from(body, at)
+            places_at = at + WAITER.size + front_bytes
+            who = Who(body[at + WAITER.size : places_at], number)
+            at = places_at + places_bytes
+            _demand(at <= len(body) and who not in queues.waiters, "somebody waits twice, or ends early")
+            _demand(last_arrival < arrival <= queues.arrivals, "those who wait are not in order")
+            places = unpack_places(body[places_at:at])
+            _demand(all(each.database < DATABASES for each in places), "somebody waits in no database")
+            queues.restore(Waiter(who, places, arrival), until)
+            last_arrival = arrival
 
 
 def _demand(holds: bool, problem: str) -> None:

@@ -1,6 +1,4 @@
-"""What belongs to no single database: the ids executed once, the locks, the members, the digest of all changes, and the
-signals of a batch.
-"""
+"""What belongs to no single database: the ids executed once, the locks, who waits, the members, and the digest of all changes."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ from .events import Event
 from .graveyard import Graveyard
 from .locks import Locks
 from .once import Once
-from .replies import Signal
+from .queues import Queues
 from .rolling import Rolling
 from .roster import Roster
 
@@ -21,15 +19,13 @@ class Shared:
         "graveyard",
         "locks",
         "once",
+        "queues",
         "rolling",
         "roster",
-        "signals",
         "wanted_events",
     )
 
     def __init__(self, members: dict[str, str] | None = None) -> None:
-        self.signals: list[Signal] = []
-        """What this batch has made possible that somebody may wait for. No part of the state."""
         self.wanted_events = 0
         """Which classes of events somebody on this node wants to hear of (`events.py`). No part of the state."""
         self.events: list[Event] = []
@@ -38,11 +34,12 @@ class Shared:
         """What is large and not needed any more. No part of the state."""
         self.rolling = Rolling()
         self.once = Once(self.rolling)
-        self.locks = Locks(self.signals, self.rolling)
+        self.queues = Queues(self.rolling)
+        self.locks = Locks(self.queues, self.rolling)
         self.roster = Roster(self.rolling, members)
 
-    def begin(self, time: int) -> None:
-        """A batch begins, at this time (ms)."""
-        self.signals.clear()
+    def begin(self, time: int, gap_ms: int) -> None:
+        """A batch begins, at this time (ms), so many milliseconds after the last one."""
         self.events.clear()
+        self.queues.begin(gap_ms)
         self.locks.time = time

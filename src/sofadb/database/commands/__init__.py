@@ -2,4 +2,16 @@
 
 from . import bitmaps, dumps, hashes, keys, lists, members, sets, sofa, sorted_sets, sorting, strings
 
-__all__ = ["bitmaps", "dumps", "hashes", "keys", "lists", "members", "sets", "sofa", "sorted_sets", "sorting", "strings"]
+__all__ = [
+    "bitmaps",
+    "dumps",
+    "hashes",
+    "keys",
+    "lists",
+    "members",
+    "sets",
+    "sofa",
+    "sorted_sets",
+    "sorting",
+    "strings",
+]

@@ -66,6 +66,11 @@ DIFFERENCES = """\
 - **HSCAN, SSCAN, ZSCAN** cursors are positions that mean the same on every node.
 - **HRANDFIELD, SRANDMEMBER, ZRANDMEMBER** with a negative count give a million elements at most.
 - **SORT** orders text by its bytes, in whatever language the node runs.
+- **BLPOP** and its kin: who came first is served first, whichever node it is on. Between a push and the taking there is a
+  moment in which LPOP of somebody else may take what has come; who waits keeps its place. Who waits at several keys takes
+  from the first that has something, in the order of its words. A node that dies holds up those behind its clients for half a
+  second, once (up to 8 s if it was slow before). Time is over when the client's node says so. All nodes together let 100,000
+  commands wait. CLIENT UNBLOCK knows the clients of its node.
 - **WATCH** may, rarely, see a change of a key that does not exist when another such key was deleted (they share a few
   thousand counters). It never misses one.
 - **Errors of our own**: `-NOREPLICAS` (certainly not done: within 5 s; within 1 s once nobody has led for 5 s; at once when

@@ -1,9 +1,23 @@
 """The commands, a file for each type. Importing this fills the table."""
 
-from . import bitmaps, dumps, hashes, keys, lists, members, sets, sofa, sorted_sets, sorting, strings
+from . import (
+    bitmaps,
+    blocking,
+    dumps,
+    hashes,
+    keys,
+    lists,
+    members,
+    sets,
+    sofa,
+    sorted_sets,
+    sorting,
+    strings,
+)
 
 __all__ = [
     "bitmaps",
+    "blocking",
     "dumps",
     "hashes",
     "keys",

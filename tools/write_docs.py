@@ -73,6 +73,11 @@ DIFFERENCES = """\
   64 MiB. IDLETIME and FREQ are checked and mean nothing.
 - **LCS** takes strings of at most 64 KiB each, and, as a Redis whose strings have 64 MiB at most, (n + 1) (m + 1) of up to 2^24.
 - **SWAPDB** counts as a change of every key of both databases, also of one that is in neither, for who watches it.
+- **BLPOP** and its kin: who came first is served first, whichever node it is on. Between a push and the taking there is a
+  moment in which LPOP of somebody else may take what has come; who waits keeps its place. Who waits at several keys takes
+  from the first that has something, in the order of its words. A node that dies holds up those behind its clients for half a
+  second, once (up to 8 s if it was slow before). Time is over when the client's node says so. All nodes together let 100,000
+  commands wait. CLIENT UNBLOCK knows the clients of its node.
 - **WATCH** may, rarely, see a change of a key that does not exist when another such key was deleted (they share a few
   thousand counters). It never misses one.
 - **Errors of our own**: `-NOREPLICAS` (certainly not done: within 5 s; within 1 s once nobody has led for 5 s; at once when
@@ -106,8 +111,9 @@ DIFFERENCES = """\
   other members are its `replicas`, and all nodes are Sentinels. Each publishes `+switch-master` when it learns of another
   leader.
 - **PUBLISH, SPUBLISH** go through the log: subscribers of all nodes hear all messages in one order. The reply is how many
-  hear it on this node; in a script it is 0. Not in SOFA.ONCE and SOFA.FENCED (replies vary). A publisher that listens is answered first. What a
-  batch publishes has 256 MiB at most. A node that goes on from another's snapshot skips what was said meanwhile.
+  hear it on this node; in a script it is 0. Not in SOFA.ONCE and SOFA.FENCED (replies vary). A publisher that listens is
+  answered first. What a batch publishes has 256 MiB at most. A node that goes on from another's snapshot skips what was said
+  meanwhile.
 - **SUBSCRIBE** and its kin wait, as reads do, until the node knows what was acknowledged before; where a read
   would be refused, they begin all the same. PUBSUB tells of one node. A connection may have 10,000
   subscriptions, a channel's name 4,096 bytes; a subscriber that leaves more than 8 MiB unread is cut off. Channels of

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from sofadb.database.database import Database
 from sofadb.database.keyspace import Keyspace
+from sofadb.database.queues import Who
 from sofadb.database.replies import Reply, ReplyError
-from sofadb.database.runs import Call, Group, Run
+from sofadb.database.runs import Call, Group, Run, Turn
 from sofadb.database.table import Route, check
 from sofadb.database.values import List
 
@@ -60,6 +61,21 @@ def ask(database: Database, *parts: str | bytes | int, number: int = 0) -> Reply
     """The reply to one command."""
     (reply,) = run_of([words(*parts)], number).execute(database)
     return reply
+
+
+def turn(
+    database: Database, number: int, *parts: str | bytes | int, front: bytes = b"n1/1", again: bool = False
+) -> Reply:
+    """The reply to one command that may wait; `Waits` if it does."""
+    command = words(*parts)
+    call = (check(command).function, command)
+    (reply,) = Turn(0, call, request(command), Who(front, number), again).execute(database)
+    return reply
+
+
+def numbers_called(database: Database) -> list[int]:
+    """Who was called in this batch, in order."""
+    return [who.number for who in database.shared.queues.calls]
 
 
 def begun(time: int = NOW) -> Database:

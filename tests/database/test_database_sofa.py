@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from database.database_commands import NOW, ask, begun, run_of, words
+from database.database_commands import NOW, ask, begun, numbers_called, run_of, turn, words
 from sofadb.database import locks as locks_module
 from sofadb.database import once as once_module
 from sofadb.database.database import EXPIRED_PER_BATCH_MAX, Database
@@ -257,23 +257,26 @@ def test_what_cannot_be_meant_is_an_error_and_changes_nothing(database: Database
     assert database.digest() == before
 
 
-def test_who_may_wait_is_told_what_for(database: Database) -> None:
+def test_who_may_wait_is_told_so(database: Database) -> None:
     ask(database, "SOFA.LOCK", "l", 1_000)
-    waits = Waits((("lock", b"l"),), 250, None)
-    assert ask(database, "SOFA.LOCK", "l", 1_000, "wait", 250) == waits
+    assert turn(database, 1, "SOFA.LOCK", "l", 1_000, "wait", 250) == Waits(250, None)
+    assert turn(database, 2, "SOFA.LOCK", "l", 1_000, "WAIT", 0) is None
+    assert ask(database, "SOFA.LOCK", "l", 1_000, "WAIT", 250) is None
     assert ask(database, "SOFA.LOCK", "l", 1_000, "WAIT", 0) is None
     assert ask(database, "SOFA.ONCE", "id", "SOFA.LOCK", "l", 1_000, "WAIT", 250) is None
     assert ask(database, "SOFA.LOCK", "m", 1_000) == 2
     assert ask(database, "SOFA.FENCED", "m", 2, "SOFA.LOCK", "l", 1_000, "WAIT", 250) is None
 
 
-def test_a_lock_that_becomes_free_is_signalled_in_that_batch(database: Database) -> None:
+def test_when_a_lock_becomes_free_the_first_who_waits_is_called_in_that_batch(database: Database) -> None:
     ask(database, "SOFA.LOCK", "a", 1_000)
     ask(database, "SOFA.LOCK", "b", 2_000)
+    for number, name in enumerate("aabb"):
+        turn(database, number, "SOFA.LOCK", name, 1_000, "WAIT", 5_000)
     ask(database, "SOFA.UNLOCK", "a", 1)
-    assert database.shared.signals == [("lock", b"a")]
+    assert numbers_called(database) == [0]
     later(database, NOW + 2_000)
-    assert database.shared.signals == [("lock", b"b")]
+    assert numbers_called(database) == [2]
 
 
 def test_a_lock_taken_once_is_had_again_after_the_same_id(database: Database) -> None:

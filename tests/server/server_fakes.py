@@ -51,7 +51,9 @@ class FakeNode:
         """Knows only what goes through the log."""
         self.works: list[Work] = []
         """What is under way, in the order in which it was begun."""
+        self.front = b"n1/2"
         self.on_applied: list[Callable[[], None]] = []
+        self.on_founded: list[Callable[[], None]] = []
         self.on_leader: list[Callable[[str], None]] = []
         self.handed_over: list[tuple[str | None, float] | None] = []
         """What was asked of it: to whom to hand over and within how long, or (None) not to."""

@@ -10,7 +10,9 @@ import hashlib
 
 from .image import Image
 from .keyspace import Keyspace
+from .queues import LOCK, Place
 from .shared import Shared
+from .values import Value
 
 DATABASES = 16
 EXPIRED_PER_BATCH_MAX = 300
@@ -42,9 +44,10 @@ class Database:
         rolling = self.shared.rolling
         rolling.end(self.instance)
         self.instance = instance
-        self.time = max(self.time, time)
+        time, gap_ms = max(self.time, time), max(0, time - self.time)
+        self.time = time
         rolling.roll(b"instance %d at %d" % (instance, self.time))
-        self.shared.begin(self.time)
+        self.shared.begin(time, gap_ms)
         self.shared.graveyard.step(FREED_PER_BATCH_MAX)
         room = EXPIRED_PER_BATCH_MAX - self.shared.locks.clear_due(EXPIRED_PER_BATCH_MAX)
         room_for_keys = room
@@ -54,6 +57,19 @@ class Database:
             if keyspace.expiry:
                 room -= keyspace.delete_due(room)
         self.expired += room_for_keys - room
+        self.call()
+
+    def call(self) -> None:
+        """After a run, a transaction or what else has changed something: call those who wait and can be served."""
+        if self.shared.queues.touched:
+            self.shared.queues.call(self._count_at)
+
+    def _count_at(self, place: Place) -> int:
+        """For how many who wait at a place there is something."""
+        if place.kind == LOCK:
+            return self.shared.locks.holder(place.name) is None
+        value = self.keyspaces[place.database].look(place.name)
+        return len(value) if isinstance(value, Value) and value.kind == place.kind else 0
 
     @property
     def clock(self) -> int:
@@ -67,9 +83,9 @@ class Database:
             keyspace.clock = clock
 
     def next_expiry(self) -> int | None:
-        """When the next key or lock expires (ms), or None."""
+        """When the next key or lock expires (ms), or somebody who was called is late; or None."""
         dues = [keyspace.next_expiry() for keyspace in self.keyspaces if keyspace.expiry]
-        dues.append(self.shared.locks.next_expiry())
+        dues += (self.shared.locks.next_expiry(), self.shared.queues.next_due(self.time))
         return min((due for due in dues if due is not None), default=None)
 
     @property

@@ -11,22 +11,25 @@ What comes up next depends on the expiries alone, never on what lies in which he
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+K = TypeVar("K")
+"""What expires: something that has an order, the same on every replica."""
 
 _VOID_MIN = 1_000
 """So many void entries nobody minds."""
 _MOVED_PER_ADDITION = 4
 
 
-class Deadlines:
+class Deadlines(Generic[K]):
     """The keys of `expiry` (key to time in ms) by time. Whoever adds to `expiry` calls `add` as well; removing needs no call."""
 
     __slots__ = ("_expiry", "_heap", "_old")
 
-    def __init__(self, expiry: dict[bytes, int]) -> None:
+    def __init__(self, expiry: dict[K, int]) -> None:
         self._expiry = expiry
-        self._heap: list[tuple[int, bytes]] = []
-        self._old: list[tuple[int, bytes]] = []
+        self._heap: list[tuple[int, K]] = []
+        self._old: list[tuple[int, K]] = []
 
     def __len__(self) -> int:
         """How many entries there are, the void ones included."""
@@ -36,7 +39,7 @@ class Deadlines:
         """Its lists, for the graveyard."""
         return [self._heap, self._old]
 
-    def add(self, key: bytes, time: int) -> None:
+    def add(self, key: K, time: int) -> None:
         """Note that `key` expires at `time`."""
         heappush(self._heap, (time, key))
         old = self._old
@@ -49,7 +52,7 @@ class Deadlines:
         elif len(self._heap) > 2 * len(self._expiry) + _VOID_MIN:
             self._heap, self._old = old, self._heap
 
-    def first(self) -> tuple[int, bytes] | None:
+    def first(self) -> tuple[int, K] | None:
         """The earliest expiry and the key, or None."""
         heap, old, expiry = self._heap, self._old, self._expiry
         while heap and expiry.get(heap[0][1]) != heap[0][0]:

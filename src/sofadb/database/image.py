@@ -5,10 +5,10 @@ in it: signals, the readers' clock, how often a random key was picked, which dea
 in it: that follows from what was applied, and a node that starts from an image tells the same number as the others.
 
 An image begins with a mark and the version of the format. Then come sections: kind, version, length, body. Keys come by
-bucket, and in order within a bucket; executions, locks and scripts in their own order. At the end stands a CRC32C of all that
-came before. What follows from the rest is left out (buckets, deadlines). Something new becomes a new kind of section, or a
-new version of one, under a number never used before, and is left out as long as there is nothing to say; a reader that does
-not know it says so.
+bucket, and in order within a bucket; executions, locks, those who wait and scripts in their own order. At the end stands a
+CRC32C of all that came before. What follows from the rest is left out (buckets, deadlines). Something new becomes a new kind
+of section, or a new version of one, under a number never used before, and is left out as long as there is nothing to say; a
+reader that does not know it says so.
 
 A value with many elements has rows, one for each (`values.py`). Where they are more than 16 KiB they come behind the key, in
 sections of their own, as many as the key says.
@@ -30,6 +30,7 @@ from crc32c import crc32c
 
 from .packed import pack_reply
 from .past import Past
+from .queues import pack_places
 from .values import Frozen
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ EXECUTION = Struct(">Q?IHI")  # instance, whether the reply is kept, size, bytes
 LOCKS = Struct(">Q")  # last token
 LOCK = Struct(">QQH")  # token, until, bytes of the name; then it
 SCRIPT = Struct(">I")  # bytes of the text; then it
+QUEUES = Struct(">QQ")  # elapsed, arrivals; then for each node that came too late:
+PATIENCE = Struct(">IB")  # milliseconds, bytes of the front; then it
+WAITER = Struct(">QQQBI")  # arrival, until when it is called, number, bytes of front and places; then both
 END = Struct(">I")  # checksum of everything before this section
 
 IS_STATE, IS_KEYSPACE, IS_KEYS, IS_ONCE, IS_EXECUTIONS, IS_LOCKS, IS_HELD, IS_ROSTER, IS_ROWS, IS_END = (
@@ -69,6 +73,7 @@ IS_STATE, IS_KEYSPACE, IS_KEYS, IS_ONCE, IS_EXECUTIONS, IS_LOCKS, IS_HELD, IS_RO
     255,
 )
 IS_SCRIPTS = 16
+IS_QUEUES, IS_WAITERS = 12, 13
 VERSION = 1
 """Of every kind of section so far."""
 
@@ -94,6 +99,11 @@ class Image:
         self._locks = LOCKS.pack(locks.last_token)
         self._names, self._tokens = list(locks.tokens), list(locks.tokens.values())
         self._until = list(locks.expiry.values())
+        queues = database.shared.queues
+        self._queues = QUEUES.pack(queues.elapsed, queues.arrivals) if queues.arrivals else b""
+        for front, patience_ms in sorted(queues.patience.items()):
+            self._queues += PATIENCE.pack(patience_ms, len(front)) + front
+        self._waiters, self._called = list(queues.waiters.values()), dict(queues.called)
         self._roster = database.shared.roster.pack()
         self._scripts = list(database.shared.scripts.texts.values())
 
@@ -148,11 +158,20 @@ class Image:
             for name, token, until in zip(self._names, self._tokens, self._until, strict=True)
         )
         yield from _sections_of(IS_HELD, held)
+        if self._queues:
+            yield _section(IS_QUEUES, self._queues)
+            yield from _sections_of(IS_WAITERS, self._waiting())
         if self._roster:
             yield _section(IS_ROSTER, self._roster)
         yield from _sections_of(
             IS_SCRIPTS, ((SCRIPT.pack(len(each)), each, b"", ()) for each in self._scripts)
         )
+
+    def _waiting(self) -> Iterator[_Item]:
+        for who, places, arrival in self._waiters:
+            packed = pack_places(places)
+            head = WAITER.pack(arrival, self._called.get(who, 0), who.number, len(who.front), len(packed))
+            yield head, who.front, packed, ()
 
     def _keys(self, past: Past) -> Iterator[_Item]:
         pack = KEY.pack

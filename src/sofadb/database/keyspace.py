@@ -20,6 +20,8 @@ back (`undo.py`).
 
 Strings are `bytes`. One that is long and overwritten in places, as bitmaps are, would be copied each time; so `open_string` has
 it held as a `LongString`, until somebody wants all of it (`find`). How it is held is no part of the state.
+
+Who waits for elements (`queues.py`) is told whenever a value that has some is put at a key, or changes there.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from .chance import Chance
 from .events import EVENTS_MAX, EXPIRED, NEW, Event
 from .expiry import Deadlines
 from .graveyard import LARGE
+from .queues import Place
 from .replies import WRONG_TYPE, ReplyError
 from .rolling import ABOUT, CHANGED, CLEARED, DELETED, EXPIRES, MOVED, NO_BYTES, PERSISTED, REPLACED, SET
 from .shared import Shared
@@ -67,6 +70,7 @@ class Keyspace:
         "deleted",
         "expiry",
         "instance",
+        "lines",
         "mark",
         "number",
         "past",
@@ -86,6 +90,8 @@ class Keyspace:
         self.shared = shared
         """What belongs to none of them."""
         self.rolling = shared.rolling
+        self.lines = shared.queues.lines
+        """Where somebody waits, in all databases."""
         self.mark = crc32(b"database %d" % number)
         """Its number, as it is rolled."""
         self.past: Past | Witness | None = None
@@ -225,7 +231,7 @@ class Keyspace:
             self._bury(old)
         values[key] = value
         self.changes = self.versions[key] = self.changes + 1
-        packed = value if type(value) is bytes else _about(value)
+        packed = value if type(value) is bytes else self._about(key, value)
         rolling = self.rolling
         rolling.crc = crc32c(packed, crc32(key or NO_BYTES, rolling.crc ^ self.mark) ^ SET)
 
@@ -243,7 +249,7 @@ class Keyspace:
             self._bury(old)
         values[key] = value
         self.changes = self.versions[key] = self.changes + 1
-        packed = value if type(value) is bytes else _about(value)
+        packed = value if type(value) is bytes else self._about(key, value)
         rolling = self.rolling
         rolling.crc = crc32c(packed, crc32(key or NO_BYTES, rolling.crc ^ self.mark) ^ REPLACED)
 
@@ -274,6 +280,8 @@ class Keyspace:
 
     def changed(self, key: bytes, *about: bytes) -> None:
         """The claimed value of `key`, which is not empty, was changed in place; `about` says what came of it."""
+        if self.lines:
+            self._has_elements(key)
         self.changes = self.versions[key] = self.changes + 1
         rolling = self.rolling
         crc = crc32(key or NO_BYTES, rolling.crc ^ self.mark) ^ CHANGED
@@ -327,6 +335,8 @@ class Keyspace:
         to.values[new] = value
         to.changes = to.versions[new] = to.changes + 1
         to._roll(new, MOVED)
+        if self.lines:
+            to._has_elements(new)
         if expires_at is not None:
             to.expire_at(new, expires_at)
 
@@ -419,6 +429,7 @@ class Keyspace:
             each.changes = each.swapped = changes
             each.deleted = dict.fromkeys(range(BUCKETS), changes)
         self.rolling.roll(b"swapped", b"%d %d" % (self.number, other.number))
+        self.shared.queues.touch_all(self.number, other.number)
 
     def restore(self, key: bytes, value: Any, version: int, expiry: int | None) -> None:
         """Put a key where it was when an image was taken, into a keyspace that does not hold it."""
@@ -428,6 +439,18 @@ class Keyspace:
         if expiry is not None:
             self.expiry[key] = expiry
             self.deadlines.add(key, expiry)
+
+    def _about(self, key: bytes, value: Value | LongString) -> bytes:
+        """What is rolled of a value that was put at `key` and is not `bytes`."""
+        if self.lines:
+            self._has_elements(key)
+        return _about(value)
+
+    def _has_elements(self, key: bytes) -> None:
+        """There are elements at `key`, perhaps more than before."""
+        value = self.values[key]
+        if isinstance(value, Value):
+            self.shared.queues.touch(Place(value.kind, self.number, key))
 
     def _touch(self, key: bytes) -> None:
         """`key` is about to change while an image is being taken. To be called before anything is changed."""

@@ -24,24 +24,30 @@ from .image import (
     IS_KEYSPACE,
     IS_LOCKS,
     IS_ONCE,
+    IS_QUEUES,
     IS_ROSTER,
     IS_ROWS,
     IS_SCRIPTS,
     IS_STATE,
+    IS_WAITERS,
     KEY,
     KEYSPACE,
     LOCK,
     LOCKS,
     MARK,
     ONCE,
+    PATIENCE,
+    QUEUES,
     SCRIPT,
     SECTION,
     STATE,
     VERSION,
+    WAITER,
 )
 from .keyspace import BUCKETS, Keyspace, bucket_of
 from .once import Execution
 from .packed import unpack_reply
+from .queues import Waiter, Who, unpack_places
 from .scripts import sha_of
 from .values import HEAD, IS_WIDE, VALUES, Value
 
@@ -57,9 +63,11 @@ _BEFORE = {
     IS_EXECUTIONS: (IS_ONCE, IS_EXECUTIONS),
     IS_LOCKS: (IS_ONCE, IS_EXECUTIONS),
     IS_HELD: (IS_LOCKS, IS_HELD),
-    IS_ROSTER: (IS_LOCKS, IS_HELD),
-    IS_SCRIPTS: (IS_LOCKS, IS_HELD, IS_ROSTER, IS_SCRIPTS),
-    IS_END: (IS_LOCKS, IS_HELD, IS_ROSTER, IS_SCRIPTS),
+    IS_QUEUES: (IS_LOCKS, IS_HELD),
+    IS_WAITERS: (IS_QUEUES, IS_WAITERS),
+    IS_ROSTER: (IS_LOCKS, IS_HELD, IS_QUEUES, IS_WAITERS),
+    IS_SCRIPTS: (IS_LOCKS, IS_HELD, IS_QUEUES, IS_WAITERS, IS_ROSTER, IS_SCRIPTS),
+    IS_END: (IS_LOCKS, IS_HELD, IS_QUEUES, IS_WAITERS, IS_ROSTER, IS_SCRIPTS),
 }
 """What may come before each kind of section."""
 
@@ -172,6 +180,10 @@ class Loader:
             self._read_executions(body)
         elif kind == IS_HELD:
             self._read_held(body)
+        elif kind == IS_WAITERS:
+            self._read_waiters(body)
+        elif kind == IS_QUEUES:
+            self._read_queues(body)
         elif kind == IS_STATE:
             database.time, database.instance, database.expired, shared.rolling.crc = STATE.unpack(body)
         elif kind == IS_ONCE:
@@ -276,6 +288,33 @@ class Loader:
             sha = sha_of(text)
             _demand(at <= len(body) and sha not in scripts.texts, "a script comes twice, or ends early")
             scripts.add(sha, text)
+
+    def _read_queues(self, body: bytes) -> None:
+        queues = self._database.shared.queues
+        queues.elapsed, queues.arrivals = QUEUES.unpack_from(body)
+        at = QUEUES.size
+        while at < len(body):
+            patience_ms, front_bytes = PATIENCE.unpack_from(body, at)
+            at += PATIENCE.size + front_bytes
+            _demand(at <= len(body), "a node that is waited for has no whole name")
+            queues.patience[body[at - front_bytes : at]] = patience_ms
+
+    def _read_waiters(self, body: bytes) -> None:
+        queues = self._database.shared.queues
+        last = next(reversed(queues.waiters.values()), None)
+        last_arrival = 0 if last is None else last.arrival
+        at = 0
+        while at < len(body):
+            arrival, until, number, front_bytes, places_bytes = WAITER.unpack_from(body, at)
+            places_at = at + WAITER.size + front_bytes
+            who = Who(body[at + WAITER.size : places_at], number)
+            at = places_at + places_bytes
+            _demand(at <= len(body) and who not in queues.waiters, "somebody waits twice, or ends early")
+            _demand(last_arrival < arrival <= queues.arrivals, "those who wait are not in order")
+            places = unpack_places(body[places_at:at])
+            _demand(all(each.database < DATABASES for each in places), "somebody waits in no database")
+            queues.restore(Waiter(who, places, arrival), until)
+            last_arrival = arrival
 
 
 def _demand(holds: bool, problem: str) -> None:

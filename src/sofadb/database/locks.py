@@ -5,14 +5,15 @@ so that whoever is shown two of them knows which holder came later (a fencing to
 which the lock was taken or, where that was given out already, the next number: it grows however often leaders change.
 
 A lock is held until its holder gives it back or the time of the state machine reaches its end (rule D1), by nobody's clock.
-Locks lie beside the keys and apart from them, in the order of their tokens. Whenever one becomes free a signal is given, for
-those who wait.
+Locks lie beside the keys and apart from them, in the order of their tokens. Whenever one becomes free, the first who waits for it
+is called (`queues.py`).
 """
 
 from __future__ import annotations
 
 from .expiry import Deadlines
-from .replies import ReplyError, Signal
+from .queues import LOCK, Place, Queues
+from .replies import ReplyError
 from .rolling import Rolling
 
 LOCKS_MAX = 100_000
@@ -21,11 +22,11 @@ LOCKS_MAX = 100_000
 class Locks:
     """All locks that are held. `time` is set before each batch."""
 
-    __slots__ = ("deadlines", "expiry", "last_token", "rolling", "signals", "time", "tokens")
+    __slots__ = ("deadlines", "expiry", "last_token", "queues", "rolling", "time", "tokens")
 
-    def __init__(self, signals: list[Signal], rolling: Rolling) -> None:
-        """What becomes free is added to `signals`."""
-        self.signals = signals
+    def __init__(self, queues: Queues, rolling: Rolling) -> None:
+        """Who waits for locks stands in `queues`."""
+        self.queues = queues
         self.rolling = rolling
         self.time = 0
         self.last_token = 0
@@ -102,9 +103,9 @@ class Locks:
     def _clear(self, name: bytes) -> None:
         del self.tokens[name], self.expiry[name]
         self.rolling.roll(b"free", name)
-        self.signals.append(lock_signal(name))
+        self.queues.touch(place_of(name))
 
 
-def lock_signal(name: bytes) -> Signal:
-    """Given when the lock has become free."""
-    return ("lock", name)
+def place_of(name: bytes) -> Place:
+    """Where one waits for a lock."""
+    return Place(LOCK, 0, name)

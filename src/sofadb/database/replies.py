@@ -7,7 +7,6 @@ does not.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,16 +85,12 @@ class Pairs(list[Any]):
     __slots__ = ()
 
 
-Signal = tuple[Hashable, ...]
-"""What somebody may wait for, such as ("lock", its name)."""
-
-
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """Not now. Who may wait asks again when one of `signals` was given; who may not, or not any longer, is answered `reply`."""
+    """Not now. Who asked stands in line (`queues.py`) and asks again when it is called; in vain, it is answered `reply`."""
 
-    signals: tuple[Signal, ...]
     wait_ms: int
+    """0: for ever."""
     reply: Reply
 
 

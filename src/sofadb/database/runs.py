@@ -6,8 +6,11 @@ the reads and other commands between them, so that each sees what came before it
 only writes have any. A `Transaction` is the same for EXEC: it may watch keys, is done wholly or not at all, and may span
 databases.
 
-A section is: kind, length of what follows, and then, of a transaction, the watched keys (database, version, key); then
-groups, each a database and the commands in it.
+A `Turn` is one command that may wait, and says who asks, so that whoever has to wait is known on every replica; with `Gone`
+a node says that some of its clients do not wait any longer.
+
+A section is: kind, length of what follows; then, of a transaction, the watched keys (database, version, key), or, of a
+turn, who asks; then groups, each a database and the commands in it. Of those who are gone there is only who they are.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import hiredis
 
 from . import commands as commands  # Fills the table.
 from .database import DATABASES, Database
+from .queues import Who
 from .replies import NULL_ARRAY, Reply, ReplyError
 from .table import Route, lookup
 
@@ -27,7 +31,9 @@ _SECTION = Struct(">BI")  # kind, bytes that follow
 _GROUP = Struct(">BI")  # database, bytes of commands
 _COUNT = Struct(">I")
 _WATCHED = Struct(">BQI")  # database, version, bytes of the key
-_COMMANDS, _TRANSACTION = 1, 2
+_TURN = Struct(">?QB")  # whether it was in line before, number, bytes of the front; then it
+_GONE = Struct(">QB")  # number, bytes of the front; then it
+_COMMANDS, _TRANSACTION, _A_TURN, _IS_GONE = 1, 2, 3, 4
 
 Call = tuple[Callable[..., Any], list[bytes]]
 """A command's function, called with the keyspace and the words; it returns the reply or raises `ReplyError`."""
@@ -80,7 +86,56 @@ class Run:
 
     def execute(self, database: Database) -> list[Reply]:
         """Do it; returns a reply for each command."""
-        return self.group.execute(database)
+        replies = self.group.execute(database)
+        database.call()
+        return replies
+
+
+class Turn(Run):
+    """One command that may wait, whenever it is `who`'s turn: at first, and when it was called."""
+
+    __slots__ = ("has_waited", "who")
+
+    def __init__(self, database: int, call: Call, raw: bytes, who: Who, has_waited: bool = False) -> None:
+        super().__init__(database, [call], raw)
+        self.who = who
+        self.has_waited = has_waited
+        """Whether it has been in line before."""
+
+    def encode(self) -> bytes:
+        """Its section of a log entry."""
+        (number, _, raw), (front, count) = self.group, self.who
+        head = _TURN.pack(self.has_waited, count, len(front)) + front + _GROUP.pack(number, len(raw))
+        return _SECTION.pack(_A_TURN, len(head) + len(raw)) + head + raw
+
+    def execute(self, database: Database) -> list[Reply]:
+        """Do it; returns one reply, which may be `Waits`."""
+        queues = database.shared.queues
+        queues.begin_turn(self.who, self.has_waited)
+        (reply,) = self.group.execute(database)
+        queues.end_turn(self.who, reply)
+        database.call()
+        return [reply]
+
+
+class Gone:
+    """`who` does not wait any longer."""
+
+    __slots__ = ("who",)
+
+    def __init__(self, who: Who) -> None:
+        self.who = who
+
+    def encode(self) -> bytes:
+        """Its section of a log entry."""
+        front, number = self.who
+        return _SECTION.pack(_IS_GONE, _GONE.size + len(front)) + _GONE.pack(number, len(front)) + front
+
+    def execute(self, database: Database) -> list[Reply]:
+        """Let it be in no line any more. Nobody is answered."""
+        database.shared.queues.leave(self.who)
+        database.call()
+        return []
 
 
 class Watched(NamedTuple):
@@ -121,7 +176,9 @@ class Transaction:
         for number, key, version in self.watched:
             if database.keyspaces[number].version(key) != version:
                 return [NULL_ARRAY]
-        return [[reply for group in self.groups for reply in group.execute(database)]]
+        replies = [reply for group in self.groups for reply in group.execute(database)]
+        database.call()
+        return [replies]
 
 
 def apply(database: Database, payload: bytes | memoryview) -> None:
@@ -130,8 +187,8 @@ def apply(database: Database, payload: bytes | memoryview) -> None:
         each.execute(database)
 
 
-def decode(payload: bytes | memoryview) -> Iterator[Run | Transaction]:
-    """The runs and transactions of a log entry, with their writes only. Raises `Corrupt`."""
+def decode(payload: bytes | memoryview) -> Iterator[Run | Transaction | Gone]:
+    """What a log entry holds: runs and transactions with their writes only, turns, and who is gone. Raises `Corrupt`."""
     view = memoryview(payload)
     at = 0
     try:
@@ -140,11 +197,21 @@ def decode(payload: bytes | memoryview) -> Iterator[Run | Transaction]:
             at += _SECTION.size
             body = view[at : at + length]
             at += length
-            if len(body) != length or kind not in (_COMMANDS, _TRANSACTION):
+            if len(body) != length or kind not in (_COMMANDS, _TRANSACTION, _A_TURN, _IS_GONE):
                 raise Corrupt("a log entry ends in the middle of a section, or is of an unknown kind")
             if kind == _COMMANDS:
                 ((number, raw),) = _groups(body)
                 yield Run(number, _calls(raw), raw)
+            elif kind == _A_TURN:
+                has_waited, count, length = _TURN.unpack_from(body)
+                at_group = _TURN.size + length
+                front, rest = bytes(body[_TURN.size : at_group]), body[at_group:]
+                ((number, raw),) = _groups(rest)
+                (call,) = _calls(raw)
+                yield Turn(number, call, raw, Who(front, count), has_waited)
+            elif kind == _IS_GONE:
+                count, length = _GONE.unpack_from(body)
+                yield Gone(Who(bytes(body[_GONE.size : _GONE.size + length]), count))
             else:
                 watched, rest = _watched(body)
                 yield Transaction(watched, [Group(number, _calls(raw), raw) for number, raw in _groups(rest)])

@@ -1,5 +1,5 @@
-"""What belongs to no single database: the ids executed once, the locks, the members, the scripts, the digest of all changes, and
-what a batch leads to: signals, events and messages.
+"""What belongs to no single database: the ids executed once, the locks, who waits, the members, the scripts, the digest of all
+changes, and what a batch leads to: events and messages.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from .graveyard import Graveyard
 from .locks import Locks
 from .messages import Messages
 from .once import Once
-from .replies import Signal
+from .queues import Queues
 from .rolling import Rolling
 from .roster import Roster
 from .scripts import Scripts
@@ -24,17 +24,15 @@ class Shared:
         "locks",
         "messages",
         "once",
+        "queues",
         "rolling",
         "roster",
         "script_steps",
         "scripts",
-        "signals",
         "wanted_events",
     )
 
     def __init__(self, members: dict[str, str] | None = None) -> None:
-        self.signals: list[Signal] = []
-        """What this batch has made possible that somebody may wait for. No part of the state."""
         self.wanted_events = 0
         """Which classes of events somebody on this node wants to hear of (`events.py`). No part of the state."""
         self.events: list[Event] = []
@@ -46,16 +44,17 @@ class Shared:
         self.rolling = Rolling()
         self.messages = Messages(self.rolling)
         self.once = Once(self.rolling)
-        self.locks = Locks(self.signals, self.rolling)
+        self.queues = Queues(self.rolling)
+        self.locks = Locks(self.queues, self.rolling)
         self.roster = Roster(self.rolling, members)
         self.scripts = Scripts(self.rolling)
 
-    def begin(self, time: int) -> None:
-        """A batch begins, at this time (ms)."""
-        self.signals.clear()
+    def begin(self, time: int, gap_ms: int) -> None:
+        """A batch begins, at this time (ms), so many milliseconds after the last one."""
         self.events.clear()
         self.script_steps = 0
         self.messages.begin()
+        self.queues.begin(gap_ms)
         self.locks.time = time
 
     def go_on_for(self, before: Shared) -> None:

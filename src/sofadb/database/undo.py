@@ -40,7 +40,7 @@ class Undo:
         self.values: dict[int, tuple[Value, dict[str, Any]]] = {}
         """Those that are noted, by `id`, and what they were."""
         self._crc = shared.rolling.crc
-        self._signals, self._events = len(shared.signals), len(shared.events)
+        self._events, self._touched = len(shared.events), shared.queues.touched.copy()
         self._messages: list[Message] = []
         self._tell = shared.messages.tell
         shared.messages.tell = self._hold
@@ -73,7 +73,8 @@ class Undo:
             witness.take_back()
         shared = self.shared
         shared.rolling.crc = self._crc
-        del shared.signals[self._signals :], shared.events[self._events :]
+        shared.queues.touched = self._touched
+        del shared.events[self._events :]
 
     def _hold(self, message: Message) -> int:
         """Nobody is told yet. How many will be is another number on each node, which must not be seen on every replica."""

@@ -62,6 +62,8 @@ class Node:
         """Told the id of each new leader."""
         self.on_applied: list[Callable[[], None]] = []
         """Called after each batch."""
+        self.on_founded: list[Callable[[], None]] = []
+        """Called when the state is another, of which it is not known how it came about."""
         self.is_short_of_space: Callable[[], bool] = lambda: False
         """Whether there is no room on our disk for what is written."""
         self._call_soon = call_soon
@@ -87,6 +89,12 @@ class Node:
     def is_waited_for(self) -> bool:
         """Whether anybody waits for an answer."""
         return bool(self._waiting or self._writes or self._reads)
+
+    @property
+    def front(self) -> bytes:
+        """What tells this node's clients, in this life of it, from all others that there ever were."""
+        outbox = self.driver.replica.outbox
+        return b"%b/%d" % (outbox.node.encode(), outbox.incarnation)
 
     def hand_over(self, to: NodeId | None, within_ms: float) -> None:
         """If this node leads, let `to`, or whoever is best prepared, lead instead."""
@@ -139,6 +147,8 @@ class Node:
         assert instance > self.applied
         database.take_over(self.database)
         self.database, self.applied = database, instance
+        for call in self.on_founded:
+            call()
 
     def deliver(self, deliver: Deliver) -> None:
         """Apply what was chosen; work that waits here for it is executed in its place, with its replies."""

@@ -473,6 +473,30 @@ def _check_name(name: bytes) -> bytes:
 
 
 @command(
+    "client|unblock",
+    -3,
+    CONNECTION,
+    "admin noscript loading stale",
+    group="connection",
+    since="5.0.0",
+    summary="Let a client of this node that waits wait no longer: as if its time were over, or with an error",
+)
+def client_unblock(connection: Connection, args: list[bytes]) -> Reply:
+    """Where the client is being served just now, what comes of that is its answer."""
+    if len(args) > 4:
+        name = args[1].decode()
+        raise ReplyError(
+            f"ERR unknown subcommand or wrong number of arguments for '{name}'. Try CLIENT HELP."
+        )
+    reason = args[3].upper() if len(args) == 4 else b"TIMEOUT"
+    if reason not in (b"TIMEOUT", b"ERROR"):
+        raise ReplyError("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
+    client = connection.state.clients.get(parse_integer(args[2]))
+    error = ReplyError("UNBLOCKED client unblocked via CLIENT UNBLOCK") if reason == b"ERROR" else None
+    return int(client is not None and client.unblock(error))
+
+
+@command(
     "client|setinfo",
     4,
     CONNECTION,
@@ -538,6 +562,19 @@ def client_list(connection: Connection, args: list[bytes]) -> Reply:
     return Verbatim(b"".join(map(_client_line, chosen)))
 
 
+def _is_subscriber(connection: Connection) -> bool:
+    return bool(connection.subscription_count)
+
+
+def _flags(connection: Connection) -> str:
+    given = {
+        "P": _is_subscriber(connection),
+        "x": connection.multi is not None,
+        "b": connection.is_blocked,
+    }
+    return "".join(letter for letter, holds in given.items() if holds) or "N"
+
+
 def _client_line(connection: Connection) -> bytes:
     transport = connection.transport
     now = time.monotonic()
@@ -550,7 +587,7 @@ def _client_line(connection: Connection) -> bytes:
         "name": connection.name.decode(),
         "age": int(now - connection.created_at),
         "idle": 0,
-        "flags": ("P" * bool(connection.subscription_count) + "x" * (connection.multi is not None)) or "N",
+        "flags": _flags(connection),
         "db": connection.database,
         "sub": len(connection.subscribed[Kind.CHANNEL]),
         "psub": len(connection.subscribed[Kind.PATTERN]),

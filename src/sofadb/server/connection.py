@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sofadb.database.arguments import parse_integer
 from sofadb.database.replies import NULL_ARRAY, Reply, ReplyError, Status, Waits
-from sofadb.database.runs import Call, Group, Run, Transaction, Watched
+from sofadb.database.runs import Call, Group, Run, Transaction, Turn, Watched
 from sofadb.database.table import Command, Route, check
 from sofadb.node.node import NO_REPLICAS, OVERLOADED
 from sofadb.unlikely import unlikely
@@ -51,6 +51,7 @@ from .requests import Chunk, Requests
 from .sentinel import is_own_news
 from .state import ServerState
 from .subscriptions import ALLOWED, BEGINNING, SUBSCRIBING, Kind
+from .waiting import Leaves
 
 if TYPE_CHECKING:
     from sofadb.database.database import Database
@@ -186,43 +187,72 @@ class _Waiting(Work):
         """Wait no longer."""
 
     def fail(self, error: ReplyError) -> None:
-        self.connection.state.waiting.leave(self, in_vain=True)
+        self.connection.state.waiting.leave(self)
         super().fail(error)
 
 
-class _WaitingForSignal(_Waiting):
+class _WaitingForTurn(_Waiting):
     """It goes through the log until it has what it wants, or must not wait any longer."""
 
-    __slots__ = ("may_wait",)
+    __slots__ = ("in_vain", "may_wait")
+
+    run: Turn
 
     def __init__(self, connection: Connection, run: Run | Transaction, size: int) -> None:
         super().__init__(connection, run, size)
         self.may_wait = True
+        self.in_vain: Reply = None
+        """What to answer if it was not served."""
 
     def execute(self, database: Database) -> None:
-        (reply,) = replies = self.run.execute(database)
-        waiting = self.connection.state.waiting
-        if type(reply) is Waits and self.may_wait and not self.connection.is_closing:
-            self.replies = replies
-            waiting.wait_for_signals(self, reply.signals, reply.wait_ms / 1000)
+        (reply,) = self.run.execute(database)
+        state = self.connection.state
+        if type(reply) is Waits:
+            if self.in_vain is None:
+                self.in_vain = reply
+            self.run.has_waited = True
+            if self.may_wait and not self.connection.is_closing:
+                seconds = reply.wait_ms / 1000
+                state.waiting.wait_for_turn(self, self.run.who.number, seconds if seconds else None)
+                return
+            self._leave_in_vain()
             return
-        waiting.leave(self)
-        self.replies = replies
+        state.waiting.leave(self)
         self.connection.last_instance = database.instance
-        self._end()
+        self._end(reply)
 
     def try_again(self) -> None:
         self.connection.state.node.submit(self)
 
-    def give_up(self) -> None:
-        """While it is tried, nobody knows yet what comes of it; its outcome is the answer."""
-        self.may_wait = False
-        waiting = self.connection.state.waiting
-        if self.replies and not waiting.is_trying(self):
-            waiting.leave(self)
-            self._end()
+    def give_up(self, instead: Reply = None) -> None:
+        """While it is tried, nobody knows yet what comes of it; its outcome is the answer.
 
-    def _end(self) -> None:
+        Unless it was served it is answered `instead`, if that is given.
+        """
+        self.may_wait = False
+        self.in_vain = self.in_vain if instead is None else instead
+        if self.is_waiting and not self.connection.state.waiting.is_trying(self):
+            self._leave_in_vain()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it has been tried in vain."""
+        return self.run.has_waited and not self.is_done
+
+    def fail(self, error: ReplyError) -> None:
+        state = self.connection.state
+        if self.run.has_waited or str(error).startswith("UNCERTAIN"):
+            state.node.submit(Leaves(self.run.who))
+        super().fail(error)
+
+    def _leave_in_vain(self) -> None:
+        state = self.connection.state
+        state.waiting.leave(self)
+        state.node.submit(Leaves(self.run.who))
+        self._end(self.in_vain)
+
+    def _end(self, reply: Reply) -> None:
+        self.replies = [reply]
         self.is_done = True
         self.leave()
         self.connection.work_done()
@@ -315,10 +345,6 @@ class _Watch(Run):
 
 class _Beginning(Run):
     """SUBSCRIBE and its kin: it waits as a read does, and if nobody can say that this node is fresh, it is done all the same."""
-
-
-class _Blocking(Run):
-    """One command that may wait for a signal."""
 
 
 class _After(Run):
@@ -646,8 +672,10 @@ class Connection(asyncio.Protocol):
                     index += 1
                     continue
                 raw = chunk.data[borders[index] : borders[index + 1]] if command.route is Route.WRITE else b""
-                kind = _Blocking if command.is_blocking else Run
-                special = kind(self.database, [(self._function(command), args)], raw)
+                if command.is_blocking:
+                    special = Turn(self.database, (command.function, args), raw, self.state.next_turn())
+                else:
+                    special = Run(self.database, [(self._function(command), args)], raw)
                 index += 1
                 break
             if command.route is Route.CONNECTION:
@@ -755,6 +783,23 @@ class Connection(asyncio.Protocol):
     def _wait_no_longer(self) -> None:
         if self._flight and isinstance(self._flight[0], _Waiting) and not self._flight[0].is_done:
             self._flight[0].give_up()
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether it stands in line for something."""
+        return self._blocked is not None
+
+    @property
+    def _blocked(self) -> _WaitingForTurn | None:
+        work = self._flight[0] if self._flight else None
+        return work if isinstance(work, _WaitingForTurn) and work.is_waiting else None
+
+    def unblock(self, error: ReplyError | None) -> bool:
+        """Have it wait no longer; whether it did. It is answered as if its time were over, or with an error."""
+        work = self._blocked
+        if work is not None:
+            work.give_up(error)
+        return work is not None
 
     @property
     def _carrier(self) -> Work | None:
@@ -1027,7 +1072,7 @@ NOT_YET_APPLIED = ReplyError(
     "NOREPLICAS This node has not come to that instance. Nothing was read; try again."
 )
 
-_WORKS: dict[type, type[Work]] = {_Blocking: _WaitingForSignal, _After: _WaitingForInstance}
+_WORKS: dict[type, type[Work]] = {Turn: _WaitingForTurn, _After: _WaitingForInstance}
 """What is made of a run, where it is more than a `Work`."""
 
 

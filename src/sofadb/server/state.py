@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sofadb.database.messages import Message
+from sofadb.database.queues import Queues, Who
 from sofadb.database.replies import ReplyError
 from sofadb.node.facts import Facts
 
@@ -15,7 +16,7 @@ from .admission import Passwords
 from .notifications import Notifications
 from .sentinel import SERVICE_NAME, leader_changed
 from .subscriptions import Subscriptions
-from .waiting import WaitingRoom
+from .waiting import Leaves, WaitingRoom
 
 if TYPE_CHECKING:
     from sofadb.database.database import Database
@@ -38,7 +39,13 @@ class NodeView(Protocol):
     def applied(self) -> int: ...
 
     @property
+    def front(self) -> bytes: ...
+
+    @property
     def on_applied(self) -> list[Callable[[], None]]: ...
+
+    @property
+    def on_founded(self) -> list[Callable[[], None]]: ...
 
     @property
     def on_leader(self) -> list[Callable[[str], None]]: ...
@@ -118,6 +125,8 @@ class ServerState:
     commands_processed: int = 0
     bytes_read: int = 0
     errors: int = 0
+    last_turn: int = 0
+    """The number of the last command that may have had to wait."""
     begun_commands: int = 0
     begun_bytes: int = 0
     """What is begun and not done."""
@@ -139,6 +148,7 @@ class ServerState:
 
     def __post_init__(self) -> None:
         self.node.on_applied.append(self._on_applied)
+        self.node.on_founded.append(self.waiting.call_all)
         self.node.on_leader.append(self._on_leader)
         self.node.database.shared.messages.tell = self._on_message
         self.notify_of(self.notifications)
@@ -181,7 +191,23 @@ class ServerState:
     def _on_applied(self) -> None:
         self.hold_events()
         self.subscriptions.tell_held()
-        self.waiting.on_applied(self.node.applied, self.node.database.shared.signals)
+        self.waiting.on_applied(self.node.applied)
+        queues = self.node.database.shared.queues
+        if queues.calls or queues.dismissed:
+            self._call(queues)
+
+    def _call(self, queues: Queues) -> None:
+        front = self.node.front
+        if front in queues.dismissed:
+            self.waiting.call_all()
+        for who in queues.calls:
+            if who.front == front and not self.waiting.call(who.number):
+                self.node.submit(Leaves(who))
+
+    def next_turn(self) -> Who:
+        """A name for a command that may wait, which no other ever had or will have."""
+        self.last_turn += 1
+        return Who(self.node.front, self.last_turn)
 
     def look_for_leader(self) -> Facts:
         """Note who leads, and tell who subscribes to such news. Returns all that is known."""

@@ -13,7 +13,8 @@ Workloads, each with keys and a checker of its own:
 - anything: all kinds of commands, in several databases; judged by the replicas' states alone, which must be equal;
 - expiry: values with a time to live; never gone early, never visible late, beyond the bound on clocks;
 - once: increments with an id, each asked again, here and elsewhere, until it is answered, and counted once;
-- locks: holders of a lock write behind its token; no two hold it, tokens rise, and no late holder's write is there.
+- locks: holders of a lock write behind its token; no two hold it, tokens rise, and no late holder's write is there;
+- queues: elements are pushed, popped, and waited for on all nodes; none is lost, none comes twice, and they come in order.
 
 And on a key that only one connection ever touches, a pipeline must behave as a program does: in order.
 """
@@ -27,7 +28,7 @@ from typing import Any, cast
 
 import hiredis
 
-from .checkers import bank, counters, expiry, lists, locks
+from .checkers import bank, counters, expiry, lists, locks, queues
 from .history import Operation
 from .invariants import Violation
 from .loop import ProcessLoop
@@ -37,6 +38,9 @@ PATIENCE_S = 8.0
 VALUE_BYTES = (0, 0, 0, 10, 300, 5_000)
 """What is added to a value, to make some of them large."""
 LOCK_TTLS_MS = (300, 1_500, 4_000)
+BLOCKED_S = ("0.05", "0.3", "1", "2.5")
+"""So long clients wait for an element."""
+FIRST_SERVED_S, FIRST_SERVED_TRIES = 4, 4
 
 Command = tuple[str | bytes | int, ...]
 
@@ -98,6 +102,9 @@ class Records:
         self.acquires: list[locks.Acquire] = []
         self.releases: list[locks.Release] = []
         self.fenced: list[locks.Write] = []
+        self.pushes: list[queues.Push] = []
+        self.pops: list[queues.Pop] = []
+        self.drains: list[queues.Drain] = []
         self.answered = 0
         """Replies of any kind."""
         self.refused = 0
@@ -127,7 +134,7 @@ class Client:
         self.loop = loop
         self.chance = chance
         self.records = records
-        self.where = where
+        self.where = self.anywhere = where
         self.think_s = think_s
         self.left = 0
         """How many requests it still makes."""
@@ -619,6 +626,95 @@ class Client:
         if tokens != sorted(tokens):
             raise Violation("locks_have_one_holder", f"holders wrote in the order of these tokens: {tokens}")
 
+    # Queues
+
+    async def push(self) -> None:
+        """Put an element at the end of the queue."""
+        self._count += 1
+        element = f"{self.number}.{self._count}"
+        start, reply = self.now, cast(Any, Lost)
+        try:
+            (reply,) = await self.call(("RPUSH", "queue", element))
+        finally:
+            outcome = "unknown" if reply is Lost else self.outcome(reply)
+            end = None if outcome == "unknown" else self.now
+            self.records.pushes.append(
+                queues.Push(client=self.number, start=start, end=end, outcome=outcome, element=element)  # type: ignore[arg-type]
+            )
+
+    async def pop(self) -> None:
+        """Take the first element of the queue, if there is one."""
+        await self._pop(("LPOP", "queue"))
+
+    async def wait_for_element(self) -> None:
+        """Take the first element of the queue, or wait for one; now and then go away while waiting."""
+        is_leaving = self.chance.random() < 0.1
+        if is_leaving:
+            self.loop.call_later(self.chance.expovariate(5), self.disconnect)
+        await self._pop(("BLPOP", "nothing", "queue", self.chance.choice(BLOCKED_S)))
+
+    async def _pop(self, command: Command) -> bool:
+        """Whether something came out."""
+        start, reply = self.now, cast(Any, Lost)
+        try:
+            (reply,) = await self.call(command)
+        finally:
+            outcome = "unknown" if reply is Lost else self.outcome(reply)
+            element = (reply[1] if isinstance(reply, list) else reply) if outcome == "ok" else None
+            # Who has waited in vain tells nothing: what came may have been for others who were called and were not there.
+            if outcome != "ok" or element is not None or command[0] == "LPOP":
+                end = None if outcome == "unknown" else self.now
+                self.records.pops.append(
+                    queues.Pop(client=self.number, start=start, end=end, outcome=outcome, element=element)  # type: ignore[arg-type]
+                )
+        if outcome != "ok":
+            raise Lost
+        return element is not None
+
+    async def drain(self) -> None:
+        """Pop until there is nothing left."""
+        while await self._pop(("LPOP", "queue")):
+            pass
+        self.records.drains.append(
+            queues.Drain(client=self.number, start=self.now, end=self.now, elements=())
+        )
+
+    async def see_who_is_served_first(self) -> None:
+        """Of two who wait, on whatever nodes, the first is served first: not always, while nodes come and go, but some time."""
+        one = self.anywhere()
+        other = next((each for _ in range(20) if (each := self.anywhere()) != one), one)
+        for nodes in ((one, other), (other, one)):
+            for _ in range(FIRST_SERVED_TRIES):
+                if await self._are_served_in_order(nodes):
+                    break
+            else:
+                raise Violation(
+                    "who_came_first_is_served_first",
+                    f"of two who waited, the second was served first, or neither, {FIRST_SERVED_TRIES} times",
+                )
+
+    async def _are_served_in_order(self, nodes: tuple[tuple[str, int], ...]) -> bool:
+        self._count += 1
+        key = f"first:{self.number}:{self._count}"
+        sessions: list[Session] = []
+        waiting: list[asyncio.Future[list[Any]]] = []
+        try:
+            for node in nodes:
+                sessions.append(await self._open(*node))
+                waiting.append(sessions[-1].send([("BLPOP", key, FIRST_SERVED_S)]))
+                await asyncio.sleep(FIRST_SERVED_S / 4)
+            (reply,) = await self.call(("RPUSH", key, "1", "2"))
+            if self.outcome(reply) != "ok":
+                raise Lost
+            served = await asyncio.gather(*waiting, return_exceptions=True)
+        except (OSError, TimeoutError):
+            return False
+        finally:
+            for session in sessions:
+                assert session.transport is not None
+                session.transport.abort()
+        return served == [[[key, "1"]], [[key, "2"]]]
+
     # Anything
 
     async def anything(self) -> None:
@@ -684,6 +780,9 @@ class Client:
             await self.read_count()
         if "locks" in workloads:
             await self.read_fenced()
+        if "queues" in workloads:
+            await self.drain()
+            await self.see_who_is_served_first()
         if "expiry" in workloads:
             await self.watch_one_expire()
             for key in ("e0", "e1", "e2"):
@@ -741,5 +840,6 @@ _WORKLOADS: dict[str, tuple[tuple[int, Request], ...]] = {
     "expiry": ((3, Client.expire),),
     "once": ((3, Client.increment_once), (1, Client.read_count), (1, Client.read_elsewhere)),
     "locks": ((5, Client.hold), (1, Client.read_fenced)),
+    "queues": ((3, Client.push), (2, Client.wait_for_element), (1, Client.pop)),
     "anything": ((3, Client.anything),),
 }

@@ -81,6 +81,8 @@ PERMANENT = ("rotten disk", "emptied disk", "old disk")
 """What these strike is lost: they strike fewer than half of the nodes. (Some come back, with a directory begun anew.)"""
 WITHOUT_CHANGES = 0.2
 """So many worlds have none of these."""
+WITH_QUEUES = 0.25
+"""In so many worlds somebody waits for elements."""
 CLOCKS = ("clock set", "clock strobe", "clock rate")
 """These strike one node at a time: no clock that is ahead is then the lower one in the middle of a quorum's."""
 
@@ -161,10 +163,13 @@ def draw(seed: int) -> Plan:
         requests=chance.randint(5, 60),
         workloads=tuple(
             sorted(
-                chance.sample(
-                    ("registers", "lists", "bank", "expiry", "once", "locks", "anything"),
-                    chance.randint(1, 3),
-                )
+                [
+                    *chance.sample(
+                        ("registers", "lists", "bank", "expiry", "once", "locks", "anything"),
+                        chance.randint(1, 3),
+                    ),
+                    *_more_workloads(seed),
+                ]
             )
         ),
         rough_s=rough_s,
@@ -182,6 +187,11 @@ def draw(seed: int) -> Plan:
         snapshot_bytes=random.Random(f"sofadb/{seed}/snapshots").choice((1_000, 10_000, 50_000, 64 << 20)),
         settings=settings,
     )
+
+
+def _more_workloads(seed: int) -> list[str]:
+    """Drawn for themselves, as changes are."""
+    return ["queues"] if random.Random(f"sofadb/{seed}/queues").random() < WITH_QUEUES else []
 
 
 def _strikes(chance: random.Random, mood: str, nodes: int, rough_s: float) -> Iterator[Strike]:

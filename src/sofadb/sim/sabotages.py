@@ -6,23 +6,27 @@ database itself knows nothing of it. Each is something that somebody might write
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from crc32c import crc32c
 
 from sofadb.database import image, loader
-from sofadb.database.commands import strings
+from sofadb.database.commands import lists, strings
 from sofadb.database.database import Database
 from sofadb.database.image import Image
 from sofadb.database.locks import Locks
 from sofadb.database.once import Once
 from sofadb.database.past import Past
+from sofadb.database.queues import Queues, Waiter, Who
 from sofadb.database.replies import Reply
 from sofadb.database.roster import Roster
-from sofadb.database.runs import Group, Transaction, apply
+from sofadb.database.runs import Group, Transaction, Turn, apply
+from sofadb.database.values import List
 from sofadb.node import frames, live
 from sofadb.node import node as node_module
 from sofadb.node.driver import Driver
@@ -1060,6 +1064,59 @@ def lock_ends_before_its_time(patch: Patch) -> None:
         original(self, name, self.time + (until - self.time) // 2)
 
     patch(Locks, "_keep_until", keep_until)
+
+
+@_sabotage
+def waiting_is_in_the_order_of_nodes(patch: Patch) -> None:
+    """Those who wait on one node come before those on another, whoever came first."""
+    original = Queues._add
+
+    def add(self: Queues, waiter: Waiter) -> None:
+        original(self, waiter)
+        for place in waiter.places:
+            self.lines[place] = OrderedDict.fromkeys(sorted(self.lines[place]))
+
+    patch(Queues, "_add", add)
+
+
+@_sabotage
+def who_is_called_is_served_whether_it_comes_or_not(patch: Patch) -> None:
+    """An element is taken for who is called, and kept for it."""
+    call, execute = Database.call, Turn.execute
+    kept: WeakKeyDictionary[Database, dict[Who, list[bytes]]] = WeakKeyDictionary()
+
+    def call_and_take(self: Database) -> None:
+        queues = self.shared.queues
+        before = len(queues.calls)
+        call(self)
+        for who in queues.calls[before:]:
+            for kind, number, name in queues.waiters[who].places:
+                keyspace = self.keyspaces[number]
+                if kind == List.kind and keyspace.find_as(name, List) is not None:
+                    element = lists.pop(keyspace, name, at_left=True, count=1)
+                    kept.setdefault(self, {}).setdefault(who, [name, *element])
+
+    def execute_or_give(self: Turn, database: Database) -> list[Reply]:
+        reply = kept.get(database, {}).pop(self.who, None)
+        if reply is None:
+            return execute(self, database)
+        database.shared.queues.leave(self.who)
+        return [reply]
+
+    patch(Database, "call", call_and_take)
+    patch(Turn, "execute", execute_or_give)
+
+
+@_sabotage
+def snapshot_lacks_those_who_wait(patch: Patch) -> None:
+    """Who waits is not in a snapshot."""
+    original = Image.__init__
+
+    def init(self: Image, database: Database, kept: bool) -> None:
+        original(self, database, kept)
+        self._waiters = []
+
+    patch(Image, "__init__", init)
 
 
 @_sabotage

@@ -22,7 +22,7 @@ from sofadb.node.snapshots import SnapshotSettings
 from sofadb.unlikely import choose_by, never
 
 from .checker import check as check_registers
-from .checkers import bank, counters, expiry, lists, locks
+from .checkers import bank, counters, expiry, lists, locks, queues
 from .clients import Client, Records
 from .cluster import CLIENT_PORT, Cluster
 from .faults import Faults
@@ -105,6 +105,11 @@ JUDGED_HERE = {
         "No two hold a lock, tokens rise, and what is written behind a token is turned down once another "
         "holds the lock."
     ),
+    "queues_lose_nothing": (
+        "What is pushed to a list comes out once and in order, whoever waited for it and went away; nothing is taken "
+        "but for somebody who is told so, or cannot be (rule D3)."
+    ),
+    "who_came_first_is_served_first": "Of two who wait for the same, on whatever nodes, the first is served first (rule D3).",
     "reads_see_the_instance_they_name": (
         "Behind SOFA.AFTER, and by READONLY from then on, everything up to that instance is seen."
     ),
@@ -417,6 +422,9 @@ class World:
         held = locks.check(records.acquires, records.releases, records.fenced, bound_ms)
         if not held:
             raise Violation("locks_have_one_holder", str(held))
+        passed = queues.check(records.pushes, records.pops, records.drains[0] if records.drains else None)
+        if passed.problems:
+            raise Violation("queues_lose_nothing", str(passed))
         if records.expiry:
             early = expiry.check(records.expiry, bound_ms)
             if "gone too early" in early.names:

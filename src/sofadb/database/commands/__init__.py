@@ -2,6 +2,7 @@
 
 from . import (
     bitmaps,
+    blocking,
     dumps,
     hashes,
     keys,
@@ -18,6 +19,7 @@ from . import (
 
 __all__ = [
     "bitmaps",
+    "blocking",
     "dumps",
     "hashes",
     "keys",

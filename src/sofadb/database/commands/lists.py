@@ -131,7 +131,8 @@ def _keep(keyspace: Keyspace, value: List, begin: int, end: int) -> None:
         graveyard.bury_large(removed)
 
 
-def _is_left(word: bytes) -> bool:
+def is_left(word: bytes) -> bool:
+    """Whether LEFT or RIGHT is meant. Raises `ReplyError`."""
     end = word.upper()
     if end not in (b"LEFT", b"RIGHT"):
         raise ReplyError(SYNTAX)
@@ -257,7 +258,7 @@ def parse_lmpop(words: list[bytes]) -> tuple[list[bytes], bool, int]:
     keys, rest = words[1 : 1 + numkeys], words[1 + numkeys :]
     if not rest:
         raise ReplyError(SYNTAX)
-    at_left = _is_left(rest[0])
+    at_left = is_left(rest[0])
     if len(rest) == 1:
         return keys, at_left, 1
     if rest[1].upper() != b"COUNT" or len(rest) == 2:
@@ -279,7 +280,7 @@ def parse_lmpop(words: list[bytes]) -> tuple[list[bytes], bool, int]:
     summary="Take an element from one end of a list and put it at one end of another",
 )
 def lmove(keyspace: Keyspace, args: list[bytes]) -> Reply:
-    from_left, to_left = _is_left(args[3]), _is_left(args[4])
+    from_left, to_left = is_left(args[3]), is_left(args[4])
     return move(keyspace, args[1], args[2], from_left, to_left)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..arguments import parse_integer
 from ..keyspace import Keyspace
-from ..locks import lock_signal
-from ..replies import SYNTAX, Reply, ReplyError, Waits
+from ..locks import place_of
+from ..replies import SYNTAX, Reply, ReplyError
 from ..table import Command, Route, check_inner, command
 
 ID_BYTES_MAX = 256
@@ -59,12 +59,11 @@ def once(keyspace: Keyspace, args: list[bytes]) -> Reply:
 
 
 def _answer(inner: Command, keyspace: Keyspace, args: list[bytes]) -> Reply:
-    """Run a command; what it raises is its reply, and it does not wait."""
+    """Run a command; what it raises is its reply."""
     try:
-        reply = inner.function(keyspace, args)
+        return inner.function(keyspace, args)
     except ReplyError as problem:
         return problem.as_reply()
-    return reply.reply if type(reply) is Waits else reply
 
 
 @command(
@@ -116,10 +115,13 @@ def lock(keyspace: Keyspace, args: list[bytes]) -> Reply:
         wait_ms = parse_integer(args[4])
         if not 0 <= wait_ms <= WAIT_MS_MAX:
             raise ReplyError(f"ERR one waits for a lock 0 to {WAIT_MS_MAX} milliseconds")
-    name = args[1]
-    token = keyspace.shared.locks.take(name, _parse_until(keyspace, args[2]), keyspace.instance)
+    name, until = args[1], _parse_until(keyspace, args[2])
+    queues, place = keyspace.shared.queues, place_of(args[1])
+    token = None
+    if not wait_ms or queues.is_first(place):
+        token = keyspace.shared.locks.take(name, until, keyspace.instance)
     if token is None and wait_ms:
-        return Waits((lock_signal(name),), wait_ms, None)
+        return queues.wait([place], wait_ms, None, None)
     return token
 
 
@@ -167,5 +169,4 @@ def _check_fenced(args: list[bytes]) -> Command:
 def fenced(keyspace: Keyspace, args: list[bytes]) -> Reply:
     inner = _check_fenced(args)
     keyspace.shared.locks.demand(args[1], parse_integer(args[2]))
-    reply = inner.function(keyspace, args[3:])
-    return reply.reply if type(reply) is Waits else reply
+    return inner.function(keyspace, args[3:])

@@ -15,7 +15,7 @@ from .shared import Shared
 from .values import Value
 
 DATABASES = 16
-EXPIRED_PER_BATCH_MAX = 300
+EXPIRED_PER_BATCH_MAX = 1_000
 """How many keys and locks one batch clears away. What is due beyond that is gone for all who look, and cleared with the next."""
 FREED_PER_BATCH_MAX = 2_000
 """How many elements of what was removed one batch gives back. The rest is for `tidy`."""

@@ -87,16 +87,16 @@ class Range(NamedTuple):
     """Whether somebody said where it ends."""
 
 
-def _range(value: Buffer, words: list[bytes], unit_first: bool) -> Range:
-    """[start [end [BYTE | BIT]]]. If both are wrong, the unit is what is complained of if that comes first."""
+def _range(value: Buffer, words: list[bytes], is_bitpos: bool) -> Range:
+    """[start [end [BYTE | BIT]]]. BITPOS looks at the unit first, and takes -1 to -2 of one byte for that byte; BITCOUNT does not."""
     if len(words) > 3:
         raise ReplyError(SYNTAX)
     unit = words[2].upper() if len(words) == 3 else b"BYTE"
     first = parse_integer(words[0]) if words else 0
-    if unit_first and unit not in (b"BIT", b"BYTE"):
+    if is_bitpos and unit not in (b"BIT", b"BYTE"):
         raise ReplyError(SYNTAX)
     last = parse_integer(words[1]) if len(words) > 1 else -1
-    if first < 0 and last < 0 and first > last:
+    if not is_bitpos and first < 0 and last < 0 and first > last:
         return Range(0, -1, True)
     if unit not in (b"BIT", b"BYTE"):
         raise ReplyError(SYNTAX)
@@ -140,7 +140,7 @@ def bitcount(keyspace: Keyspace, args: list[bytes]) -> Reply:
         return 0
     if len(args) == 3:
         raise ReplyError(SYNTAX)
-    bits = _range(value, args[2:], unit_first=False)
+    bits = _range(value, args[2:], is_bitpos=False)
     return sum(int.from_bytes(chunk, "big").bit_count() for _, chunk in _chunks(value, bits, 0))
 
 
@@ -162,7 +162,7 @@ def bitpos(keyspace: Keyspace, args: list[bytes]) -> Reply:
     value = keyspace.find_buffer(args[1])
     if value is None:
         return -bit
-    bits = _range(value, args[3:], unit_first=True)
+    bits = _range(value, args[3:], is_bitpos=True)
     others = b"\0" if bit else b"\xff"
     for at, chunk in _chunks(value, bits, 1 - bit):
         if chunk != others * len(chunk):

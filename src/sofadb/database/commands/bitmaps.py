@@ -88,7 +88,7 @@ class Range(NamedTuple):
 
 
 def _range(value: Buffer, words: list[bytes], is_bitpos: bool) -> Range:
-    """[start [end [BYTE | BIT]]]. BITPOS looks at the unit first, and takes -1 to -2 of one byte for that byte; BITCOUNT does not."""
+    """[start [end [BYTE | BIT]]]. BITPOS looks at the unit first, and takes -1 to -2 of one byte for that byte."""
     if len(words) > 3:
         raise ReplyError(SYNTAX)
     unit = words[2].upper() if len(words) == 3 else b"BYTE"

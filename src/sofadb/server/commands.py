@@ -562,13 +562,9 @@ def client_list(connection: Connection, args: list[bytes]) -> Reply:
     return Verbatim(b"".join(map(_client_line, chosen)))
 
 
-def _is_subscriber(connection: Connection) -> bool:
-    return bool(connection.subscription_count)
-
-
 def _flags(connection: Connection) -> str:
     given = {
-        "P": _is_subscriber(connection),
+        "P": bool(connection.subscription_count),
         "x": connection.multi is not None,
         "b": connection.is_blocked,
     }

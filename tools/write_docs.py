@@ -10,10 +10,13 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import textwrap
 from collections import defaultdict
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import get_args
+
+from redis_commands import REDIS_7_0, SUBCOMMANDS
 
 from sofadb.database.table import TABLE, Command, Route
 from sofadb.paxos import messages, records
@@ -33,26 +36,65 @@ ROUTES = {
 
 
 def commands_page() -> str:
-    """Every command that a node takes, by group."""
+    """Every command that a node takes, by group; what it refuses, and what it does not know."""
     groups: dict[str, list[Command]] = defaultdict(list)
+    refused: list[Command] = []
     for command in TABLE.values():
-        groups[command.group] += list(command.subcommands.values()) or [command]
+        for each in list(command.subcommands.values()) or [command]:
+            (refused if each.is_refused else groups[each.group]).append(each)
     lines = [
         "# Commands",
         "",
         "Written by `make docs` from the one table of commands (`src/sofadb/database/table.py`). Replies, arities and error",
-        "texts are those of Redis 7.0; the tests compare them with a real one. What differs is said below.",
+        "texts are those of Redis 7.0; the tests compare them with a real one. What differs is said here, and more of it",
+        "[below](#what-differs-from-redis).",
+        "",
+        *textwrap.wrap(_covered(refused), 120),
         "",
     ]
     for group in sorted(groups):
         lines += [f"## {group}", "", "| command | is a | what it does |", "| --- | --- | --- |"]
-        for command in sorted(groups[group], key=lambda each: each.name):
-            name = command.name.replace("|", " ").upper()
-            lines.append(f"| `{name}` | {command.route.value} | {command.summary.rstrip('.')} |")
+        for each in sorted(groups[group], key=lambda each: each.name):
+            differs = f". *Differs:* {each.differs.rstrip('.')}" if each.differs else ""
+            summary = each.summary.rstrip(".")
+            lines.append(f"| {_shown(each.name)} | {each.route.value} | {summary}{differs} |")
         lines.append("")
     lines += ["A " + text + "." for text in ROUTES.values()]
+    lines += ["", "## Refused", "", "With an error that says why, and what to use instead.", ""]
+    lines += ["| command | |", "| --- | --- |"]
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for each in sorted(refused, key=lambda each: each.name):
+        by_reason[each.summary.removeprefix("Refused: ").removeprefix("Refused, ")].append(_shown(each.name))
+    lines += [f"| {', '.join(names)} | {reason} |" for reason, names in by_reason.items()]
+    lines += ["", "## What Redis 7.0 has and this has not", ""]
+    lines += textwrap.wrap(", ".join(map(_shown, sorted(_missing()))) or "Nothing.", 120)
     lines += ["", *DIFFERENCES]
     return "\n".join(lines) + "\n"
+
+
+def _shown(name: str) -> str:
+    return f"`{name.replace('|', ' ').upper()}`"
+
+
+def _known() -> set[str]:
+    return {each.name for command in TABLE.values() for each in (command, *command.subcommands.values())}
+
+
+def _missing() -> set[str]:
+    """What is not known at all; of a container that is not, only itself."""
+    missing = REDIS_7_0 - _known()
+    return {name for name in missing if "|" not in name or name.partition("|")[0] not in missing}
+
+
+def _covered(refused: list[Command]) -> str:
+    """How much there is of Redis 7.0, without containers: they only hold subcommands."""
+    asked = REDIS_7_0 - set(SUBCOMMANDS)
+    has = asked & _known()
+    turned_down = has & {each.name for each in refused}
+    return (
+        f"Of the {len(asked)} commands and subcommands of Redis 7.0, {len(has) - len(turned_down)} are answered, "
+        f"{len(turned_down)} are refused with a reason, and {len(asked - has)} are not known."
+    )
 
 
 DIFFERENCES = """\
@@ -103,8 +145,15 @@ DIFFERENCES = """\
 - **SOFA.LASTINSTANCE**: where this connection's last write stands. **SOFA.AFTER** instance command: reads only, from this
   node's state once it has come so far; after 5 s `-NOREPLICAS`. Not in MULTI.
 - **INFO, ROLE**: the leader is called `master` and the others `slave`. Offsets are instances.
-- **CONFIG SET** changes notify-keyspace-events, on this node until it ends. All else is said by the options of `sofadb serve`;
-  the passwords, which CONFIG GET does not tell, by a file.
+- **CONFIG** knows the settings that mean something here, of this node and as long as it runs (`CONFIG REWRITE` is refused).
+  What is never otherwise (`appendonly yes`, `maxmemory 0`, `save ""`, ...) takes only that value.
+  It does not tell the passwords, which come from a file.
+- **SLOWLOG, LATENCY, INFO commandstats** are those of the asked node and of its own clients. What a client sends together is
+  timed together and counts in equal parts. Only execution is timed, not the way to the disks of a majority.
+- **CLIENT, SHUTDOWN** concern the asked node and its clients. What a client has under way when it is killed is answered
+  before its connection ends.
+- **HELP** of the commands that have subcommands is written from the table of this page.
+- **COMMAND INFO, DOCS** tell no tips and no arguments.
 - **AUTH**: there is the user `default`. Any of a node's passwords will do. Without one, clients on other machines are told
   `-DENIED` (`serve --protected-mode`).
 - **SENTINEL** is answered by every node: the leader is the `master` of the service that `serve --service-name` names, the

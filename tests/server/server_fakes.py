@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import hiredis
@@ -221,6 +222,28 @@ def shown(reply: Any) -> Any:
     return reply
 
 
+class FakeTimers:
+    """Timers of an event loop whose time passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._due: list[tuple[float, asyncio.TimerHandle]] = []
+        self._loop: Any = SimpleNamespace(get_debug=lambda: False, _timer_handle_cancelled=lambda timer: None)
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(self.now + seconds, call, (), self._loop)
+        self._due.append((self.now + seconds, timer))
+        return timer
+
+    def pass_time(self, seconds: float) -> None:
+        """What is due by then is called."""
+        self.now += seconds
+        due = [timer for at, timer in self._due if at <= self.now and not timer.cancelled()]
+        self._due = [(at, timer) for at, timer in self._due if at > self.now]
+        for timer in due:
+            timer._run()
+
+
 class Server:
     """All connections of a node."""
 
@@ -236,6 +259,9 @@ class Server:
             settings=settings or Settings(),
             **others,
         )
+        self.timers = FakeTimers()
+        self.state.pause.call_later = self.timers.call_later
+        self.state.pause.clock = lambda: self.timers.now
         self._connected = 0
 
     def applied(self) -> None:

@@ -147,8 +147,7 @@ def test_each_password_does(server: Server, client: Client) -> None:
 
 def test_a_stranger_reaches_nothing(server: Server, client: Client) -> None:
     assert set(client.ask("GET a", "SET a 1", "PUBLISH a b", "SUBSCRIBE a", "INFO", "SHUTDOWN now")) == {
-        NO_AUTH,
-        "-ERR unknown command 'SHUTDOWN', with args beginning with: 'now' ",
+        NO_AUTH
     }
     assert not server.node.works
 

@@ -198,22 +198,6 @@ def test_glob_patterns_match_as_in_redis(pair: tuple[Client, Client]) -> None:
         assert ours == theirs, pattern
 
 
-def test_declarations_are_those_of_redis(pair: tuple[Client, Client]) -> None:
-    """Arity, flags and keys of every command that Redis knows, too."""
-    theirs, ours = pair
-    names = [name for name in ours(b"COMMAND", b"LIST") if not name.startswith((b"sofa.", b"sentinel"))]
-    assert len(names) >= 60
-    for name in names:
-        (expected,), (actual,) = (client(b"COMMAND", b"INFO", name) for client in (theirs, ours))
-        assert expected is not None, name
-        differs_here = {b"touch", b"config", b"client", b"command"}
-        assert actual[0] == expected[0]
-        assert actual[1] == expected[1], name
-        if name not in differs_here:
-            assert {str(flag) for flag in actual[2]} == {str(flag) for flag in expected[2]}, name
-        assert actual[3:6] == expected[3:6], name
-
-
 @pytest.mark.parametrize(
     "data",
     [

@@ -11,6 +11,7 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from processes import PATIENCE_S
 from server.server_fakes import Client, FakeNode, FakeTransport, Server, facts_of, request
 from sim.stories import Stage
 from sofadb.database.table import lookup
-from sofadb.server import listener
+from sofadb.server import descriptors, listener
 from sofadb.server.connection import Connection
 from sofadb.server.state import ServerState, Settings
 from sofadb.unlikely import POINTS, choose_by, never
@@ -144,8 +145,8 @@ async def until(condition: Any) -> None:
 @pytest.mark.parametrize(
     ("soft", "hard", "wanted", "soft_then", "clients_max"),
     [
-        (1024, 4096, 10_000, 4096, 4096 - listener.DESCRIPTORS_RESERVED),
-        (1024, resource.RLIM_INFINITY, 10_000, 10_000 + listener.DESCRIPTORS_RESERVED, 10_000),
+        (1024, 4096, 10_000, 4096, 4096 - descriptors.RESERVED),
+        (1024, resource.RLIM_INFINITY, 10_000, 10_000 + descriptors.RESERVED, 10_000),
         (20_000, 20_000, 10_000, 20_000, 10_000),
         (64, 64, 10_000, 64, 16),
     ],
@@ -162,6 +163,38 @@ def test_where_descriptors_are_few_clients_are_fewer_so_that_the_journal_has_som
 
     uvloop.run(story())
     assert limit.soft == soft_then
+
+
+def test_more_clients_can_be_allowed_as_far_as_descriptors_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = Limit(monkeypatch, 1024, 4096)
+    server = Server()
+    (reply,) = server.connect().ask("CONFIG SET maxclients 5000")
+    possible = 4096 - descriptors.RESERVED
+    assert reply.endswith(f"the specified number of clients, try with {possible}")
+    assert server.state.settings.clients_max == Settings().clients_max
+    assert server.connect().ask(f"CONFIG SET maxclients {possible}") == [b"OK"]
+    assert (server.state.settings.clients_max, limit.soft) == (possible, 4096)
+
+
+@pytest.mark.parametrize(
+    ("setting", "seconds"), [("300", 300), ("60", 60), ("2147483647", 32_767), ("0", None)]
+)
+def test_the_kernel_asks_after_silent_clients_as_it_is_set(setting: str, seconds: int | None) -> None:
+    async def story() -> None:
+        async with listening() as (state, _):
+            state.settings = replace(state.settings, keepalive_s=int(setting))
+            _, writer = await asyncio.open_connection("127.0.0.1", state.port)
+            await until(lambda: state.clients)
+            (client,) = state.clients.values()
+            assert client.transport
+            sock = client.transport.get_extra_info("socket")
+            assert bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) == (seconds is not None)
+            if seconds is not None:
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == seconds
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == seconds // 3
+            writer.close()
+
+    uvloop.run(story())
 
 
 @pytest.mark.parametrize("run", [uvloop.run, asyncio.run], ids=["uvloop", "asyncio"])

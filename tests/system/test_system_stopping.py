@@ -97,3 +97,23 @@ def test_a_node_that_is_told_to_stop_under_load_answers_what_it_took_and_resets_
         assert sender.replies == list(range(1, len(sender.replies) + 1))
         assert client("GET", sender.key) == b"%d" % len(sender.replies), "everything done was answered"
     cluster.stop()
+
+
+def test_shutdown_ends_the_asked_node_in_good_order_and_the_others_go_on(three: Cluster) -> None:
+    leader = three.leader()
+    other = next(name for name in three.names if name != leader)
+    client, writer = three.client(leader), three.client(leader)
+    assert client.pipeline([("MULTI",), ("SHUTDOWN",)])[1].args == (
+        "ERR Command not allowed inside a transaction",
+    )
+    client("DISCARD")
+    client.send(*[("INCR", "n")] * PIPELINE, ("SHUTDOWN", "NOSAVE"), ("INCR", "n"))
+    assert [client.receive() for _ in range(PIPELINE + 1)] == list(range(1, PIPELINE + 2)), (
+        "SHUTDOWN says nothing"
+    )
+    with pytest.raises(ConnectionError, match="closed by the other end"):
+        client.receive()
+    with pytest.raises(ConnectionError, match="closed by the other end"):
+        writer.receive()
+    assert three.processes.pop(leader).wait(PATIENCE_S) == 0
+    assert three.client(other)("INCR", "n") > PIPELINE

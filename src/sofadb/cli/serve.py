@@ -95,6 +95,7 @@ async def run_node(
         want_snapshot=running.world.snapshots.want,
         newest_snapshot=running.world.snapshots.told,
         snapshot_part=running.world.snapshots.part,
+        shut_down=told_to_stop.set,
         service_name=service_name,
         passwords=passwords,
         is_protected=is_protected,

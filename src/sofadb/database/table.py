@@ -52,6 +52,16 @@ class Command:
     """It may wait for something, with all that its client asks behind it."""
     inspect: Callable[[list[bytes]], object] | None = None
     """What else there is to check before it is proposed. Raises `ReplyError`."""
+    key_use: str = ""
+    """What becomes of its keys, in Redis's words; of each of the first keys, if that differs, and of the rest (`keys`)."""
+    counted_keys: int = 0
+    """Where the number stands of keys that follow it; 0: nowhere."""
+    find_keys: Callable[[list[bytes]], Keys] | None = None
+    """Says where its keys are, and what becomes of each, if they are not where the rest says or not only there."""
+    differs: str = ""
+    """What of it is other than in Redis, in a sentence or two without the last full stop."""
+    is_refused: bool = False
+    """Whether all that it ever answers is that it is not done, and why."""
     subcommands: dict[bytes, Command] = field(default_factory=dict)
 
     def replies_large(self, args: list[bytes]) -> bool:
@@ -59,6 +69,13 @@ class Command:
         large = self.reply_is_large
         return large if isinstance(large, bool) else large(args)
 
+    def takes(self, words: int) -> bool:
+        """Whether it may have so many words."""
+        return words == self.arity if self.arity > 0 else words >= -self.arity
+
+
+Keys = list[tuple[int, str]]
+"""Positions of keys among the words of a command, and the use of each."""
 
 TABLE: dict[bytes, Command] = {}
 """By name, in capitals."""
@@ -86,10 +103,16 @@ def command(
     reply_is_large: bool | Callable[[list[bytes]], bool] = False,
     reply_varies: bool = False,
     inspect: Callable[[list[bytes]], object] | None = None,
+    key_use: str = "",
+    counted_keys: int = 0,
+    find_keys: Callable[[list[bytes]], Keys] | None = None,
+    differs: str = "",
+    is_refused: bool = False,
 ) -> Callable[[Function], Function]:
     """Declare a command, or with "container|sub" a subcommand of one that is declared already.
 
-    `types` are those whose values it is about, as groups are called, if its group does not say.
+    `types` are those whose values it is about, as groups are called, if its group does not say; or what else is to decide
+    to which categories it belongs.
     """
 
     def declare(function: Function) -> Function:
@@ -110,6 +133,11 @@ def command(
             reply_varies,
             "blocking" in words,
             inspect,
+            key_use,
+            counted_keys,
+            find_keys,
+            differs,
+            is_refused,
         )
         container, bar, sub = name.upper().encode().partition(b"|")
         where = TABLE[container].subcommands if bar else TABLE
@@ -135,12 +163,12 @@ def _categories(flags: tuple[str, ...], group: str, types: list[str], dangerous:
         "string": "string" in types,
         "bitmap": "bitmap" in types,
         "pubsub": "pubsub" in flags,
-        "admin": "admin" in flags,
+        "admin": "admin" in flags or "admin" in types,
         "fast": "fast" in flags,
         "slow": "fast" not in flags,
         "blocking": "blocking" in flags,
         "dangerous": dangerous or "admin" in flags,
-        "connection": "connection" in types,
+        "connection": "connection" in types and bool(flags),
         "transaction": group == "transactions",
         "scripting": group == "scripting" and bool(flags),
     }
@@ -154,6 +182,14 @@ def lookup(name: bytes) -> Command | None:
         found = TABLE.get(name.upper())
         if found is not None and len(_by_spelling) < _SPELLINGS_MAX:
             _by_spelling[name] = found
+    return found
+
+
+def find(args: list[bytes]) -> Command | None:
+    """The command or subcommand that these words name, however many they are; None if there is none."""
+    found = lookup(args[0])
+    if found is not None and found.subcommands and len(args) > 1:
+        return found.subcommands.get(args[1].upper())
     return found
 
 

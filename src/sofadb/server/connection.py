@@ -9,7 +9,8 @@ asking and their answer. A run of reads is executed when the node says that its 
 - commands that change what the connection is (WATCH, EXEC, SUBSCRIBE, ...) or that may wait for something (SOFA.LOCK, SOFA.AFTER)
   are begun alone, and nothing behind them is looked at until they are done.
 
-After READONLY a run of reads behind no writes is executed at once, on this node's state as it is.
+After READONLY a run of reads behind no writes is executed at once, on this node's state as it is. During a pause (`pausing`) what
+is held back is not begun, nor anything behind it.
 
 A run is executed whether or not its client is still there: other replicas execute it, too. Nothing is begun, encoded or
 read for a client that does not read its replies: what waits for it is bounded, and it is not cut off while an outcome is
@@ -34,8 +35,9 @@ import logging
 import time
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 from sofadb.database.arguments import parse_integer
@@ -47,10 +49,12 @@ from sofadb.unlikely import unlikely
 
 from .admission import DENIED, NO_AUTH, is_on_this_machine
 from .encoding import Buffer, encode
+from .pausing import writes as writes_now
 from .requests import Chunk, Requests
 from .sentinel import is_own_news
 from .state import ServerState
 from .subscriptions import ALLOWED, BEGINNING, SUBSCRIBING, Kind
+from .usage import NO_COMMAND
 from .waiting import Leaves
 
 if TYPE_CHECKING:
@@ -73,8 +77,12 @@ ALONE = SUBSCRIBING | {
     "sofa.after",
     "sofa.snapshot",
     "sofa.snapshotpart",
+    "client|kill",
+    "client|reply",
 }
 """Commands that are begun when everything before them is done, and that end a run."""
+QUEUED_ALONE = {"unwatch", "auth", "hello", "readonly", "readwrite", "client|kill", "client|reply"}
+"""Those of them, but for subscriptions, that MULTI queues."""
 RUN_COMMANDS_MAX = 512
 """A longer pipeline becomes several runs."""
 STRANGERS_BYTES_MAX = 256 << 10
@@ -100,6 +108,7 @@ class Work:
         "needs_log",
         "replies",
         "run",
+        "seconds",
     )
 
     def __init__(self, connection: Connection, run: Run | Transaction, size: int) -> None:
@@ -118,6 +127,8 @@ class Work:
         self.is_done = False
         self.is_local = False
         """Whether it needs no node: it is executed when what is before it is answered."""
+        self.seconds = 0.0
+        """How long its execution took."""
 
     def encode(self) -> bytes:
         """What every replica has to execute."""
@@ -126,7 +137,9 @@ class Work:
     def execute(self, database: Database) -> None:
         """Do it on this node's state, in its place."""
         for work in (self, *self.behind):
+            begun = perf_counter()
             work.replies = work.run.execute(database)
+            work.seconds = perf_counter() - begun
             work.is_done = True
             work.leave()
             if work.needs_log and work.replies[0] is not NULL_ARRAY:
@@ -143,6 +156,7 @@ class Work:
         """Answer without a state: what concerns it fails with `error`. (A read has no outcome that one could not know.)"""
         if isinstance(self.run, _Watch):
             self.connection.watch_failed = True
+        begun = perf_counter()
         if isinstance(self.run, Transaction):
             self.replies = [error]
         else:
@@ -151,6 +165,7 @@ class Work:
                 _without_state(call, error if self.needs_log and _is_write(call) else harmless)
                 for call in self.run.group.calls
             ]
+        self.seconds = perf_counter() - begun
         self.is_done = True
         self.leave()
 
@@ -161,11 +176,30 @@ class Work:
         state.begun_bytes += self.bytes
 
     def leave(self) -> None:
-        """And now it does not any more."""
+        """And now it does not any more, and is counted among what was done."""
         state = self.connection.state
         state.begun_commands -= self.commands
         state.begun_bytes -= self.bytes
         self.commands = self.bytes = 0
+        if self.replies:
+            self._note(state)
+
+    def _note(self, state: ServerState) -> None:
+        run, replies, usec = self.run, self.replies, self.seconds * 1e6
+        calls: Sequence[Call]
+        if not isinstance(run, Transaction):
+            calls = run.group.calls
+        else:
+            (reply,) = replies
+            is_done = isinstance(reply, list)
+            calls = [EXEC_CALL, *(call for group in run.groups if is_done for call in group.calls)]
+            replies = [None, *reply] if is_done else [reply]
+        state.usage.note(calls, replies, usec)
+        settings = state.settings
+        if usec >= settings.slow_us >= 0:
+            state.usage.note_slow(calls, usec, self.connection, settings.slow_runs_max)
+        if 0 < settings.spike_ms * 1000 <= usec:
+            state.usage.note_spike(b"command", int(usec / 1000))
 
 
 def _is_write(call: Call) -> bool:
@@ -420,6 +454,11 @@ class Connection(asyncio.Protocol):
         """Whether its reads are answered from this node's own state, however old."""
         self.last_instance = 0
         """In which its last write was executed; 0 if none was."""
+        self.is_silent = False
+        """Whether it wants no replies (CLIENT REPLY)."""
+        self.skipped_replies = 0
+        """How many more replies it does not want. Then each comes from a run of its own."""
+        self.no_evict = False
         self.subscribed: dict[Kind, dict[bytes, None]] = {kind: {} for kind in Kind}
         """What it subscribes to, in the order of asking; kept by `Subscriptions`."""
         self.subscription_count = 0
@@ -431,6 +470,11 @@ class Connection(asyncio.Protocol):
         self.received_bytes = 0
         self.held_bytes = 0
         """What has arrived and is not begun: requests, whole or not, what MULTI has queued, and the keys watched."""
+        self.seen_bytes = 0
+        self.active_at = 0.0
+        """How much of it the guard has seen when it last looked, and when that was more than before (the loop's time)."""
+        self.idle_s = 0
+        """For how long it has said nothing, as the guard knows."""
         self.is_writable = True
         """Whether the client reads what is written for it."""
         self.is_reading = True
@@ -627,11 +671,12 @@ class Connection(asyncio.Protocol):
         """Take the longest run from what waits; None if nothing may be begun before reads are answered."""
         chunk = self._chunks[0]
         requests, borders = chunk.requests, chunk.borders
-        commands_max = 1 if unlikely("run of one command") else RUN_COMMANDS_MAX
+        commands_max = 1 if self.skipped_replies or unlikely("run of one command") else RUN_COMMANDS_MAX
         reads_behind_max = 0 if unlikely("no reads behind writes") else READS_BEHIND_WRITES_MAX
         begin, end = self._next, min(len(requests), self._next + commands_max)
         behind_reads = bool(self._flight) and self._carrier is None
         is_restricted, is_stranger = self.is_restricted, self.is_stranger
+        pause = self.state.pause if self.state.pause.is_on else None
         calls: list[Call] = []
         writes: list[int] = []
         special: Run | Transaction | None = None
@@ -654,6 +699,10 @@ class Connection(asyncio.Protocol):
                 self._on_mistake(calls, problem, args)
                 index += 1
                 continue
+            if pause is not None and pause.holds(command, writes_now(command, self._has_queued_writes)):
+                if not calls:
+                    return None
+                break
             self.last_command = command.name
             is_large = bool(command.reply_is_large) and self.multi is None and command.replies_large(args)
             if large_reads and (
@@ -679,6 +728,10 @@ class Connection(asyncio.Protocol):
                 index += 1
                 break
             if command.route is Route.CONNECTION:
+                if self.multi is not None and "no_multi" in command.flags:
+                    self._on_mistake(calls, NOT_IN_MULTI, args)
+                    index += 1
+                    continue
                 if command.name in ALONE or command.name == "select":
                     if calls:
                         break  # It begins a run of its own.
@@ -814,15 +867,14 @@ class Connection(asyncio.Protocol):
         if self.multi is not None and name not in ("exec", "discard"):
             if name == "select":
                 return self._select_in_multi(command, args)
-            if name in ("watch", "sofa.after", "sofa.snapshot", "sofa.snapshotpart"):
+            if name in ("watch", "sofa.after"):
                 return self._say(ReplyError(f"ERR {name.upper()} inside MULTI is not allowed"))
-            if name in ("unwatch", "auth", "hello", "readonly", "readwrite") or name in SUBSCRIBING:
+            if name in QUEUED_ALONE or name in SUBSCRIBING:
                 calls: list[Call] = []
                 self._queue(calls, command, args, b"")
                 return Run(self.database, calls, b"")
         if name == "select":
-            reply = self._selected(args)
-            return self._say(reply)
+            return self._say(self._selected(args), args)
         if self._flight:
             return None
         self._is_alone = True
@@ -861,8 +913,8 @@ class Connection(asyncio.Protocol):
         kind = _Beginning if name in BEGINNING and not is_own_news(args[1:]) else Run
         return kind(self.database, [(_OnConnection(self, command.function), args)], b"")
 
-    def _say(self, reply: Reply) -> Run:
-        return Run(self.database, [(_OnConnection(self, _Answer(reply)), [])], b"")
+    def _say(self, reply: Reply, args: list[bytes] | None = None) -> Run:
+        return Run(self.database, [(_OnConnection(self, _Answer(reply)), args or NO_COMMAND)], b"")
 
     def _selected(self, args: list[bytes]) -> Reply:
         """SELECT takes effect on sight: it decides where the next commands go."""
@@ -901,14 +953,14 @@ class Connection(asyncio.Protocol):
             multi.has_errors = True
             multi.groups.clear()
             problem = ReplyError("ERR the transaction is too large")
-            calls.append((_OnConnection(self, _Answer(problem)), args))
+            calls.append((_OnConnection(self, _Answer(problem)), NO_COMMAND))
             return
         is_behind_write = any(raws for _, _, raws in multi.groups)
         function = (
             self._function(command, is_behind_write) if instead is None else _OnConnection(self, instead)
         )
         multi.add((function, args), raw)
-        calls.append((_OnConnection(self, _Answer(QUEUED)), args))
+        calls.append((_OnConnection(self, _Answer(QUEUED)), NO_COMMAND))
 
     def _multi(self) -> Reply:
         """MULTI takes effect on sight: it decides what becomes of the next commands."""
@@ -920,12 +972,12 @@ class Connection(asyncio.Protocol):
     def _exec(self, args: list[bytes]) -> Run | Transaction:
         multi, self.multi = self.multi, None
         if multi is None:
-            return self._say(ReplyError("ERR EXEC without MULTI"))
+            return self._say(ReplyError("ERR EXEC without MULTI"), args)
         watched = [Watched(number, key, version) for (number, key), version in self.watched.items()]
         is_aborted = multi.has_errors or self.watch_failed
         self.unwatch()
         if is_aborted:
-            return self._say(ReplyError("EXECABORT Transaction discarded because of previous errors."))
+            return self._say(ReplyError("EXECABORT Transaction discarded because of previous errors."), args)
         groups = [Group(number, calls, b"".join(raws)) for number, calls, raws in multi.groups]
         return _Exec(self, multi, watched, groups)
 
@@ -935,10 +987,10 @@ class Connection(asyncio.Protocol):
 
     def _on_mistake(self, calls: list[Call], problem: ReplyError, args: list[bytes]) -> None:
         """What is no command at all."""
-        self.state.errors += 1
+        self.state.usage.note_rejected(args)
         if self.multi is not None:
             self.multi.has_errors = True
-        calls.append((_OnConnection(self, _Answer(problem.as_reply())), args))
+        calls.append((_OnConnection(self, _Answer(problem.as_reply())), NO_COMMAND))
 
     def _on_http(self) -> None:
         """A browser may have been talked into this: nothing of what it sends is done (as in Redis)."""
@@ -967,7 +1019,11 @@ class Connection(asyncio.Protocol):
                 flight[0].do_without_state(NO_STATE)
             if not flight or not flight[0].is_done:
                 break
-            encoded = encode(flight.popleft().replies, self.resp3)
+            work = flight.popleft()
+            if self.is_silent or self.skipped_replies:
+                self.skipped_replies = max(0, self.skipped_replies - 1)
+                continue
+            encoded = encode(work.replies, self.resp3)
             if isinstance(encoded, bytes) and unlikely("reply in pieces"):
                 self._pieces = iter((encoded[:1], encoded[1:]))
             elif isinstance(encoded, bytes):
@@ -980,8 +1036,13 @@ class Connection(asyncio.Protocol):
         if self._chunks or self.is_closing or requests.problem or requests.has_more or not self.is_reading:
             self._advance()
 
+    def go_on(self) -> None:
+        """Begin what had to wait, if nothing is in the way any more."""
+        self._advance()
+
     def _write(self, data: Buffer) -> None:
         if self.transport is not None and not self.transport.is_closing():
+            self.state.bytes_written += len(data)
             self.transport.write(data)
 
     def push(self, message: bytes) -> None:
@@ -1005,9 +1066,19 @@ class Connection(asyncio.Protocol):
         return self._pushes_bytes + (0 if self.transport is None else self.transport.get_write_buffer_size())
 
     @property
+    def is_busy(self) -> bool:
+        """Whether something is under way or waits."""
+        return bool(self._flight or self._chunks or self._pieces is not None)
+
+    @property
+    def is_subscriber(self) -> bool:
+        """Whether it subscribes to anything."""
+        return self.subscription_count > 0
+
+    @property
     def is_restricted(self) -> bool:
         """Whether it subscribes in RESP2, where a message looks like a reply."""
-        return not self.resp3 and self.subscription_count > 0
+        return not self.resp3 and self.is_subscriber
 
     def close(self) -> None:
         """Close, or end our half, once everything that is under way is answered."""
@@ -1015,6 +1086,12 @@ class Connection(asyncio.Protocol):
         self._drop_the_waiting()
         self._wait_no_longer()
         self._advance()
+
+    def kill(self) -> None:
+        """Close, but do not wait for a client that does not read, unless an outcome is pending."""
+        self.close()
+        if not self.is_writable and not self.waits_for_node:
+            self.abort()
 
     def finish(self) -> None:
         """Take nothing more; answer everything that has arrived, and end our half of the connection.
@@ -1060,11 +1137,17 @@ class Connection(asyncio.Protocol):
         return any(not work.is_done and not work.is_local for work in self._flight)
 
     @property
+    def _has_queued_writes(self) -> bool | None:
+        return None if self.multi is None else any(raws for _, _, raws in self.multi.groups)
+
+    @property
     def queued_count(self) -> int:
         """How many commands MULTI has queued, or -1."""
         return -1 if self.multi is None else sum(len(calls) for _, calls, _ in self.multi.groups)
 
 
+EXEC_CALL: Call = (_Answer(None), [b"EXEC"])
+NOT_IN_MULTI = ReplyError("ERR Command not allowed inside a transaction")
 NO_STATE = ReplyError("ERR this is no command of the connection")
 NO_ROOM = ReplyError(OVERLOADED)
 NO_OUTCOME = ReplyError(NO_REPLICAS)

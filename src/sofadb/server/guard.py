@@ -1,7 +1,7 @@
 """What all clients of a node hold together, and who goes first when it is too much (rule D5).
 
 Each connection has bounds of its own (`connection`), but there are ten thousand of them. Once a second, by one timer for
-all, the guard looks at two sums.
+all, the guard looks at two sums. (And for those who say nothing, if somebody wants them gone: CONFIG SET timeout.)
 
 **What clients do not read.** A client that has more unread than its own bound allows, and reads nothing at all for a minute,
 is cut off; and when all clients together have too much unread, those with the most are, until it is less. That drops no
@@ -72,8 +72,23 @@ class Guard:
         """Do what has to be done now (seconds on a monotonic clock)."""
         clients = list(self.state.clients.values())
         self.state.recent_input_bytes_max = max((client.held_bytes for client in clients), default=0)
+        self._mind_idle(clients, now)
         self._mind_unread(clients, now)
         self._mind_unfinished(clients, now)
+
+    # Who says nothing
+
+    def _mind_idle(self, clients: Iterable[Connection], now: float) -> None:
+        seconds_max = self.state.settings.idle_s_max
+        for client in clients:
+            if client.received_bytes != client.seen_bytes or client.is_busy or not client.active_at:
+                client.seen_bytes, client.active_at = client.received_bytes, now
+            client.idle_s = int(now - client.active_at)
+            if seconds_max and client.idle_s >= seconds_max and not client.is_subscriber:
+                log.info(
+                    "%s has said nothing for %d s: closing the connection", client.address, client.idle_s
+                )
+                client.kill()
 
     # What clients do not read
 

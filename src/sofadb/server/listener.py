@@ -9,33 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 import socket
+import sys
 from dataclasses import replace
 
 from . import commands as commands  # Fills the table.
 from .connection import Connection
+from .descriptors import BACKLOG, make_room
 from .guard import Guard
 from .state import ServerState
 
 log = logging.getLogger("sofadb.server")
 
-DESCRIPTORS_RESERVED = 256
-"""Kept free of clients: for the journal, the peers, and what else the process opens."""
-BACKLOG = 511
+KEEPALIVE_PROBES = 3
+KEEPALIVE_S_MAX = 32_767
+"""The kernel takes no more."""
 LINGER_S = 0.3
 """A connection that we have ended is left open for so long, for the client to end it: what it has sent by then has arrived."""
 
 
 async def start(state: ServerState) -> None:
     """Listen on the state's host and port. Raises `OSError` if the port cannot be had."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = state.settings.clients_max + DESCRIPTORS_RESERVED
-    if soft < wanted:
-        soft = min(wanted, hard) if hard != resource.RLIM_INFINITY else wanted
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    clients_max = max(16, min(state.settings.clients_max, soft - DESCRIPTORS_RESERVED))
-    state.settings = replace(state.settings, clients_max=clients_max)
+    state.settings = replace(state.settings, clients_max=make_room(state.settings.clients_max))
     loop = asyncio.get_running_loop()
 
     def connect() -> Connection:
@@ -54,8 +49,22 @@ class _Tuned(Connection):
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if self.state.settings.keepalive_s:
+                _keep_alive(sock, self.state.settings.keepalive_s)
         super().connection_made(transport)
+
+
+def _keep_alive(sock: socket.socket, seconds: int) -> None:
+    """Have the kernel ask after so much silence, and give a client up that does not answer in as much time again."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, min(seconds, KEEPALIVE_S_MAX))
+        sock.setsockopt(
+            socket.IPPROTO_TCP,
+            socket.TCP_KEEPINTVL,
+            max(1, min(seconds, KEEPALIVE_S_MAX) // KEEPALIVE_PROBES),
+        )
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
 
 
 async def stop(state: ServerState, within_s: float) -> None:
@@ -66,6 +75,7 @@ async def stop(state: ServerState, within_s: float) -> None:
     if state.server is not None:
         state.server.close()
         state.guard.stop()
+    state.pause.end()
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within_s
     begins_until = loop.time() + within_s / 2

@@ -14,8 +14,10 @@ from sofadb.node.facts import Facts
 
 from .admission import Passwords
 from .notifications import Notifications
+from .pausing import Pause
 from .sentinel import SERVICE_NAME, leader_changed
 from .subscriptions import Subscriptions
+from .usage import Usage
 from .waiting import Leaves, WaitingRoom
 
 if TYPE_CHECKING:
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
     from sofadb.node.node import Work
 
     from .connection import Connection
+
+
+def _no_shutdown() -> None:
+    raise ReplyError("ERR this node cannot be ended from here")
 
 
 async def _no_part(instance: int, salt: int, offset: int, size: int) -> bytes:
@@ -87,6 +93,16 @@ class Settings:
     """How many channels and patterns one connection may subscribe to."""
     subscriber_unread_bytes_max: int = 8 << 20
     """A subscriber that has left more than this unread when the next message comes is cut off."""
+    idle_s_max: int = 0
+    """A client that has sent nothing for so long and waits for nothing is cut off; 0: never."""
+    keepalive_s: int = 300
+    """After so much silence the kernel asks a client's machine whether it is still there; 0: never."""
+    slow_us: int = 10_000
+    """A run that takes so long is kept for SLOWLOG; negative: none is."""
+    slow_runs_max: int = 128
+    """How many of them are kept."""
+    spike_ms: int = 0
+    """A run that takes so long is told by LATENCY; 0: none is."""
 
 
 @dataclass(slots=True)
@@ -108,6 +124,8 @@ class ServerState:
     """Instance, salt, size in bytes and digest of the newest snapshot, if there is any."""
     snapshot_part: Callable[[int, int, int, int], Awaitable[bytes]] = _no_part
     """Of the snapshot of an instance and a salt, from an offset on, so many bytes. Raises `ReplyError`."""
+    shut_down: Callable[[], None] = _no_shutdown
+    """End this node in good order. Raises `ReplyError`."""
     service_name: str = SERVICE_NAME
     """What clients that look for the leader call this cluster (`sentinel`)."""
     leader_address: str = ""
@@ -124,7 +142,8 @@ class ServerState:
     connections_rejected: int = 0
     commands_processed: int = 0
     bytes_read: int = 0
-    errors: int = 0
+    bytes_written: int = 0
+    usage: Usage = field(default_factory=Usage)
     last_turn: int = 0
     """The number of the last command that may have had to wait."""
     begun_commands: int = 0
@@ -142,11 +161,15 @@ class ServerState:
     input_disconnections: int = 0
     output_disconnections: int = 0
     """How many clients were cut off for what they did not finish, and for what they did not read."""
+    expired_before: int = 0
+    """How many keys had expired when counting began anew."""
     waiting: WaitingRoom = field(default_factory=WaitingRoom)
+    pause: Pause = field(init=False)
     server: Any = None
     guard: Any = None
 
     def __post_init__(self) -> None:
+        self.pause = Pause(self._go_on)
         self.node.on_applied.append(self._on_applied)
         self.node.on_founded.append(self.waiting.call_all)
         self.node.on_leader.append(self._on_leader)
@@ -165,6 +188,18 @@ class ServerState:
     def is_short_of_room(self) -> bool:
         """Whether too much is held that is not begun."""
         return self.held_bytes > self.settings.held_bytes_max
+
+    def forget_counts(self) -> None:
+        """Count from zero what INFO counts."""
+        self.connections_received = self.connections_rejected = self.commands_processed = 0
+        self.bytes_read = self.bytes_written = self.refused_commands = 0
+        self.input_disconnections = self.output_disconnections = 0
+        self.expired_before = self.node.database.expired
+        self.usage.forget()
+
+    def _go_on(self) -> None:
+        for connection in list(self.clients.values()):
+            connection.go_on()
 
     def _on_leader(self, leader: str) -> None:
         self.look_for_leader()

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING
 
 from sofadb.database.messages import Message
 from sofadb.database.patterns import matcher
-from sofadb.database.replies import Push, Reply, ReplyError, Several, Status
+from sofadb.database.replies import Push, Reply, ReplyError, Several
 from sofadb.database.table import Route, command
 
 from .encoding import encode
+from .help import declare_help
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -228,6 +229,7 @@ def psubscribe(connection: Connection, args: list[bytes]) -> Reply:
     since="7.0.0",
     summary="Hear what is published on channels by SPUBLISH",
     complexity="O(N)",
+    key_use="not_key",
 )
 def ssubscribe(connection: Connection, args: list[bytes]) -> Reply:
     return _subscribe(Kind.SHARD, connection, args)
@@ -271,6 +273,7 @@ def punsubscribe(connection: Connection, args: list[bytes]) -> Reply:
     since="7.0.0",
     summary="Hear channels of SSUBSCRIBE no more, all of them if none is named",
     complexity="O(N)",
+    key_use="not_key",
 )
 def sunsubscribe(connection: Connection, args: list[bytes]) -> Reply:
     return _unsubscribe(Kind.SHARD, connection, args)
@@ -418,31 +421,4 @@ def pubsub_numpat(connection: Connection, args: list[bytes]) -> Reply:
     return len(connection.state.subscriptions.patterns)
 
 
-_HELP = (
-    "PUBSUB <subcommand> [<argument> ...], where all is said of this node only:",
-    "CHANNELS [<pattern>]",
-    "    The channels that somebody subscribes to.",
-    "NUMPAT",
-    "    How many patterns are subscribed to.",
-    "NUMSUB [<channel> ...]",
-    "    How many subscribe to each channel by its name.",
-    "SHARDCHANNELS [<pattern>]",
-    "    The channels of SSUBSCRIBE that somebody subscribes to.",
-    "SHARDNUMSUB [<channel> ...]",
-    "    How many subscribe to each of those.",
-    "HELP",
-    "    This.",
-)
-
-
-@command(
-    "pubsub|help",
-    2,
-    Route.CONNECTION,
-    "loading stale",
-    group="pubsub",
-    since="6.2.0",
-    summary="What PUBSUB can say",
-)
-def pubsub_help(connection: Connection, args: list[bytes]) -> Reply:
-    return [Status(line.encode()) for line in _HELP]
+declare_help("pubsub", group="pubsub", since="6.2.0")

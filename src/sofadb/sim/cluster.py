@@ -196,6 +196,7 @@ class Cluster:
             want_snapshot=running.world.snapshots.want,
             newest_snapshot=running.world.snapshots.told,
             snapshot_part=running.world.snapshots.part,
+            shut_down=machine.told_to_stop.set,
         )
         await listener.start(state)
         machine.server = state

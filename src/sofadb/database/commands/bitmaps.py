@@ -9,7 +9,7 @@ from ..arguments import parse_integer
 from ..events import GENERIC, STRING
 from ..keyspace import Keyspace
 from ..replies import SYNTAX, Reply, ReplyError
-from ..table import Route, command
+from ..table import Keys, Route, command
 from .strings import ONE_KEY, STRING_BYTES_MAX, overwrite
 
 BAD_OFFSET = "ERR bit offset is not an integer or out of range"
@@ -184,6 +184,7 @@ def bitpos(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="2.6.0",
     summary="Put what comes of strings bit by bit: AND, OR, XOR or NOT",
     complexity="O(N)",
+    key_use="OW update, RO access",
 )
 def bitop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     name, destination, sources = args[1].upper(), args[2], args[3:]
@@ -312,6 +313,21 @@ def _put(data: bytearray, it: Operation, number: int) -> None:
     data[first : it.end] = whole.to_bytes(it.end - first, "big")
 
 
+def _keys_of_bitfield(args: list[bytes]) -> Keys:
+    """Whether the string is only read depends on what is asked for."""
+    index = 2
+    while index < len(args):
+        words = _WORDS_READING.get(args[index].upper())
+        if words is None or index + words > len(args):
+            return [(1, "RW access update")]
+        index += words
+    return [(1, "RO access")]
+
+
+_WORDS_READING = {b"GET": 3, b"OVERFLOW": 2}
+"""How many words those operations have that change nothing."""
+
+
 @command(
     "bitfield",
     -2,
@@ -321,6 +337,8 @@ def _put(data: bytearray, it: Operation, number: int) -> None:
     group="bitmap",
     since="3.2.0",
     summary="Get, set and add to numbers of any width within a string",
+    key_use="RW access update variable_flags",
+    find_keys=_keys_of_bitfield,
 )
 def bitfield(keyspace: Keyspace, args: list[bytes]) -> Reply:
     """The string grows first, as far as any number needs that is to be set, also if that fails then."""

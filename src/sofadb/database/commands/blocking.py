@@ -88,6 +88,7 @@ def _pop(keyspace: Keyspace, args: list[bytes], at_left: bool) -> Reply:
     since="2.0.0",
     summary="Take the first element out of the first list that has one, or wait until there is one",
     complexity="O(N)",
+    key_use="RW access delete",
 )
 def blpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _pop(keyspace, args, at_left=True)
@@ -103,6 +104,7 @@ def blpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="2.0.0",
     summary="Take the last element out of the first list that has one, or wait until there is one",
     complexity="O(N)",
+    key_use="RW access delete",
 )
 def brpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _pop(keyspace, args, at_left=False)
@@ -117,6 +119,8 @@ def brpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="7.0.0",
     summary="Take elements out of the first list that has some, or wait until there are some",
     complexity="O(N+M)",
+    key_use="RW access delete",
+    counted_keys=2,
 )
 def blmpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys, at_left, count = parse_lmpop(args[2:])
@@ -145,6 +149,7 @@ def _move(
     group="list",
     since="6.2.0",
     summary="Take an element from one end of a list and put it at one end of another, or wait until there is one",
+    key_use="RW access delete, RW insert",
 )
 def blmove(keyspace: Keyspace, args: list[bytes]) -> Reply:
     from_left, to_left = is_left(args[3]), is_left(args[4])
@@ -160,6 +165,7 @@ def blmove(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="list",
     since="2.2.0",
     summary="Take the last element of a list and put it in front of another, or wait until there is one",
+    key_use="RW access delete, RW insert",
 )
 def brpoplpush(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _move(keyspace, args[1], args[2], False, True, parse_timeout(args[3]))
@@ -187,6 +193,7 @@ def _pop_sorted_set(keyspace: Keyspace, args: list[bytes], is_max: bool) -> Repl
     since="5.0.0",
     summary="Take the element with the lowest score out of the first sorted set that has one, or wait until there is one",
     complexity="O(log(N))",
+    key_use="RW access delete",
 )
 def bzpopmin(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _pop_sorted_set(keyspace, args, is_max=False)
@@ -202,6 +209,7 @@ def bzpopmin(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="5.0.0",
     summary="Take the element with the highest score out of the first sorted set that has one, or wait until there is one",
     complexity="O(log(N))",
+    key_use="RW access delete",
 )
 def bzpopmax(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _pop_sorted_set(keyspace, args, is_max=True)
@@ -216,6 +224,8 @@ def bzpopmax(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="7.0.0",
     summary="Take elements out of the first sorted set that has some, or wait until there are some",
     complexity="O(K) + O(M*log(N))",
+    key_use="RW access delete",
+    counted_keys=2,
 )
 def bzmpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys, is_max, count = parse_zmpop(args[2:])

@@ -100,6 +100,7 @@ def dump(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="Put a value that DUMP has given",
     complexity="O(N)",
     dangerous=True,
+    key_use="OW update",
 )
 def restore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     """[REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]. The last two are checked and mean nothing here."""

@@ -49,6 +49,7 @@ def _put(keyspace: Keyspace, key: bytes, words: list[bytes], event: bytes) -> in
     since="2.0.0",
     summary="Give fields of a hash their values, and count the new ones",
     complexity="O(N)",
+    key_use="RW update",
 )
 def hset(keyspace: Keyspace, args: list[bytes]) -> Reply:
     if len(args) % 2 == 1:
@@ -66,6 +67,7 @@ def hset(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="2.0.0",
     summary="Give fields of a hash their values",
     complexity="O(N)",
+    key_use="RW update",
 )
 def hmset(keyspace: Keyspace, args: list[bytes]) -> Reply:
     if len(args) % 2 == 1:
@@ -83,6 +85,7 @@ def hmset(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="hash",
     since="2.0.0",
     summary="Give a field of a hash its value, if it has none",
+    key_use="RW insert",
 )
 def hsetnx(keyspace: Keyspace, args: list[bytes]) -> Reply:
     value = keyspace.find_as(args[1], Hash)
@@ -184,6 +187,7 @@ def hvals(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="hash",
     since="2.0.0",
     summary="How many fields a hash has",
+    key_use="RO",
 )
 def hlen(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return len(keyspace.find_as(args[1], Hash) or ())
@@ -198,6 +202,7 @@ def hlen(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="hash",
     since="3.2.0",
     summary="How many bytes the value of a field has",
+    key_use="RO",
 )
 def hstrlen(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return len(hget(keyspace, args) or b"")
@@ -212,6 +217,7 @@ def hstrlen(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="hash",
     since="2.0.0",
     summary="Whether a hash has a field",
+    key_use="RO",
 )
 def hexists(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return int(args[2] in (keyspace.find_as(args[1], Hash) or ()))
@@ -227,6 +233,7 @@ def hexists(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="2.0.0",
     summary="Remove fields of a hash",
     complexity="O(N)",
+    key_use="RW delete",
 )
 def hdel(keyspace: Keyspace, args: list[bytes]) -> Reply:
     key, value = args[1], keyspace.find_as(args[1], Hash)

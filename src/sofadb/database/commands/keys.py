@@ -23,7 +23,16 @@ def type_of(value: Any) -> bytes:
     return b"string" if type(value) is bytes else value.type_name
 
 
-@command("del", -2, Route.WRITE, "write", keys=ALL_KEYS, summary="Remove keys", complexity="O(N)")
+@command(
+    "del",
+    -2,
+    Route.WRITE,
+    "write",
+    keys=ALL_KEYS,
+    summary="Remove keys",
+    complexity="O(N)",
+    key_use="RM delete",
+)
 def del_(keyspace: Keyspace, args: list[bytes]) -> Reply:
     removed = 0
     for key in args[1:]:
@@ -42,6 +51,7 @@ command(
     since="4.0.0",
     summary="Remove keys",
     complexity="O(N)",
+    key_use="RM delete",
 )(del_)
 
 
@@ -53,6 +63,7 @@ command(
     keys=ALL_KEYS,
     summary="Count how many of the keys are there",
     complexity="O(N)",
+    key_use="RO",
 )
 def exists(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return sum(keyspace.look(key) is not None for key in args[1:])
@@ -67,10 +78,19 @@ command(
     since="3.2.1",
     summary="Count how many of the keys are there",
     complexity="O(N)",
+    key_use="RO",
 )(exists)
 
 
-@command("type", 2, Route.READ, "readonly fast", keys=ONE_KEY, summary="The type of the value at a key")
+@command(
+    "type",
+    2,
+    Route.READ,
+    "readonly fast",
+    keys=ONE_KEY,
+    summary="The type of the value at a key",
+    key_use="RO",
+)
 def type_(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return Status(type_of(keyspace.look(args[1])))
 
@@ -138,6 +158,7 @@ def object_(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=(2, 2, 1),
     since="2.2.3",
     summary="How Redis would hold a value",
+    key_use="RO",
 )
 def object_encoding(keyspace: Keyspace, args: list[bytes]) -> Reply:
     """How Redis would hold the value (of a string: if it had been SET; all are held alike here)."""
@@ -157,6 +178,7 @@ def object_encoding(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=(2, 2, 1),
     since="2.2.3",
     summary="How often a value is referred to",
+    key_use="RO",
 )
 def object_refcount(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return None if keyspace.look(args[2]) is None else 1
@@ -170,6 +192,7 @@ def object_refcount(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=(2, 2, 1),
     since="4.0.0",
     summary="An error: nobody counts how often a value is asked for",
+    key_use="RO",
 )
 def object_freq(keyspace: Keyspace, args: list[bytes]) -> Reply:
     """As in a Redis that does not evict what is seldom used."""
@@ -189,6 +212,7 @@ def object_freq(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=(2, 2, 1),
     since="2.2.3",
     summary="An error: nobody notes when a value was last asked for",
+    key_use="RO",
 )
 def object_idletime(keyspace: Keyspace, args: list[bytes]) -> Reply:
     """A number would be wrong on every node but the one that was asked last."""
@@ -231,6 +255,7 @@ def object_help(keyspace: Keyspace, args: list[bytes]) -> Reply:
     "write",
     keys=(1, 2, 1),
     summary="Give a value another key, in place of what is there",
+    key_use="RW access delete, OW update",
 )
 def rename(keyspace: Keyspace, args: list[bytes]) -> Reply:
     old, new = args[1], args[2]
@@ -251,6 +276,7 @@ def rename(keyspace: Keyspace, args: list[bytes]) -> Reply:
     "write fast",
     keys=(1, 2, 1),
     summary="Give a value another key, if nothing is there",
+    key_use="RW access delete, OW insert",
 )
 def renamenx(keyspace: Keyspace, args: list[bytes]) -> Reply:
     if keyspace.claim(args[1]) is None:
@@ -293,6 +319,7 @@ SAME_OBJECT = "ERR source and destination objects are the same"
     since="6.2.0",
     summary="Put a copy of a value at another key, perhaps in another database",
     complexity="O(N)",
+    key_use="RO access, OW update",
 )
 def copy(keyspace: Keyspace, args: list[bytes]) -> Reply:
     """[DB number] [REPLACE]"""
@@ -384,7 +411,13 @@ def _conditions(words: list[bytes]) -> set[bytes]:
 
 
 @command(
-    "expire", -3, Route.WRITE, "write fast", keys=ONE_KEY, summary="Let a key expire so many seconds from now"
+    "expire",
+    -3,
+    Route.WRITE,
+    "write fast",
+    keys=ONE_KEY,
+    summary="Let a key expire so many seconds from now",
+    key_use="RW update",
 )
 def expire(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _expire(keyspace, args, keyspace.time, 1000)
@@ -398,6 +431,7 @@ def expire(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=ONE_KEY,
     since="2.6.0",
     summary="Let a key expire so many milliseconds from now",
+    key_use="RW update",
 )
 def pexpire(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _expire(keyspace, args, keyspace.time, 1)
@@ -411,6 +445,7 @@ def pexpire(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=ONE_KEY,
     since="1.2.0",
     summary="Let a key expire at a Unix time in seconds",
+    key_use="RW update",
 )
 def expireat(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _expire(keyspace, args, 0, 1000)
@@ -424,6 +459,7 @@ def expireat(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=ONE_KEY,
     since="2.6.0",
     summary="Let a key expire at a Unix time in milliseconds",
+    key_use="RW update",
 )
 def pexpireat(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _expire(keyspace, args, 0, 1)
@@ -493,6 +529,7 @@ def pexpiretime(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=ONE_KEY,
     since="2.2.0",
     summary="Let a key live for ever again",
+    key_use="RW update",
 )
 def persist(keyspace: Keyspace, args: list[bytes]) -> Reply:
     if keyspace.look(args[1]) is None or not keyspace.persist(args[1]):

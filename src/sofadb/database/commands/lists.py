@@ -147,6 +147,7 @@ def is_left(word: bytes) -> bool:
     keys=ONE_KEY,
     group="list",
     summary="Put elements in front of a list",
+    key_use="RW insert",
 )
 def lpush(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return push(keyspace, args[1], args[2:], at_left=True)
@@ -160,6 +161,7 @@ def lpush(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=ONE_KEY,
     group="list",
     summary="Put elements at the end of a list",
+    key_use="RW insert",
 )
 def rpush(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return push(keyspace, args[1], args[2:], at_left=False)
@@ -174,6 +176,7 @@ def rpush(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="list",
     since="2.2.0",
     summary="Put elements in front of a list that is there",
+    key_use="RW insert",
 )
 def lpushx(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return 0 if keyspace.find_as(args[1], List) is None else lpush(keyspace, args)
@@ -188,6 +191,7 @@ def lpushx(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="list",
     since="2.2.0",
     summary="Put elements at the end of a list that is there",
+    key_use="RW insert",
 )
 def rpushx(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return 0 if keyspace.find_as(args[1], List) is None else rpush(keyspace, args)
@@ -215,6 +219,7 @@ def _pop(keyspace: Keyspace, args: list[bytes], at_left: bool) -> Reply:
     group="list",
     summary="Take the first elements out of a list",
     complexity="O(N)",
+    key_use="RW access delete",
 )
 def lpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _pop(keyspace, args, at_left=True)
@@ -229,6 +234,7 @@ def lpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="list",
     summary="Take the last elements out of a list",
     complexity="O(N)",
+    key_use="RW access delete",
 )
 def rpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _pop(keyspace, args, at_left=False)
@@ -243,6 +249,8 @@ def rpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="7.0.0",
     summary="Take elements out of the first list that is there",
     complexity="O(N+M)",
+    key_use="RW access delete",
+    counted_keys=1,
 )
 def lmpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys, at_left, count = parse_lmpop(args[1:])
@@ -278,6 +286,7 @@ def parse_lmpop(words: list[bytes]) -> tuple[list[bytes], bool, int]:
     group="list",
     since="6.2.0",
     summary="Take an element from one end of a list and put it at one end of another",
+    key_use="RW access delete, RW insert",
 )
 def lmove(keyspace: Keyspace, args: list[bytes]) -> Reply:
     from_left, to_left = is_left(args[3]), is_left(args[4])
@@ -293,6 +302,7 @@ def lmove(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="list",
     since="1.2.0",
     summary="Take the last element of a list and put it in front of another",
+    key_use="RW access delete, RW insert",
 )
 def rpoplpush(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return move(keyspace, args[1], args[2], from_left=False, to_left=True)
@@ -309,6 +319,7 @@ def rpoplpush(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=ONE_KEY,
     group="list",
     summary="How many elements a list has",
+    key_use="RO",
 )
 def llen(keyspace: Keyspace, args: list[bytes]) -> Reply:
     value = keyspace.find_as(args[1], List)
@@ -342,6 +353,7 @@ def lindex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="list",
     summary="Put another element in place of that at a position",
     complexity="O(N)",
+    key_use="RW update",
 )
 def lset(keyspace: Keyspace, args: list[bytes]) -> Reply:
     key, element = args[1], args[3]
@@ -398,6 +410,7 @@ def lrange(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="list",
     summary="Keep only the elements between two positions, both included",
     complexity="O(N)",
+    key_use="RW delete",
 )
 def ltrim(keyspace: Keyspace, args: list[bytes]) -> Reply:
     """The event comes even if all is kept, as in Redis; but then nothing has changed for WATCH."""
@@ -435,6 +448,7 @@ def _bounds(first: int, last: int, length: int) -> tuple[int, int]:
     since="2.2.0",
     summary="Put an element before or after the first that equals another",
     complexity="O(N)",
+    key_use="RW insert",
 )
 def linsert(keyspace: Keyspace, args: list[bytes]) -> Reply:
     key, where, pivot, element = args[1], args[2].upper(), args[3], args[4]
@@ -463,6 +477,7 @@ def linsert(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="list",
     summary="Remove the first or the last elements that equal one, or all of them",
     complexity="O(N+M)",
+    key_use="RW delete",
 )
 def lrem(keyspace: Keyspace, args: list[bytes]) -> Reply:
     key, count, element = args[1], parse_integer(args[2]), args[3]

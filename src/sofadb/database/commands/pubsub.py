@@ -36,6 +36,7 @@ def publish(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="Say something on a channel of SSUBSCRIBE, on every node; returns how many clients of this one hear it",
     complexity="O(N) with the channel's subscribers",
     reply_varies=True,
+    key_use="not_key",
 )
 def spublish(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return keyspace.shared.messages.publish(Message(args[1], args[2], is_sharded=True))

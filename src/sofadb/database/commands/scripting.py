@@ -104,6 +104,8 @@ def _known(keyspace: Keyspace, args: list[bytes]) -> tuple[bytes, bytes]:
     since="2.6.0",
     summary="Run a script, which may write",
     complexity=COMPLEXITY,
+    key_use="RW access update",
+    counted_keys=2,
 )
 def eval_(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _execute(keyspace, args, sha_of(args[1]), args[1], is_read=False)
@@ -118,6 +120,8 @@ def eval_(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="2.6.0",
     summary="Run a script that is known, by the SHA1 of its text",
     complexity=COMPLEXITY,
+    key_use="RW access update",
+    counted_keys=2,
 )
 def evalsha(keyspace: Keyspace, args: list[bytes]) -> Reply:
     sha, text = _known(keyspace, args)
@@ -133,6 +137,7 @@ def evalsha(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="7.0.0",
     summary="Run a script that does not write, on one node; it is not remembered",
     complexity=COMPLEXITY,
+    counted_keys=2,
 )
 def eval_ro(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _execute(keyspace, args, sha_of(args[1]), args[1], is_read=True)
@@ -147,6 +152,7 @@ def eval_ro(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="7.0.0",
     summary="Run a script that is known and does not write, on one node",
     complexity=COMPLEXITY,
+    counted_keys=2,
 )
 def evalsha_ro(keyspace: Keyspace, args: list[bytes]) -> Reply:
     sha, text = _known(keyspace, args)

@@ -63,6 +63,7 @@ def _remove(keyspace: Keyspace, key: bytes, value: Set, names: list[bytes], even
     group="set",
     summary="Put members into a set, and count the new ones",
     complexity="O(N)",
+    key_use="RW insert",
 )
 def sadd(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _add(keyspace, args[1], keyspace.find_as(args[1], Set), args[2:])
@@ -77,6 +78,7 @@ def sadd(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="set",
     summary="Remove members of a set",
     complexity="O(N)",
+    key_use="RW delete",
 )
 def srem(keyspace: Keyspace, args: list[bytes]) -> Reply:
     value = keyspace.find_as(args[1], Set)
@@ -95,6 +97,7 @@ def srem(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=(1, 2, 1),
     group="set",
     summary="Take a member out of one set and put it into another",
+    key_use="RW access delete, RW insert",
 )
 def smove(keyspace: Keyspace, args: list[bytes]) -> Reply:
     source, destination, name = args[1:]
@@ -118,6 +121,7 @@ def smove(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=ONE_KEY,
     group="set",
     summary="How many members a set has",
+    key_use="RO",
 )
 def scard(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return len(keyspace.find_as(args[1], Set) or ())
@@ -131,6 +135,7 @@ def scard(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=ONE_KEY,
     group="set",
     summary="Whether something is a member of a set",
+    key_use="RO",
 )
 def sismember(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return int(args[2] in (keyspace.find_as(args[1], Set) or ()))
@@ -181,6 +186,7 @@ _NOT_POSITIVE = "ERR value is out of range, must be positive"
     summary="Members of a set, picked by chance, which are removed",
     complexity="O(N)",
     reply_is_large=picks_many,
+    key_use="RW access delete",
 )
 def spop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     """One, or with a count a set of so many."""
@@ -322,6 +328,7 @@ def sinter(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="7.0.0",
     summary="How much several sets have in common, perhaps counted up to a limit",
     complexity="O(N*M)",
+    counted_keys=1,
 )
 def sintercard(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys_end = 2 + parse_at_least(1, args[1], "ERR numkeys should be greater than 0")
@@ -347,6 +354,7 @@ def sintercard(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="set",
     summary="Put what several sets have in common at a key",
     complexity="O(N*M)",
+    key_use="RW update, RO access",
 )
 def sinterstore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     names = list(_intersection(_find_all(keyspace, args[2:])))
@@ -377,6 +385,7 @@ def sunion(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="set",
     summary="Put what is in any of several sets at a key",
     complexity="O(N)",
+    key_use="OW update, RO access",
 )
 def sunionstore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _store(keyspace, args[1], _union(_find_all(keyspace, args[2:])), b"sunionstore")
@@ -406,6 +415,7 @@ def sdiff(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="set",
     summary="Put what is in the first of several sets and in no other at a key",
     complexity="O(N)",
+    key_use="OW update, RO access",
 )
 def sdiffstore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _store(keyspace, args[1], _difference(_find_all(keyspace, args[2:])), b"sdiffstore")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..arguments import parse_integer
+from ..keys import keys_behind
 from ..keyspace import Keyspace
 from ..locks import place_of
 from ..replies import SYNTAX, Reply, ReplyError
@@ -45,6 +46,7 @@ def _check_once(args: list[bytes]) -> Command:
     summary="Run a command at most once for an id; repeat its reply ever after",
     complexity="That of the command",
     inspect=_check_once,
+    find_keys=keys_behind(2),
 )
 def once(keyspace: Keyspace, args: list[bytes]) -> Reply:
     table, id_ = keyspace.shared.once, args[1]
@@ -165,6 +167,7 @@ def _check_fenced(args: list[bytes]) -> Command:
     summary="Run a command only while a token holds a lock, in one step",
     complexity="That of the command",
     inspect=_check_fenced,
+    find_keys=keys_behind(3),
 )
 def fenced(keyspace: Keyspace, args: list[bytes]) -> Reply:
     inner = _check_fenced(args)

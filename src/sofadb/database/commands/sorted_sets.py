@@ -111,6 +111,7 @@ def _new_score(old: float | None, given: float, conditions: frozenset[bytes]) ->
     since="1.2.0",
     summary="Put names with scores into a sorted set, perhaps on conditions",
     complexity="O(log(N)) for each",
+    key_use="RW update",
 )
 def zadd(keyspace: Keyspace, args: list[bytes]) -> Reply:
     at = 2
@@ -161,6 +162,7 @@ def zincrby(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="sorted-set",
     since="1.2.0",
     summary="How many elements a sorted set has",
+    key_use="RO",
 )
 def zcard(keyspace: Keyspace, args: list[bytes]) -> Reply:
     value = keyspace.find_as(args[1], SortedSet)
@@ -241,6 +243,7 @@ def zrevrank(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="1.2.0",
     summary="Take names out of a sorted set",
     complexity="O(log(N)) for each",
+    key_use="RW delete",
 )
 def zrem(keyspace: Keyspace, args: list[bytes]) -> Reply:
     key = args[1]
@@ -583,6 +586,7 @@ def zrevrangebylex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="6.2.0",
     summary="Put the elements within a range at another key",
     complexity="O(log(N)+M)",
+    key_use="OW update, RO access",
 )
 def zrangestore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     elements = _parse_range(args[3:], is_stored=True).of(keyspace.find_as(args[2], SortedSet))
@@ -644,6 +648,7 @@ def _remove(keyspace: Keyspace, key: bytes, span: Span, event: bytes) -> int:
     since="2.0.0",
     summary="Take out the elements within a range of ranks",
     complexity="O(log(N)+M)",
+    key_use="RW delete",
 )
 def zremrangebyrank(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _remove(keyspace, args[1], by_rank(args[2], args[3]), b"zremrangebyrank")
@@ -659,6 +664,7 @@ def zremrangebyrank(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="1.2.0",
     summary="Take out the elements within a range of scores",
     complexity="O(log(N)+M)",
+    key_use="RW delete",
 )
 def zremrangebyscore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _remove(keyspace, args[1], by_score(args[2], args[3]), b"zremrangebyscore")
@@ -674,6 +680,7 @@ def zremrangebyscore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="2.8.9",
     summary="Take out the elements within a range of names, if all scores are the same",
     complexity="O(log(N)+M)",
+    key_use="RW delete",
 )
 def zremrangebylex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _remove(keyspace, args[1], by_name(args[2], args[3]), b"zremrangebylex")
@@ -713,6 +720,7 @@ def _pop(keyspace: Keyspace, args: list[bytes], is_max: bool) -> Reply:
     summary="Take out the elements with the lowest scores",
     complexity="O(log(N)*M)",
     reply_is_large=picks_many,
+    key_use="RW access delete",
 )
 def zpopmin(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _pop(keyspace, args, is_max=False)
@@ -729,6 +737,7 @@ def zpopmin(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="Take out the elements with the highest scores",
     complexity="O(log(N)*M)",
     reply_is_large=picks_many,
+    key_use="RW access delete",
 )
 def zpopmax(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _pop(keyspace, args, is_max=True)
@@ -749,6 +758,8 @@ def _pops_many(args: list[bytes]) -> bool:
     summary="Take elements out of the first sorted set that is there",
     complexity="O(K) + O(M*log(N))",
     reply_is_large=_pops_many,
+    key_use="RW access delete",
+    counted_keys=1,
 )
 def zmpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys, is_max, count = parse_zmpop(args[1:])
@@ -955,6 +966,7 @@ def _sorted(scores: dict[bytes, float], with_scores: bool) -> Reply:
     summary="The elements that are in any of several sorted sets",
     complexity="O(N)+O(M*log(M))",
     reply_is_large=True,
+    counted_keys=1,
 )
 def zunion(keyspace: Keyspace, args: list[bytes]) -> Reply:
     options = _parse(keyspace, args, is_weighed=True, is_stored=False)
@@ -971,6 +983,7 @@ def zunion(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="The elements that are in all of several sorted sets",
     complexity="O(N*K)+O(M*log(M))",
     reply_is_large=True,
+    counted_keys=1,
 )
 def zinter(keyspace: Keyspace, args: list[bytes]) -> Reply:
     options = _parse(keyspace, args, is_weighed=True, is_stored=False)
@@ -987,6 +1000,7 @@ def zinter(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="The elements of a sorted set that are in none of the others",
     complexity="O(N*K)+O(M*log(M))",
     reply_is_large=True,
+    counted_keys=1,
 )
 def zdiff(keyspace: Keyspace, args: list[bytes]) -> Reply:
     options = _parse(keyspace, args, is_weighed=False, is_stored=False)
@@ -1003,6 +1017,8 @@ def zdiff(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="2.0.0",
     summary="Put what ZUNION returns at a key",
     complexity="O(N)+O(M*log(M))",
+    key_use="OW update, RO access",
+    counted_keys=2,
 )
 def zunionstore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     options = _parse(keyspace, args, is_weighed=True, is_stored=True)
@@ -1019,6 +1035,8 @@ def zunionstore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="2.0.0",
     summary="Put what ZINTER returns at a key",
     complexity="O(N*K)+O(M*log(M))",
+    key_use="OW update, RO access",
+    counted_keys=2,
 )
 def zinterstore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     options = _parse(keyspace, args, is_weighed=True, is_stored=True)
@@ -1035,6 +1053,8 @@ def zinterstore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="6.2.0",
     summary="Put what ZDIFF returns at a key",
     complexity="O(N*K)+O(M*log(M))",
+    key_use="OW update, RO access",
+    counted_keys=2,
 )
 def zdiffstore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     options = _parse(keyspace, args, is_weighed=False, is_stored=True)
@@ -1050,6 +1070,7 @@ def zdiffstore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="7.0.0",
     summary="How many elements are in all of several sorted sets, perhaps counted only so far",
     complexity="O(N*K)",
+    counted_keys=1,
 )
 def zintercard(keyspace: Keyspace, args: list[bytes]) -> Reply:
     """A limit of 0 is none."""

@@ -21,7 +21,7 @@ from ..events import GENERIC, LIST
 from ..keyspace import Keyspace
 from ..patterns import PATTERN_BYTES_MAX
 from ..replies import SYNTAX, WRONG_TYPE, Reply, ReplyError
-from ..table import Route, command
+from ..table import Keys, Route, command
 from ..values import Hash, List, Set, SortedSet
 
 ONE_KEY = (1, 1, 1)
@@ -208,6 +208,21 @@ def _is_answered_at_length(args: list[bytes]) -> bool:
         return False
 
 
+def _keys_of_sort(args: list[bytes]) -> Keys:
+    """The one that is sorted, and the one behind the last STORE. (What BY and GET lead to nobody can know.)"""
+    keys = [(1, "RO access")]
+    index = 2
+    while index < len(args):
+        option = args[index].upper()
+        if option == b"STORE" and index + 1 < len(args):
+            keys[1:] = [(index + 1, "OW update")]
+        index += _WORDS_OF_OPTION.get(option, 1)
+    return keys
+
+
+_WORDS_OF_OPTION = {b"LIMIT": 3, b"GET": 2, b"BY": 2, b"STORE": 2}
+
+
 @command(
     "sort",
     -2,
@@ -219,6 +234,8 @@ def _is_answered_at_length(args: list[bytes]) -> bool:
     complexity="O(N+M*log(M))",
     dangerous=True,
     reply_is_large=_is_answered_at_length,
+    key_use="RO access",
+    find_keys=_keys_of_sort,
 )
 def sort(keyspace: Keyspace, args: list[bytes]) -> Reply:
     wish = _parse(args[2:], may_store=True)

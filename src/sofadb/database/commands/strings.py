@@ -16,7 +16,7 @@ from ..events import EXPIRED, GENERIC, STRING
 from ..keyspace import Keyspace
 from ..replies import OK, SYNTAX, TOO_LONG, Reply, ReplyError
 from ..subsequences import CommonSubsequence
-from ..table import Route, command
+from ..table import Keys, Route, command
 
 STRING_BYTES_MAX = 64 << 20
 """No value grows beyond this (Redis's proto-max-bulk-len, here 64 MiB)."""
@@ -32,6 +32,11 @@ def get(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return keyspace.find_string(args[1])
 
 
+def _keys_of_set(args: list[bytes]) -> Keys:
+    """Whether the old value is told depends on the options."""
+    return [(1, "RW access update" if b"GET" in map(bytes.upper, args[3:]) else "OW update")]
+
+
 @command(
     "set",
     -3,
@@ -40,6 +45,8 @@ def get(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=ONE_KEY,
     group="string",
     summary="Put a string, perhaps on conditions, perhaps with an expiry",
+    key_use="RW access update variable_flags",
+    find_keys=_keys_of_set,
 )
 def set_(keyspace: Keyspace, args: list[bytes]) -> Reply:
     key, value = args[1], args[2]
@@ -113,6 +120,7 @@ def _expire_or_delete(keyspace: Keyspace, key: bytes, at: int) -> bool:
     keys=ONE_KEY,
     group="string",
     summary="Put a string, if the key is not there",
+    key_use="OW insert",
 )
 def setnx(keyspace: Keyspace, args: list[bytes]) -> Reply:
     if keyspace.claim(args[1]) is not None:
@@ -140,6 +148,7 @@ def _setex(keyspace: Keyspace, args: list[bytes], unit_ms: int, name: str) -> Re
     group="string",
     since="2.0.0",
     summary="Put a string that expires so many seconds from now",
+    key_use="OW update",
 )
 def setex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _setex(keyspace, args, 1000, "setex")
@@ -154,6 +163,7 @@ def setex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="string",
     since="2.6.0",
     summary="Put a string that expires so many milliseconds from now",
+    key_use="OW update",
 )
 def psetex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _setex(keyspace, args, 1, "psetex")
@@ -184,6 +194,7 @@ def getset(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="string",
     since="6.2.0",
     summary="The string at a key, which is removed",
+    key_use="RW access delete",
 )
 def getdel(keyspace: Keyspace, args: list[bytes]) -> Reply:
     old = keyspace.claim_string(args[1])
@@ -254,6 +265,7 @@ def mget(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="string",
     since="1.0.1",
     summary="Put several strings at once",
+    key_use="OW update",
 )
 def mset(keyspace: Keyspace, args: list[bytes]) -> Reply:
     if len(args) % 2 == 0:
@@ -273,6 +285,7 @@ def mset(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="string",
     since="1.0.1",
     summary="Put several strings at once, if none of the keys is there",
+    key_use="OW insert",
 )
 def msetnx(keyspace: Keyspace, args: list[bytes]) -> Reply:
     if len(args) % 2 == 0:
@@ -292,6 +305,7 @@ def msetnx(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="string",
     since="2.0.0",
     summary="Put more at the end of a string",
+    key_use="RW insert",
 )
 def append(keyspace: Keyspace, args: list[bytes]) -> Reply:
     key, more = args[1], args[2]
@@ -312,6 +326,7 @@ def append(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="string",
     since="2.2.0",
     summary="How many bytes a string has",
+    key_use="RO",
 )
 def strlen(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return len(keyspace.find_buffer(args[1]) or b"")
@@ -359,6 +374,7 @@ command(
     group="string",
     since="2.2.0",
     summary="Overwrite a part of a string",
+    key_use="RW update",
 )
 def setrange(keyspace: Keyspace, args: list[bytes]) -> Reply:
     offset, part = parse_integer(args[2]), args[3]

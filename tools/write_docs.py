@@ -124,7 +124,8 @@ DIFFERENCES = """\
   thousand counters). It never misses one.
 - **Errors of our own**: `-NOREPLICAS` (certainly not done: within 5 s; within 1 s once nobody has led for 5 s; at once when
   the node is full) and `-UNCERTAIN` (nobody can know; never said of a read).
-- **ZRANGEBYLEX** and its kin: where scores differ, Redis promises nothing of them, and they say something else here.
+- **ZRANGEBYLEX** and its kin: where scores differ and do not rise with the names, Redis promises nothing, and they say
+  something else here.
 - **FAILOVER** hands over in good order. It is given up after TIMEOUT (10 s unless said otherwise), and knows no FORCE: a node
   that lacks something never leads. INFO's `master_failover_state` tells how far it is.
 - **READONLY** makes a connection's reads stale by its own wish: they are answered from the node's own state at once, without

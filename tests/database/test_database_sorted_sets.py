@@ -224,6 +224,15 @@ def test_the_order_is_by_score_and_then_by_bytes_and_both_zeros_are_one() -> Non
     assert math.copysign(1, ask(database, "ZSCORE", "z", "d")) == -1
 
 
+def test_names_are_found_where_scores_rise_with_them() -> None:
+    """Redis promises nothing where scores differ, but clients of it rely on this."""
+    database = begun()
+    ask(database, "ZADD", "z", *(word for n in range(300) for word in (n // 2, f"{n:03}")))
+    assert ask(database, "ZRANGEBYLEX", "z", "[041", "(044") == [b"041", b"042", b"043"]
+    assert ask(database, "ZREVRANGEBYLEX", "z", "[044", "(042") == [b"044", b"043"]
+    assert ask(database, "ZLEXCOUNT", "z", "(297", "+") == 2
+
+
 def test_infinities_that_meet() -> None:
     database = begun()
     ask(database, "ZADD", "up", "inf", "a")

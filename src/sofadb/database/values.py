@@ -13,9 +13,11 @@ No value is empty: a command that removes the last element deletes the key.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from math import inf, nextafter
+from operator import itemgetter
 from struct import Struct
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -436,9 +438,15 @@ class SortedSet(Named):
         return len(self) if score == inf else self.order.bisect_left((nextafter(score, inf), b""))
 
     def rank_at_name(self, name: bytes, is_after: bool) -> int:
-        """How many elements come before a name, or, with `is_after`, with it. It says something where all scores are the same."""
-        place = (self.order[0][0], name)
-        return self.order.bisect_right(place) if is_after else self.order.bisect_left(place)
+        """How many elements come before a name, or, with `is_after`, with it. It says something where scores and names rise
+        together, as they do where all scores are the same.
+        """
+        order = self.order
+        if order[0][0] == order[-1][0]:
+            place = (order[0][0], name)
+            return order.bisect_right(place) if is_after else order.bisect_left(place)
+        find = bisect_right if is_after else bisect_left
+        return find(order, name, key=itemgetter(1))
 
     def cut(self, begin: int, end: int) -> None:
         """Take out the elements of ranks from `begin` to before `end`."""

@@ -669,3 +669,11 @@ def test_what_a_script_publishes_is_told_when_it_is_done_and_never_if_it_was_sto
     del stopped
     assert run_of([[b"PUBLISH", b"news", b"three"]]).execute(database) == [5]
     assert before != database.digest()
+
+
+def test_nobody_waits_in_a_script() -> None:
+    database = begun()
+    assert run(database, "return redis.call('blmpop', 0, 1, 'a', 'LEFT')") is None
+    assert run(database, "return redis.call('bzmpop', 0, 1, 'a', 'MIN')") is None
+    ask(database, "RPUSH", "a", "x")
+    assert run(database, "return redis.call('blmpop', 0, 1, 'a', 'LEFT')") == [b"a", [b"x"]]

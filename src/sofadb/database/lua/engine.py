@@ -383,7 +383,7 @@ def _check(words: list[bytes]) -> Command:
 
 
 _NOT_ALLOWED = frozenset(
-    b"acl asking auth bgrewriteaof bgsave blmove blmpop blpop brpop brpoplpush bzmpop bzpopmax bzpopmin client cluster command "
+    b"acl asking auth bgrewriteaof bgsave blmove blpop brpop brpoplpush bzpopmax bzpopmin client cluster command "
     b"config debug discard exec failover hello info lastsave latency lolwut memory migrate module monitor multi psubscribe "
     b"psync pubsub punsubscribe quit readonly readwrite replconf replicaof reset restore-asking role save shutdown "
     b"slaveof slowlog ssubscribe subscribe sunsubscribe swapdb sync unsubscribe unwatch wait waitaof watch".split()

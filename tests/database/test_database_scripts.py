@@ -652,7 +652,7 @@ def test_names_are_known_alike_with_and_without_a_server() -> None:
 
 def test_what_a_script_publishes_is_told_when_it_is_done_and_never_if_it_was_stopped() -> None:
     database = begun()
-    told: list[Message] = []
+    told = database.shared.events
 
     def tell(message: Message) -> int:
         told.append(message)

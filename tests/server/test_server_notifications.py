@@ -102,6 +102,9 @@ CHANGES = [
 ]
 
 
+SCRIPT = "redis.call('rpush', 'd', 1); redis.call('publish', 'end', 'x'); redis.call('lpop', 'd')"
+
+
 @pytest.mark.parametrize("letters", ["KEA", "KA", "EA", "Kl", "Eg", "A", "KE", "KEls", "KE$n", "Eghsz"])
 def test_events_are_those_of_redis(redis: Redis, single: Cluster, letters: str) -> None:
     heard = []
@@ -117,6 +120,7 @@ def test_events_are_those_of_redis(redis: Redis, single: Cluster, letters: str) 
         for command in CHANGES:
             client(*command.split())
         client.pipeline([["MULTI"], ["RPUSH", "d", "1"], ["PUBLISH", "end", "x"], ["LPOP", "d"], ["EXEC"]])
+        client("EVAL", SCRIPT, 0)
         client("PUBLISH", "end", "y")
         said = []
         while not said or said[-1] != [b"message", b"end", b"y"]:

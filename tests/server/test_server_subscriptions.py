@@ -8,10 +8,11 @@ import pytest
 
 from processes import Client as Process
 from processes import Cluster, Redis
-from server.server_fakes import NOW, Client, Server, request
+from server.server_fakes import NOW, Client, Server, pipeline, request
 from sofadb.database.messages import Message
 from sofadb.database.runs import Run, apply
 from sofadb.server.encoding import LARGE_BYTES
+from sofadb.server.notifications import Notifications
 from sofadb.server.state import Settings
 
 # What a real Redis replies, too
@@ -271,6 +272,20 @@ def test_a_publisher_that_listens_gets_its_reply_first(client: Client) -> None:
     queued = [b"OK", b"QUEUED", b"QUEUED"]
     answer = client.ask("MULTI", "PUBLISH c 2", "SET a 1", "EXEC")
     assert answer == [*queued, [1, b"OK"], [b"message", b"c", b"2"]]
+
+
+def test_what_is_undone_is_not_told(server: Server, client: Client) -> None:
+    client.ask("SUBSCRIBE c", "PSUBSCRIBE __key*")
+    server.state.notify_of(Notifications("EA"))
+    database = server.node.database
+    database.begin(database.instance + 1, NOW)
+    apply(database, Run(0, [], pipeline("SET a 1", "PUBLISH c 1")).encode())
+    mark = len(database.shared.events)
+    apply(database, Run(0, [], pipeline("SET a 2", "PUBLISH c 2", "SET a 3")).encode())
+    del database.shared.events[mark:]
+    apply(database, Run(0, [], pipeline("PUBLISH c 3")).encode())
+    server.applied()
+    assert [reply[-1] for reply in client.replies()] == [b"a", b"1", b"3"]
 
 
 def test_who_subscribes_within_a_batch_hears_what_follows_in_it_only(server: Server) -> None:

@@ -1,8 +1,8 @@
 """What is published: every replica executes it, in the one order, and tells its own clients when the batch is applied.
 
 A message is no part of the state. That there was one rolls into the digest, as all does that replicas must agree about; then
-it goes to `Messages.tell`, where a server keeps it for those of its clients who subscribe at this point of the order. On a
-replica without a server nobody hears it.
+it goes to `Messages.tell`, where a server notes who of its clients subscribes at this point of the order. On a replica without
+a server nobody hears it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Messages:
 
     def __init__(self, rolling: Rolling) -> None:
         self.tell: Callable[[Message], int] = _nobody
-        """Keep a message for the clients of this node; returns how many will be told. No part of the state."""
+        """Put a message among `Shared.events` for clients of this node; returns how many. No part of the state."""
         self._published_bytes = 0
         self._rolling = rolling
 

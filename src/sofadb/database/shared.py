@@ -4,7 +4,6 @@ changes, and what a batch leads to: events and messages.
 
 from __future__ import annotations
 
-from .events import Event
 from .graveyard import Graveyard
 from .locks import Locks
 from .messages import Messages
@@ -35,8 +34,9 @@ class Shared:
     def __init__(self, members: dict[str, str] | None = None) -> None:
         self.wanted_events = 0
         """Which classes of events somebody on this node wants to hear of (`events.py`). No part of the state."""
-        self.events: list[Event] = []
-        """What of that has happened in this batch. No part of the state."""
+        self.events: list[object] = []
+        """What of that has happened in this batch (`Event`), and between, in its order, what a server makes of messages
+        (`Messages.tell`). No part of the state. What is undone is taken off its end."""
         self.script_steps = 0
         """What the scripts of this batch have taken. No part of the state: each batch begins anew."""
         self.graveyard = Graveyard()

@@ -41,9 +41,8 @@ class Undo:
         """Those that are noted, by `id`, and what they were."""
         self._crc = shared.rolling.crc
         self._events, self._touched = len(shared.events), shared.queues.touched.copy()
-        self._messages: list[Message] = []
         self._tell = shared.messages.tell
-        shared.messages.tell = self._hold
+        shared.messages.tell = self._tell_unseen
         self._graveyard = shared.graveyard
         self.mortuary = shared.graveyard = _Mortuary()
         self._witnesses = [Witness(each, self) for each in keyspaces]
@@ -51,8 +50,6 @@ class Undo:
     def keep(self) -> None:
         """Let it be as it is now."""
         self._end()
-        for message in self._messages:
-            self._tell(message)
         for value, _ in self.values.values():
             for name, container in _containers(value):
                 if isinstance(container, Noted):
@@ -76,9 +73,9 @@ class Undo:
         shared.queues.touched = self._touched
         del shared.events[self._events :]
 
-    def _hold(self, message: Message) -> int:
-        """Nobody is told yet. How many will be is another number on each node, which must not be seen on every replica."""
-        self._messages.append(message)
+    def _tell_unseen(self, message: Message) -> int:
+        """How many will be told is another number on each node, which a script must not see."""
+        self._tell(message)
         return 0
 
     def _end(self) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from sofadb.database.events import Event
 from sofadb.database.messages import Message
 from sofadb.database.queues import Queues, Who
 from sofadb.database.replies import ReplyError
@@ -16,7 +17,7 @@ from .admission import Passwords
 from .notifications import Notifications
 from .pausing import Pause
 from .sentinel import SERVICE_NAME, leader_changed
-from .subscriptions import Subscriptions
+from .subscriptions import Part, Subscriptions
 from .usage import Usage
 from .waiting import Leaves, WaitingRoom
 
@@ -211,16 +212,20 @@ class ServerState:
         self.node.database.shared.wanted_events = notifications.wanted
 
     def _on_message(self, message: Message) -> int:
-        """It is being executed; what happened to keys before it comes before it."""
-        self.hold_events()
-        return self.subscriptions.hold(message)
+        """It is being executed. It stays among the events until it is certain that it is not undone."""
+        parts = self.subscriptions.parts(message)
+        self.node.database.shared.events += parts
+        return sum(len(part.subscribers) for part in parts)
 
     def hold_events(self) -> None:
-        """Keep what has happened to keys for those who subscribe now."""
-        events = self.node.database.shared.events
+        """Keep what has happened to keys for those who subscribe now, and what was published for those who did then."""
+        events, subscriptions = self.node.database.shared.events, self.subscriptions
         for event in events:
-            for message in self.notifications.messages(event):
-                self.subscriptions.hold(message)
+            if isinstance(event, Event):
+                for message in self.notifications.messages(event):
+                    subscriptions.hold(subscriptions.parts(message))
+            else:
+                subscriptions.hold([cast(Part, event)])
         events.clear()
 
     def _on_applied(self) -> None:

@@ -5,7 +5,7 @@ once for each protocol, and all who get it share its bytes. A subscription begin
 answered (`connection`), so that no message comes before the reply to SUBSCRIBE or after that to UNSUBSCRIBE.
 
 What is published goes through the log (`sofadb.database.messages`). When a replica executes it, those who subscribe at this
-point of the order are noted (`hold`), and when the batch is applied they are told (`tell_held`): so all clients of all
+point of the order are noted (`parts`), and when the batch is applied they are told (`tell_held`): so all clients of all
 nodes hear the same in the same order. SUBSCRIBE waits, as a read does, until this node knows all that was acknowledged before,
 so nobody hears what was published earlier. Where no majority can be reached it begins all the same, with what this node knows.
 
@@ -48,8 +48,8 @@ class Kind(Enum):
     """To a channel of SSUBSCRIBE. Those are for clusters that shard; here they are like others, with names of their own."""
 
 
-class _Told:
-    """What is told to many, encoded when the first needs it."""
+class Part:
+    """Of a message, what those are told who subscribe in one way. Encoded when the first needs it."""
 
     __slots__ = ("_encoded", "_push", "kind", "name", "subscribers")
 
@@ -113,7 +113,7 @@ class Subscriptions:
     def __init__(self) -> None:
         self.audiences: dict[Kind, dict[bytes, _Audience]] = {kind: {} for kind in Kind}
         """Who subscribes, by the name of the channel or pattern."""
-        self._held: list[_Told] = []
+        self._held: list[Part] = []
 
     @property
     def channels(self) -> dict[bytes, _Audience]:
@@ -129,34 +129,32 @@ class Subscriptions:
 
     def publish(self, message: Message) -> int:
         """Tell all who subscribe; returns how many they are, each counted once for each way it subscribes."""
-        whole = self._told(message)
-        for told in whole:
-            told.tell()
-        return sum(len(told.subscribers) for told in whole)
+        parts = self.parts(message)
+        for part in parts:
+            part.tell()
+        return sum(len(part.subscribers) for part in parts)
 
-    def hold(self, message: Message) -> int:
-        """As `publish`, but they are told by `tell_held`."""
-        whole = self._told(message)
-        self._held += whole
-        return sum(len(told.subscribers) for told in whole)
+    def hold(self, parts: list[Part]) -> None:
+        """Keep this until `tell_held`."""
+        self._held += parts
 
     def tell_held(self) -> None:
         """Tell all that is kept."""
         held, self._held = self._held, []
-        for told in held:
-            told.tell()
+        for part in held:
+            part.tell()
 
-    def _told(self, message: Message) -> list[_Told]:
+    def parts(self, message: Message) -> list[Part]:
         """What is told of a message to those who subscribe now."""
         channel, text, is_sharded = message
         kind = Kind.SHARD if is_sharded else Kind.CHANNEL
         audience = self.audiences[kind].get(channel)
-        whole = [] if audience is None else [_Told(audience.now(), kind, channel, text)]
+        parts = [] if audience is None else [Part(audience.now(), kind, channel, text)]
         if not is_sharded:
             for pattern, audience in self.patterns.items():
                 if audience.matches(channel):
-                    whole.append(_Told(audience.now(), Kind.PATTERN, pattern, channel, text))
-        return whole
+                    parts.append(Part(audience.now(), Kind.PATTERN, pattern, channel, text))
+        return parts
 
     def subscribe(self, kind: Kind, connection: Connection, name: bytes) -> None:
         """Let a connection hear what is published on a channel, or on any that matches a pattern."""

@@ -87,9 +87,14 @@ spec: install ## Check the specification in TLA+ with TLC, and runs of the code 
 	$(BIN)/python tools/run_spec.py
 	$(BIN)/python -m pytest tests/sim/test_sim_conformance.py tests/sim/test_sim_conformance_worlds.py
 
-compat: install ## Try client libraries of other languages on three nodes (installs nodejs and npm if they are missing)
+.venv/compat: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[compat]'
+	@touch $@
+
+compat: install .venv/compat ## Run redis-py's own tests, frameworks while the leader is killed, and ioredis (installs what they need)
 	@command -v npm >/dev/null || apt-get install --quiet --yes nodejs npm
 	cd compat/ioredis && npm install --silent --no-audit --no-fund && npm start --silent
+	PYTHONPATH=examples $(BIN)/python -m compat --page docs/compatibility.md
 
 clean: ## Remove what commands here have made (not the data)
 	rm -rf .venv build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -341,6 +343,17 @@ def test_passwords_come_from_a_file_and_are_not_told(client: Client) -> None:
 
 
 # What the node is
+
+
+def test_the_last_save_was_when_the_node_was_started_until_there_is_one(
+    server: Server, client: Client
+) -> None:
+    facts = facts_of("leading")
+    server.state.facts = lambda: facts
+    earliest = int(time.time()) - facts.uptime_s
+    assert earliest <= ask(client, "LASTSAVE") <= int(time.time()) - facts.uptime_s
+    server.state.facts = lambda: replace(facts, snapshot_at=5_999)
+    assert (ask(client, "LASTSAVE"), info(client)["rdb_last_save_time"]) == (5, "5")
 
 
 def test_the_leader_is_the_master_and_lists_those_who_are_not(client: Client) -> None:

@@ -67,6 +67,11 @@ def split(address: str) -> tuple[bytes, int]:
     return host.encode(), port
 
 
+def last_save_s(facts: Facts) -> int:
+    """When the node took its latest snapshot; as in Redis, when it was started, if it took none."""
+    return facts.snapshot_at // 1000 or int(time.time()) - facts.uptime_s
+
+
 # The sections
 
 
@@ -135,7 +140,7 @@ def _persistence(state: ServerState, facts: Facts) -> Section:
         "async_loading": 0,
         "rdb_changes_since_last_save": max(0, facts.applied - facts.snapshot),
         "rdb_bgsave_in_progress": int(facts.snapshot_is_taken),
-        "rdb_last_save_time": facts.snapshot_at // 1000,
+        "rdb_last_save_time": last_save_s(facts),
         "rdb_last_bgsave_status": "err" if facts.snapshot_problem else "ok",
         "aof_enabled": 1,
         "aof_rewrite_in_progress": 0,

@@ -8,7 +8,7 @@ from sofadb.database.replies import SYNTAX, Reply, ReplyError, Several, Status, 
 from sofadb.database.table import Route, command
 
 from ..connection import Connection
-from .info import split
+from .info import last_save_s, split
 
 CONNECTION = Route.CONNECTION
 
@@ -80,12 +80,12 @@ def save(connection: Connection, args: list[bytes]) -> Reply:
     CONNECTION,
     "loading stale fast",
     group="server",
-    summary="When this node took its latest snapshot, in seconds since 1970",
+    summary="When this node took its latest snapshot, or was started, in seconds since 1970",
     types="admin",
     dangerous=True,
 )
 def lastsave(connection: Connection, args: list[bytes]) -> Reply:
-    return connection.state.facts().snapshot_at // 1000
+    return last_save_s(connection.state.facts())
 
 
 # The end

@@ -1,0 +1,56 @@
+"""`make compat`, but for ioredis: a client's tests, frameworks at work, and a page about both.
+
+    python -m compat [--page docs/compatibility.md] [--only suite|examples]
+
+Exit code 0 if all examples kept what they promise, and nothing failed in the suite but what is known to, with a reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from three_nodes import ThreeNodes
+
+from . import frameworks
+from .page import page
+from .redis_py import suite
+
+
+def run_suite() -> tuple[list[suite.Result], dict[str, str]]:
+    """The tests of redis-py, against a node that does not lead."""
+    directory = suite.fetch()
+    chosen, left_out = suite.files(directory)
+    print(f"the tests of redis-py {suite.version()}, {len(chosen)} files ...", flush=True)
+    with ThreeNodes() as nodes:
+        results = suite.run(directory, nodes.url(nodes.followers()[0]), chosen)
+    for end in (suite.PASSED, suite.FAILED, suite.SKIPPED):
+        print(f"{sum(result.end == end for result in results):6} {end}")
+    return results, left_out
+
+
+def main() -> int:
+    """Run all, or a part, and write the page if all was run."""
+    parser = argparse.ArgumentParser(prog="python -m compat")
+    parser.add_argument("--page", type=Path, help="write the documentation's page there")
+    parser.add_argument("--only", choices=("suite", "examples"), help="one part, and no page")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    results, left_out = ([], {}) if options.only == "examples" else run_suite()
+    names = () if options.only == "suite" else frameworks.NAMES
+    performances = [frameworks.perform(name) for name in names]
+    if options.page and not options.only:
+        options.page.write_text(page(suite.version(), results, left_out, performances))
+    unknown = [result for result in results if result.end == suite.FAILED and not result.reason]
+    for result in unknown:
+        print(f"failed: {result.file}::{result.name}: {result.why.partition(chr(10))[0]}")
+    broken = [each.name for each in performances if each.exit_code]
+    if broken:
+        print(f"these examples did not keep what they promise: {', '.join(broken)}")
+    return 1 if unknown or broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The tests of redis-py, from its own source distribution, against a node that does not lead."""

@@ -1,0 +1,66 @@
+"""What of redis-py's tests does not concern SofaDB, or not yet, by name; and why what fails does."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+CLUSTER = "Redis Cluster: every node of SofaDB holds everything"
+SENTINELS = "needs Sentinels and a service with names of its own (SENTINEL is tried with ioredis)"
+MODULES = "commands of modules, which are not there"
+TLS = "TLS, which comes later"
+ACL = "users and ACL, which come later"
+STREAMS = "streams, which come later"
+GEO = "geo commands, which come later"
+HYPERLOGLOG = "HyperLogLog, which comes later"
+FUNCTIONS = "functions, which come later"
+TRACKING = "tracking for caches of clients, which comes later"
+PRODUCT = "another product's servers"
+
+FILES = {
+    "*/test_acl*": ACL,
+    "*/test_bloom.py": MODULES,
+    "*/test_cache.py": TRACKING,
+    "*/test_cluster*.py": CLUSTER,
+    "*/test_credentials.py": ACL,
+    "*/test_function.py": FUNCTIONS,
+    "*/test_json.py": MODULES,
+    "*/test_multidb/*": PRODUCT,
+    "*/test_observability/*": "needs OpenTelemetry, and no server",
+    "*/maint_notifications/*": PRODUCT,
+    "*/test_scenario/*": PRODUCT,
+    "*/test_search*.py": MODULES,
+    "*/test_sentinel*.py": SENTINELS,
+    "*/test_ssl.py": TLS,
+    "*/test_timeseries.py": MODULES,
+    "*/test_vsets.py": MODULES,
+}
+"""Files that are not run."""
+
+MARKS = {"onlycluster": CLUSTER, "redismod": MODULES, "ssl": TLS, "replica": CLUSTER}
+"""Marks of tests that are not run."""
+
+TESTS = {
+    "*::test_acl_*": ACL,
+    "*::test_auth*": ACL,
+    "*::test_function*": FUNCTIONS,
+    "*::test_fcall*": FUNCTIONS,
+    "*::test_geo*": GEO,
+    "*::test_old_geo*": GEO,
+    "*::test_pf*": HYPERLOGLOG,
+    "*::test_x[a-z]*": STREAMS,
+    "*::test_*_json_module_*": MODULES,
+    "*::test_module*": MODULES,
+    "*::test_cluster_*": CLUSTER,
+    "*::test_client_tracking*": TRACKING,
+    "*::test_*ssl*": TLS,
+    "*::*Cluster*": CLUSTER,
+}
+"""Tests that are not run, by a pattern of file, class and name."""
+
+FAILURES: dict[str, str] = {}
+"""Tests that are run and fail, by a pattern, and why."""
+
+
+def reason_of(table: dict[str, str], name: str) -> str:
+    """What the first pattern that fits says; empty if none does."""
+    return next((reason for pattern, reason in table.items() if fnmatchcase(name, pattern)), "")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from sim.stories import Stage
 from sofadb.database.roster import plain_name
 from sofadb.paxos import Configuration, Settings
 from sofadb.sim.disk import SimulatedDisk
+from sofadb.storage.identity import read_identity
 
 SMALL_SEGMENT_BYTES = 16 << 10
 FROM_DISK = Settings(tail_bytes_max=2_000)
@@ -80,6 +83,23 @@ def test_every_member_in_turn_is_replaced_until_none_of_the_first_is_left() -> N
         assert stage.insist("n6", "DBSIZE") == 50
         rows = stage.insist("n5", "SOFA.MEMBERS")
         assert [row[:2] for row in rows] == [["n4", "voter"], ["n5", "voter"], ["n6", "voter"]]
+
+
+def test_a_second_machine_of_a_name_is_another_acceptor_in_another_life() -> None:
+    """By chance alone; so what is drawn on the second machine must not be what was drawn on the first."""
+    with Stage() as stage:
+        add(stage, "n4")
+        until_they_vote(stage, "n1", "n2", "n3", "n4")
+        write(stage, stage.leader)
+        first = read_identity(stage.disk("n4"), Path("/"))
+        assert stage.insist("n1", "SOFA.MEMBER", "REMOVE", "n4", "FORCE") == "OK"
+        until_they_vote(stage, "n1", "n2", "n3")
+        stage.kill("n4")
+        add(stage, "n4")
+        until_they_vote(stage, "n1", "n2", "n3", "n4")
+        second = read_identity(stage.disk("n4"), Path("/"))
+        assert second.acceptor != first.acceptor
+        assert not second.remembers(first.life.id)
 
 
 def test_a_leader_that_is_to_leave_leads_until_it_has_left_and_another_one_takes_over() -> None:

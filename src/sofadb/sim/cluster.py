@@ -57,7 +57,7 @@ class Machine:
         self.disk = SimulatedDisk()
         self.disk.log = None
         self.lives = 0
-        """How often its node was started."""
+        """How often a node of its name was started, on the machines before this one too: no two lives draw the same."""
         self.loop: ProcessLoop | None = None
         self.host: SimulatedHost | None = None
         self.running: RunningNode | None = None
@@ -214,7 +214,9 @@ class Cluster:
         """A new machine, whose node asks these to be let in when it is started. One that was of that name before is gone."""
         assert name not in self.machines or not self.machines[name].is_up
         self._addresses += 1
+        lives = self.machines[name].lives if name in self.machines else 0
         machine = self.machines[name] = Machine(name, f"10.0.0.{self._addresses}")
+        machine.lives = lives
         machine.join = tuple(self.members[each] for each in join)
         self.members[name] = f"{machine.address}:{PEER_PORT}"
 

@@ -429,7 +429,8 @@ named = [
     [*each.name.upper().encode().split(b"|")]
     for command in TABLE.values()
     for each in [command, *command.subcommands.values()]
-    if each.route is Route.CONNECTION and each.name not in SUBSCRIBING | {"client|reply", "client|pause"}
+    if each.route is Route.CONNECTION
+    and each.name not in SUBSCRIBING | {"client|reply", "client|pause", "monitor"}
 ]
 arguments = st.lists(
     st.sampled_from(

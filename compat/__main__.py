@@ -17,18 +17,22 @@ from three_nodes import ThreeNodes
 from . import frameworks
 from .page import page
 from .redis_py import suite
+from .redis_py.reference import redis_server
 
 
-def run_suite() -> tuple[list[suite.Result], dict[str, str]]:
-    """The tests of redis-py, against a node that does not lead."""
+def run_suite() -> suite.Comparison:
+    """The tests of redis-py, against a node that does not lead, and against a real Redis."""
     directory = suite.fetch()
     chosen, left_out = suite.files(directory)
-    print(f"the tests of redis-py {suite.version()}, {len(chosen)} files ...", flush=True)
+    print(f"the tests of redis-py {suite.version()}, {len(chosen)} files, with Redis ...", flush=True)
+    with redis_server() as (url, redis_version):
+        theirs = suite.run(directory, url, chosen, "redis")
+    print("... and with SofaDB ...", flush=True)
     with ThreeNodes() as nodes:
-        results = suite.run(directory, nodes.url(nodes.followers()[0]), chosen)
+        ours = suite.run(directory, nodes.url(nodes.followers()[0]), chosen, "sofadb")
     for end in (suite.PASSED, suite.FAILED, suite.SKIPPED):
-        print(f"{sum(result.end == end for result in results):6} {end}")
-    return results, left_out
+        print(f"{sum(result.end == end for result in ours):6} {end}")
+    return suite.Comparison(ours, theirs, redis_version, left_out)
 
 
 def main() -> int:
@@ -38,12 +42,12 @@ def main() -> int:
     parser.add_argument("--only", choices=("suite", "examples"), help="one part, and no page")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    results, left_out = ([], {}) if options.only == "examples" else run_suite()
+    comparison = None if options.only == "examples" else run_suite()
     names = () if options.only == "suite" else frameworks.NAMES
     performances = [frameworks.perform(name) for name in names]
-    if options.page and not options.only:
-        options.page.write_text(page(suite.version(), results, left_out, performances))
-    unknown = [result for result in results if result.end == suite.FAILED and not result.reason]
+    if options.page and comparison and performances:
+        options.page.write_text(page(suite.version(), comparison, performances))
+    unknown = comparison.unknown if comparison else []
     for result in unknown:
         print(f"failed: {result.file}::{result.name}: {result.why.partition(chr(10))[0]}")
     broken = [each.name for each in performances if each.exit_code]

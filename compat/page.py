@@ -6,61 +6,69 @@ from collections import Counter
 from collections.abc import Sequence
 
 from .frameworks import Performance
-from .redis_py.suite import FAILED, PASSED, SKIPPED, Result
+from .redis_py.suite import FAILED, PASSED, SKIPPED, Comparison, Result
 
 MESSAGE_MAX = 110
 
 
-def page(
-    version: str,
-    results: Sequence[Result],
-    files_left_out: dict[str, str],
-    performances: Sequence[Performance],
-) -> str:
+def page(version: str, comparison: Comparison, performances: Sequence[Performance]) -> str:
     """All of it."""
-    return "\n".join(
-        [HEAD, *_suite(version, results, files_left_out), WORK, *_frameworks(performances), TAIL]
-    )
+    return "\n".join([HEAD, *_suite(version, comparison), WORK, *_frameworks(performances), TAIL])
 
 
-def _suite(version: str, results: Sequence[Result], files_left_out: dict[str, str]) -> list[str]:
-    total = Counter(result.end for result in results)
+def _suite(version: str, comparison: Comparison) -> list[str]:
+    results = comparison.ours
+    total, theirs = _ends(results), _ends(comparison.theirs)
+    redis = f"Redis {comparison.redis_version}"
     lines = [
         f"## The tests of redis-py {version}",
         "",
-        f"**{total[PASSED]:,} pass, {total[FAILED]:,} fail**, {total[SKIPPED]:,} are skipped, with redis-py's defaults (RESP3).",
+        "They are run as they come, with redis-py's defaults, against a node that does not lead.",
+        "",
+        "| with | passed | failed | skipped |",
+        "| --- | ---: | ---: | ---: |",
+        f"| SofaDB | {_counts(total)} |",
+        f"| {redis} | {_counts(theirs)} |",
+        "",
+        "### What fails",
+        "",
+        *_failures(comparison),
+        "",
+        "### By file",
         "",
         "| file | passed | failed | skipped |",
         "| --- | ---: | ---: | ---: |",
     ]
     for file in sorted({result.file for result in results}):
-        ends = Counter(result.end for result in results if result.file == file)
-        lines.append(f"| {file} | {ends[PASSED]} | {ends[FAILED]} | {ends[SKIPPED]} |")
-    lines += ["", "### What fails", ""]
-    lines += _failures([result for result in results if result.end == FAILED])
+        lines.append(f"| {file} | {_counts(_ends([each for each in results if each.file == file]))} |")
     lines += ["", "### What is skipped", "", "| tests | why |", "| ---: | --- |"]
     why = Counter(_first_line(result.why) for result in results if result.end == SKIPPED)
-    lines += [
-        f"| {count} | {_cell(reason)} |"
-        for reason, count in sorted(why.items(), key=lambda each: (-each[1], each[0]))
-    ]
+    for reason, count in sorted(why.items(), key=lambda each: (-each[1], each[0])):
+        lines.append(f"| {count} | {_cell(reason)} |")
     lines += ["", "### Files that are left out", "", "| file | why |", "| --- | --- |"]
-    lines += [f"| {file} | {reason} |" for file, reason in files_left_out.items()]
+    lines += [f"| {file} | {reason} |" for file, reason in comparison.files_left_out.items()]
     return [*lines, ""]
 
 
-def _failures(failed: Sequence[Result]) -> list[str]:
+def _ends(results: Sequence[Result]) -> Counter[str]:
+    return Counter(result.end for result in results)
+
+
+def _counts(ends: Counter[str]) -> str:
+    return " | ".join(f"{ends[end]:,}" for end in (PASSED, FAILED, SKIPPED))
+
+
+def _failures(comparison: Comparison) -> list[str]:
     """Once for each test, however many parameters it fails with."""
-    if not failed:
-        return ["Nothing."]
-    lines = ["| test | why |", "| --- | --- |"]
     seen: dict[str, str] = {}
-    for result in failed:
-        name = f"{result.file}::{result.name}".partition("[")[0]
-        seen.setdefault(name, result.reason or f"not explained: `{_first_line(result.why)}`")
-    return lines + [
-        f"| {name.removeprefix('tests/')} | {_cell(reason)} |" for name, reason in sorted(seen.items())
-    ]
+    for result in comparison.ours:
+        if result.end == FAILED:
+            why = comparison.why(result) or f"not explained: `{_first_line(result.why)}`"
+            seen.setdefault(result.test.removeprefix("tests/"), why)
+    if not seen:
+        return ["Nothing."]
+    rows = [f"| {test} | {_cell(why)} |" for test, why in sorted(seen.items(), key=lambda each: each[::-1])]
+    return ["| test | why |", "| --- | --- |", *rows]
 
 
 def _frameworks(performances: Sequence[Performance]) -> list[str]:

@@ -39,7 +39,7 @@ class ThreeNodes:
     """`sofadb serve`, three times, with their data in a directory that goes away in the end."""
 
     def __init__(self) -> None:
-        ports = _free_ports(6)
+        ports = free_ports(6)
         self.ports = dict(zip(("n1", "n2", "n3"), ports, strict=False))
         self._peers = dict(zip(self.ports, ports[3:], strict=True))
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -105,7 +105,7 @@ class ThreeNodes:
         return [name for name in self._processes if name != leader]
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Below those that the kernel gives to connections, so that nobody takes one while its node is down."""
     found: list[int] = []
     for port in random.SystemRandom().sample(range(10_000, 32_000), 1_000):

@@ -48,6 +48,7 @@ TESTS = {
     "*::test_old_geo*": GEO,
     "*::test_pf*": HYPERLOGLOG,
     "*::test_x[a-z]*": STREAMS,
+    "*::test_async_xread*": STREAMS,
     "*::test_*_json_module_*": MODULES,
     "*::test_module*": MODULES,
     "*::test_cluster_*": CLUSTER,
@@ -57,7 +58,16 @@ TESTS = {
 }
 """Tests that are not run, by a pattern of file, class and name."""
 
-FAILURES: dict[str, str] = {}
+FAILURES = {
+    "*::TestMonitor::test_lua_script": "MONITOR does not show what scripts call",
+    "*::test_client_kill_filter_by_user": ACL,
+    "*::test_get_moveable_keys": STREAMS,
+    "*::test_config_set_multi_params": "CONFIG SET maxmemory: nothing is ever evicted, so there is nothing to set",
+    "*::test_object": "OBJECT IDLETIME: a node answers reads alone, so nobody knows when a key was last read",
+    "*::test_readonly_invalid_cluster_state": "READONLY, which Redis refuses where there is no cluster, lets reads be stale",
+    "*::test_replicaof": "REPLICAOF: members come and go by `sofadb member`",
+    "*::test_role": "a node that does not lead says so: its role is `slave`",
+}
 """Tests that are run and fail, by a pattern, and why."""
 
 

@@ -10,6 +10,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -32,9 +33,39 @@ class Result:
     """What pytest says of one that was skipped or failed."""
 
     @property
+    def test(self) -> str:
+        """Which test it was, whatever its parameters."""
+        return f"{self.file}::{self.name}".partition("[")[0]
+
+    @property
     def reason(self) -> str:
         """Why it fails, in words; empty if nobody knows."""
-        return reason_of(FAILURES, f"{self.file}::{self.name}".partition("[")[0])
+        return reason_of(FAILURES, self.test)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All results, with those of a real Redis."""
+
+    ours: list[Result]
+    theirs: list[Result]
+    redis_version: str
+    files_left_out: dict[str, str]
+
+    def why(self, result: Result) -> str:
+        """Why one of ours fails; empty if nobody knows."""
+        if (result.file, result.name) in self._failing_with_redis:
+            return f"fails with Redis {self.redis_version}, too"
+        return result.reason
+
+    @cached_property
+    def _failing_with_redis(self) -> set[tuple[str, str]]:
+        return {(each.file, each.name) for each in self.theirs if each.end == FAILED}
+
+    @property
+    def unknown(self) -> list[Result]:
+        """Failures of ours that have no reason."""
+        return [result for result in self.ours if result.end == FAILED and not self.why(result)]
 
 
 def version() -> str:
@@ -75,9 +106,9 @@ def files(directory: Path) -> tuple[list[str], dict[str, str]]:
     return [file for file in found if file not in left_out], left_out
 
 
-def run(directory: Path, url: str, chosen: list[str]) -> list[Result]:
-    """Run the tests in these files against a node."""
-    report = CACHE / "report.xml"
+def run(directory: Path, url: str, chosen: list[str], whom: str) -> list[Result]:
+    """Run the tests in these files against a server. What pytest says is kept under the name of `whom`."""
+    report = CACHE / f"{whom}.xml"
     report.unlink(missing_ok=True)
     command = [
         sys.executable,
@@ -94,7 +125,7 @@ def run(directory: Path, url: str, chosen: list[str]) -> list[Result]:
     command += ["-o", "addopts=", "-o", "junit_family=xunit1", "--junitxml", str(report)]
     command += ["--timeout", str(SECONDS_PER_TEST_MAX), "--redis-url", url, *chosen]
     path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
-    with (CACHE / "output.txt").open("wb") as output:
+    with (CACHE / f"{whom}.txt").open("wb") as output:
         subprocess.run(
             command,
             cwd=directory,

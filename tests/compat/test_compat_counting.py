@@ -8,7 +8,7 @@ import pytest
 from compat.frameworks import EXAMPLES, NAMES, Performance
 from compat.page import page
 from compat.redis_py import left_out, suite
-from compat.redis_py.suite import FAILED, PASSED, SKIPPED, Result
+from compat.redis_py.suite import FAILED, PASSED, SKIPPED, Comparison, Result
 
 REPORT = """<?xml version="1.0"?>
 <testsuites><testsuite>
@@ -63,9 +63,15 @@ def test_the_page_counts_and_names_what_fails() -> None:
         Performance("rq_jobs", 0, outcome),
         Performance("huey_tasks", 1, None),
     ]
-    text = page("8.1.0", RESULTS, {"tests/test_json.py": "modules"}, performances)
+    theirs = [Result("tests/test_a.py", "TestA::test_del", FAILED, "no")]
+    comparison = Comparison(RESULTS, theirs, "7.0.15", {"tests/test_json.py": "modules"})
+    assert comparison.unknown == [RESULTS[1]]
+    text = page("8.1.0", comparison, performances)
     for line in (
+        "| SofaDB | 1 | 2 | 1 |",
+        "| Redis 7.0.15 | 0 | 1 | 0 |",
         "| tests/test_a.py | 1 | 2 | 0 |",
+        "| test_a.py::TestA::test_del | fails with Redis 7.0.15, too |",
         "| test_a.py::TestA::test_set | not explained: `no` |",
         "| 1 | left out: streams |",
         "| tests/test_json.py | modules |",

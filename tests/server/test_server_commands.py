@@ -356,6 +356,10 @@ def test_the_last_save_was_when_the_node_was_started_until_there_is_one(
     assert (ask(client, "LASTSAVE"), info(client)["rdb_last_save_time"]) == (5, "5")
 
 
+def test_lolwut_names_the_version_of_redis_that_clients_look_for(client: Client) -> None:
+    assert b", as Redis ver. 7." in ask(client, "LOLWUT VERSION 5")
+
+
 def test_the_leader_is_the_master_and_lists_those_who_are_not(client: Client) -> None:
     others = [[b"10.0.0.2", b"6380", b"41"], [b"10.0.0.3", b"6381", b"41"]]
     assert ask(client, "ROLE") == [b"master", 41, others]
@@ -425,7 +429,8 @@ named = [
     [*each.name.upper().encode().split(b"|")]
     for command in TABLE.values()
     for each in [command, *command.subcommands.values()]
-    if each.route is Route.CONNECTION and each.name not in SUBSCRIBING | {"client|reply", "client|pause"}
+    if each.route is Route.CONNECTION
+    and each.name not in SUBSCRIBING | {"client|reply", "client|pause", "monitor"}
 ]
 arguments = st.lists(
     st.sampled_from(

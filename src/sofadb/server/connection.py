@@ -79,6 +79,7 @@ ALONE = SUBSCRIBING | {
     "sofa.snapshotpart",
     "client|kill",
     "client|reply",
+    "monitor",
 }
 """Commands that are begun when everything before them is done, and that end a run."""
 QUEUED_ALONE = {"unwatch", "auth", "hello", "readonly", "readwrite", "client|kill", "client|reply"}
@@ -548,6 +549,7 @@ class Connection(asyncio.Protocol):
         self.is_closing = True
         self.state.clients.pop(self.id, None)
         self.state.subscriptions.forget(self)
+        self.state.monitors.forget(self)
         self._pushes.clear()
         self._pushes_bytes = 0
         self._chunks.clear()
@@ -677,6 +679,7 @@ class Connection(asyncio.Protocol):
         behind_reads = bool(self._flight) and self._carrier is None
         is_restricted, is_stranger = self.is_restricted, self.is_stranger
         pause = self.state.pause if self.state.pause.is_on else None
+        database = self.database
         calls: list[Call] = []
         writes: list[int] = []
         special: Run | Transaction | None = None
@@ -762,7 +765,7 @@ class Connection(asyncio.Protocol):
                     reads_behind += 1
                 calls.append((command.function, args))
             index += 1
-        self._consume(chunk, index)
+        self._consume(chunk, index, database)
         if special is not None:
             return special
         return Run(self.database, calls, _raw(chunk, writes))
@@ -774,8 +777,10 @@ class Connection(asyncio.Protocol):
             return _OnConnection(self, command.function)
         return command.function
 
-    def _consume(self, chunk: Chunk, index: int) -> None:
+    def _consume(self, chunk: Chunk, index: int, database: int) -> None:
         self.state.commands_processed += index - self._next
+        if self.state.monitors:
+            self.state.monitors.tell(self, database, chunk.requests[self._next : index])
         self._run_bytes = chunk.borders[index] - chunk.borders[self._next]
         self._waiting_bytes -= self._run_bytes
         self._next = index
@@ -869,6 +874,8 @@ class Connection(asyncio.Protocol):
                 return self._select_in_multi(command, args)
             if name in ("watch", "sofa.after"):
                 return self._say(ReplyError(f"ERR {name.upper()} inside MULTI is not allowed"))
+            if name == "monitor":
+                return self._say(ReplyError("ERR MONITOR isn't allowed for DENY BLOCKING client"))
             if name in QUEUED_ALONE or name in SUBSCRIBING:
                 calls: list[Call] = []
                 self._queue(calls, command, args, b"")

@@ -14,6 +14,7 @@ from sofadb.database.replies import ReplyError
 from sofadb.node.facts import Facts
 
 from .admission import Passwords
+from .monitoring import Monitors
 from .notifications import Notifications
 from .pausing import Pause
 from .sentinel import SERVICE_NAME, leader_changed
@@ -136,6 +137,7 @@ class ServerState:
     """Whether, without a password, only clients on this machine are spoken to."""
     clients: dict[int, Connection] = field(default_factory=dict)
     subscriptions: Subscriptions = field(default_factory=Subscriptions)
+    monitors: Monitors = field(default_factory=Monitors)
     notifications: Notifications = field(default_factory=Notifications)
     last_client_id: int = 0
     started_at: float = field(default_factory=time.monotonic)

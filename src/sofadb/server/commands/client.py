@@ -209,6 +209,7 @@ def _kind_of(connection: Connection) -> str:
 def _flags(connection: Connection) -> str:
     """In Redis's letters and order."""
     letters = {
+        "O": connection in connection.state.monitors,
         "P": connection.is_subscriber,
         "x": connection.multi is not None,
         "b": connection.is_blocked,

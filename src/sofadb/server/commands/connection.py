@@ -144,6 +144,7 @@ def reset(connection: Connection, args: list[bytes]) -> Reply:
     connection.database, connection.multi = 0, None
     connection.unwatch()
     connection.state.subscriptions.forget(connection)
+    connection.state.monitors.forget(connection)
     connection.require_password()
     connection.resp3, connection.name = False, b""
     connection.is_readonly, connection.last_instance = False, 0

@@ -8,7 +8,7 @@ from sofadb.database.replies import SYNTAX, Reply, ReplyError, Several, Status, 
 from sofadb.database.table import Route, command
 
 from ..connection import Connection
-from .info import last_save_s, split
+from .info import REDIS_VERSION, last_save_s, split
 
 CONNECTION = Route.CONNECTION
 
@@ -141,4 +141,4 @@ _SOFA = r"""
 def lolwut(connection: Connection, args: list[bytes]) -> Reply:
     if len(args) > 2 and args[1].upper() == b"VERSION":
         parse_integer(args[2])
-    return Verbatim(f"{_SOFA}\nSofaDB ver. {__version__}\n".encode())
+    return Verbatim(f"{_SOFA}\nSofaDB ver. {__version__}, as Redis ver. {REDIS_VERSION}\n".encode())

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from sofadb.database.lua.engine import engine
 from sofadb.node import collector
 from sofadb.node.archive import Unavailable, place_of
 from sofadb.node.host import EXIT_NOT_FOUND, EXIT_STORAGE, LiveHost, die
@@ -53,7 +52,6 @@ async def run_node(
     """Run until SIGTERM or SIGINT. Exits with one line if the directory or a port cannot be had."""
     start_logging()
     told_to_stop = _listen_for_signals()
-    engine()  # It takes 60 ms to make; the first script would wait for it, and everybody with it.
     try:
         place = place_of(archive) if archive else None
     except Unavailable as problem:

@@ -20,6 +20,7 @@ from math import ceil
 from typing import Any
 
 from sofadb.database.database import Database
+from sofadb.database.lua.engine import engine
 from sofadb.database.replies import ReplyError
 from sofadb.paxos import (
     NO_BALLOT,
@@ -475,6 +476,7 @@ async def start_node(
     port cannot be had.
     """
     asyncio.get_running_loop().set_exception_handler(partial(_on_unhandled, host))
+    engine()  # It takes 60 ms to make; the first script would wait for it, and everybody with it.
     settings = settings or Settings()
     newcomer = None
     if (anew := host.told_to_begin_anew()) is not None:

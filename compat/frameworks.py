@@ -14,6 +14,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 NAMES = (
     "redis_py_locks",
     "redis_py_asyncio",
+    "redis_py_sentinel",
     "rq_jobs",
     "celery_tasks",
     "huey_tasks",

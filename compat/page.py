@@ -108,9 +108,9 @@ tests of a client library, and frameworks at work while the leader is killed.
 WORK = """\
 ## Frameworks at work, while the leader is killed
 
-Each works on nodes that follow; in the middle the leader is killed (`kill -9`) and started again. `python examples/NAME.py`
-does it on any machine. Lost is what was asked and not done; repeated, what was done once too often; the longest pause is
-that in which nothing got on, as a client sees it.
+Each works on nodes that follow (but for `redis_py_sentinel`, which works on the one that leads); in the middle the leader is
+killed (`kill -9`) and started again. `python examples/NAME.py` does it on any machine. Lost is what was asked and not done;
+repeated, what was done once too often; the longest pause is that in which nothing got on, as a client sees it.
 """
 
 TAIL = """\

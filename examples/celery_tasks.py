@@ -31,21 +31,9 @@ def work(stage: Stage) -> Outcome:
     app.conf.update(broker_url=stage.urls[0], result_backend=stage.urls[0])
     client = redis.Redis.from_url(stage.urls[0])
     client.delete("celery-tasks:ran", "celery")
-    command = [
-        "-m",
-        "celery",
-        "-A",
-        "celery_tasks",
-        "worker",
-        "--pool",
-        "threads",
-        "--concurrency",
-        "4",
-    ]
-    workers = [
-        worker(*command, "--loglevel", "ERROR", "--without-gossip", "--hostname", f"w{number}@%h", URL=url)
-        for number, url in enumerate(stage.urls)
-    ]
+    command = ["-m", "celery", "-A", "celery_tasks", "worker", "--pool", "threads", "--concurrency", "4"]
+    command += ["--loglevel", "ERROR", "--without-gossip"]
+    workers = [worker(*command, "--hostname", f"w{n}@%h", URL=url) for n, url in enumerate(stage.urls)]
     answers = []
 
     def ran() -> int:

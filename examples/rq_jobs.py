@@ -34,20 +34,9 @@ def work(stage: Stage) -> Outcome:
     def ran() -> int:
         return int(client.hlen("rq-jobs:ran"))
 
+    command = ["-m", "rq.cli", "worker", "--quiet", "--worker-class", "rq.SimpleWorker"]
     workers = [
-        worker(
-            "-m",
-            "rq.cli",
-            "worker",
-            "--quiet",
-            "--worker-class",
-            "rq.SimpleWorker",
-            "--url",
-            url,
-            "examples",
-            URL=url,
-        )
-        for url in (stage.urls * WORKERS)[:WORKERS]
+        worker(*command, "--url", url, "examples", URL=url) for url in (stage.urls * WORKERS)[:WORKERS]
     ]
     with stopping(workers), stage.leader_dies_once(ran, at=JOBS // 4):
         for number in range(JOBS):

@@ -46,14 +46,21 @@ class ThreeNodes:
 
     def __enter__(self) -> ThreeNodes:
         self._directory = tempfile.TemporaryDirectory(prefix="sofadb-")
-        for name in self.ports:
-            self.start(name)
-        self.leader()
+        try:
+            for name in self.ports:
+                self.start(name)
+            self.leader()
+        except BaseException:
+            self._stop()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         for process in self._processes.values():
             process.terminate()
         for process in self._processes.values():
@@ -170,7 +177,11 @@ class Stage:
         killer = threading.Thread(target=self._kill, daemon=True)
         seen, got_on_at = 0, 0.0
         while not over.wait(LOOK_EVERY_S):
-            count = done()
+            try:
+                count = done()
+            except redis.RedisError as trouble:
+                self._trouble = trouble
+                continue
             if count <= seen:
                 continue
             now = time.monotonic()
@@ -215,18 +226,14 @@ def perform(work: Callable[[Stage], Outcome], about: str | None) -> None:
     )
     parser.add_argument("--json", type=Path, help="write what came of it there, too")
     options = parser.parse_args()
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # Whatever ends it, it stops what it has started.
+    # Whatever ends it, it stops what it has started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.url:
         outcome = work(Stage([options.url, options.url], None))
     else:
         with ThreeNodes() as nodes:
             followers = nodes.followers()
-            print(
-                f"three nodes: {nodes.leader()} leads, clients are connected to {' and '.join(followers)}",
-                flush=True,
-            )
+            print(f"three nodes: {nodes.leader()} leads, {' and '.join(followers)} follow", flush=True)
             outcome = work(Stage([nodes.url(name) for name in followers], nodes))
     print(
         f"{outcome.what}: {outcome.work}: {outcome.done} done, {outcome.lost} lost, {outcome.repeated} repeated, "

@@ -110,18 +110,7 @@ def run(directory: Path, url: str, chosen: list[str], whom: str) -> list[Result]
     """Run the tests in these files against a server. What pytest says is kept under the name of `whom`."""
     report = CACHE / f"{whom}.xml"
     report.unlink(missing_ok=True)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "--quiet",
-        "--tb",
-        "no",
-        "-p",
-        "plugin",
-        "-p",
-        "no:cacheprovider",
-    ]
+    command = [sys.executable, "-m", "pytest", "--quiet", "--tb=no", "-p", "plugin", "-p", "no:cacheprovider"]
     command += ["-o", "addopts=", "-o", "junit_family=xunit1", "--junitxml", str(report)]
     command += ["--timeout", str(SECONDS_PER_TEST_MAX), "--redis-url", url, *chosen]
     path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))

@@ -40,8 +40,10 @@ def perform(name: str) -> Performance:
         command = [sys.executable, str(EXAMPLES / f"{name}.py"), "--json", str(path)]
         process = subprocess.Popen(command)
         try:
-            exit_code = process.wait(SECONDS_MAX)
+            process.wait(SECONDS_MAX)
         except subprocess.TimeoutExpired:
+            print(f"{name} is not done after {SECONDS_MAX} s", flush=True)
+        finally:
             process.terminate()  # It stops its nodes.
             exit_code = process.wait()
         return Performance(name, exit_code, json.loads(path.read_text()) if path.exists() else None)

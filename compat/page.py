@@ -23,7 +23,9 @@ def _suite(version: str, comparison: Comparison) -> list[str]:
     lines = [
         f"## The tests of redis-py {version}",
         "",
-        "They are run as they come, with redis-py's defaults, against a node that does not lead.",
+        "They are run as they come, with redis-py's defaults, against a node that does not lead, and against a Redis with its",
+        "defaults. Where a pattern leaves out what does not concern SofaDB yet, it does so for both; files that are left out",
+        "(at the end, client-side caching among them) are in no number.",
         "",
         "| with | passed | failed | skipped |",
         "| --- | ---: | ---: | ---: |",
@@ -114,5 +116,8 @@ repeated, what was done once too often; the longest pause is that in which nothi
 """
 
 TAIL = """\
+RQ keeps what jobs return, and how they failed, in streams, which are not there yet: its jobs here have `result_ttl=0`, and one
+that fails could not be noted as failed.
+
 `make compat` also has ioredis find the next leader through Sentinel commands (`compat/ioredis/sentinel.js`).
 """

@@ -54,9 +54,10 @@ class Comparison:
 
     def why(self, result: Result) -> str:
         """Why one of ours fails; empty if nobody knows."""
-        if (result.file, result.name) in self._failing_with_redis:
-            return f"fails with Redis {self.redis_version}, too"
-        return result.reason
+        if (result.file, result.name) not in self._failing_with_redis:
+            return result.reason
+        too = f"fails with Redis {self.redis_version}, too"
+        return f"{result.reason} ({too})" if result.reason else too
 
     @cached_property
     def _failing_with_redis(self) -> set[tuple[str, str]]:

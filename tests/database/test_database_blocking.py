@@ -96,3 +96,16 @@ def test_in_vain_they_are_answered_as_redis_does(real: RealRedis, command: str, 
     assert isinstance(reply, Waits)
     assert reply.wait_ms == 1
     assert said(reply.reply, resp3) == expected
+
+
+def test_what_a_waiter_does_not_mind_is_an_error_for_everybody_else_whoever_waited_before() -> None:
+    databases = [Database(), Database()]
+    for database in databases:
+        database.begin(1, 1)
+        run_of([[b"SET", b"s", b"a string"], [b"RPUSH", b"l", b"element"]]).execute(database)
+    command = [b"BLPOP", b"none", b"0"]
+    turn = Turn(0, (check(command).function, command), request(command), Who(b"n1/1", 1), has_waited=True)
+    turn.execute(databases[0])  # The other one comes from an image.
+    replies = [run_of([[b"BLPOP", b"s", b"l", b"0"]]).execute(database) for database in databases]
+    assert replies[0] == replies[1]
+    assert "WRONGTYPE" in replies[0][0].text

@@ -18,11 +18,14 @@ from real_redis import EXAMPLES, SETTINGS, Both, RealRedis
 from sofadb.database.commands.scripting import SCRIPT_BYTES_MAX
 from sofadb.database.database import Database
 from sofadb.database.loader import Loader
-from sofadb.database.lua.engine import BATCH_STEPS_MAX
+from sofadb.database.lua import engine as engine_module
+from sofadb.database.lua import libraries
+from sofadb.database.lua.engine import BATCH_STEPS_MAX, Engine
 from sofadb.database.messages import Message
 from sofadb.database.replies import OK, Reply, ReplyError
 from sofadb.database.runs import Corrupt, apply
 from sofadb.database.scripts import BYTES_MAX, SCRIPTS_MAX, Scripts, sha_of
+from sofadb.database.table import TABLE as TABLE_OF_COMMANDS
 from sofadb.database.values import Hash, List, Set, SortedSet
 
 HERE = Path(__file__).parent
@@ -491,6 +494,84 @@ def test_the_oldest_scripts_are_forgotten() -> None:
     for number in range(BYTES_MAX // SCRIPT_BYTES_MAX + 3):
         scripts.learn(b"%4d" % number + b" " * (SCRIPT_BYTES_MAX - 4))
     assert scripts.bytes == sum(map(len, scripts.texts.values())) <= BYTES_MAX
+
+
+def test_compiling_is_bounded_and_charged() -> None:
+    database = begun()
+    many = " or ".join(["a"] * 6000)  # Lua would take the square of it.
+    assert "more than 5000 times" in run(database, f"return {many}").text
+    (reply,) = run_of([[b"SCRIPT", b"LOAD", b"return 1 --" + b"x" * 200_000]]).execute(database)
+    assert len(reply) == 40
+    assert database.shared.script_steps > BATCH_STEPS_MAX
+    replies = run_of([eval_("return 1"), [b"SCRIPT", b"LOAD", b"return 2"]]).execute(database)
+    assert [reply.text[:5] for reply in replies] == ["BUSY "] * 2
+
+
+def test_what_is_compiled_is_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "COMPILED_BYTES_MAX", 1000)
+    lua = Engine()
+    for number in range(20):
+        text = b"return %4d --" % number + b"x" * 86
+        assert lua.compile(sha_of(text), text) is lua.compile(sha_of(text), text)
+    assert len(lua._compiled) == 10
+    assert lua._compiled_bytes == 1000
+
+
+def test_every_command_may_be_called_with_any_words() -> None:
+    for name, command in TABLE_OF_COMMANDS.items():
+        for words in ([], ["1", "k"], ["d", "1", "k"], ["k", "0", "x", "y"], ["0", "1", "k", "LEFT"]):
+            for each in command.subcommands or [b""]:
+                database = begun()
+                script = "return tostring(redis.pcall(unpack(ARGV)))"
+                reply = run(database, script, *filter(None, (name, each)), *words)
+                assert isinstance(reply, bytes), (name, words)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "struct.unpack, 'dc0', struct.pack('d', 1 / 0) .. 'x'",
+        "struct.unpack, 'dc0', struct.pack('d', 0 / 0) .. 'x'",
+        "struct.unpack, 'b', 'x', 1 / 0",
+        "struct.unpack, 'b', 'x', 0 / 0",
+        "struct.unpack, 'b', 'x', -1e300",
+        "struct.unpack, '', 'x', 1e300",
+    ],
+)
+def test_what_a_library_cannot_do_is_an_error_of_lua_and_no_object_of_python(call: str) -> None:
+    script = f"local ok, problem = pcall({call}) return {{type(problem), tostring(problem)}}"
+    kind, problem = run(begun(), script)
+    assert (kind, b"bad argument" in problem) == (b"string", True)
+
+
+def test_a_library_that_fails_stops_the_script_and_python_is_out_of_reach() -> None:
+    def fail(*values: object) -> None:
+        raise OverflowError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(libraries, "struct_size", fail)
+        lua = Engine()
+    database = begun()
+    text = b"local _, problem = pcall(struct.size, 'b') return tostring(problem.__class__)"
+    with pytest.raises(ReplyError, match="a library has failed"):
+        lua.run(
+            database.keyspaces[0],
+            lua.compile(sha_of(text), text),
+            sha_of(text),
+            [],
+            0,
+            is_read_only=False,
+            is_replicated=True,
+        )
+
+
+def test_nothing_repeated_is_nothing_at_once() -> None:
+    assert run(begun(), "return string.rep('', 1e18)") == b""
+
+
+def test_an_error_tells_no_address() -> None:
+    for problem in ("{err = {}}", "{err = function() end}", "{}"):
+        assert run(begun(), f"error({problem})").text.startswith("ERR an error without a text script: ")
 
 
 # Taking back

@@ -383,3 +383,10 @@ def test_what_is_kept_is_part_of_the_state(database: Database, command: str) -> 
     before = database.digest()
     ask(database, *command.split())
     assert database.digest() != before
+
+
+@pytest.mark.parametrize("command", ["EVAL_RO", "EVALSHA_RO"])
+def test_a_script_that_reads_is_not_run_once_for_it_may_answer_differently_on_each_replica(
+    command: str,
+) -> None:
+    assert "cannot run" in ask(begun(), "SOFA.ONCE", "id", command, "return math.random(1000000)", 0).text

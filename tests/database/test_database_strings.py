@@ -21,6 +21,7 @@ from sofadb.database.events import EXPIRED, GENERIC, NEW, STRING
 from sofadb.database.keyspace import LONG_STRING_BYTES
 from sofadb.database.loader import Loader
 from sofadb.database.replies import OK, ReplyError
+from sofadb.database.runs import Group, Run, Transaction
 from sofadb.database.subsequences import CommonSubsequence
 from sofadb.database.values import Hash, List, LongString, Set, SortedSet, Value
 
@@ -448,3 +449,36 @@ def test_a_scan_finds_all_types() -> None:
         assert ask(database, "SCAN", 0, "TYPE", type_name.upper(), "COUNT", 100_000)[1] == [type_name]
     assert ask(database, "SCAN", 0, "TYPE", "string", "COUNT", 100_000)[1] == [b"long"]
     assert held(database, b"long") is LongString
+
+
+@pytest.mark.parametrize("command", ["INCR a", "DECRBY a 1", "INCRBYFLOAT a 1"])
+def test_a_long_string_is_no_number_and_stays_as_it_is_held(command: str) -> None:
+    database = begun()
+    ask(database, "SETRANGE", "a", LONG_STRING_BYTES, "x")
+    before = database.digest()
+    assert "value is not" in ask(database, *command.split()).text
+    assert type(database.keyspaces[0].values[b"a"]) is LongString
+    assert database.digest() == before
+
+
+def test_where_nobody_wants_replies_they_are_not_held_together() -> None:
+    held: list[int] = []
+    alive: set[int] = set()
+
+    class Large(bytes):
+        def __del__(self) -> None:
+            alive.discard(id(self))
+
+    def large(keyspace: Any, args: Words) -> bytes:
+        reply = Large(b"large")
+        alive.add(id(reply))
+        held.append(len(alive))
+        return reply
+
+    calls = [(large, [b"GETDEL"])] * 5
+    for run in (Run(0, calls, b""), Transaction([], [Group(0, calls, b"")])):
+        held.clear()
+        run.apply(begun())
+        assert len(held) == 5
+        assert max(held) <= 2
+        del run

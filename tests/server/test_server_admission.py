@@ -191,7 +191,7 @@ def test_a_stranger_that_ends_its_half_is_answered(client: Client) -> None:
         (("127.8.9.10", 1), True),
         (("::1", 1, 0, 0), True),
         ("", True),
-        (None, True),
+        (None, False),
         (("10.0.0.1", 1), False),
         (("::ffff:10.0.0.1", 1, 0, 0), False),
         (("fe80::1%eth0", 1, 0, 2), False),

@@ -58,7 +58,20 @@ def is_integer(text: bytes) -> bool:
     return True
 
 
-PICKS_MAX = 1_000_000
+VISITS_MAX = 10_000_000
+
+
+def demand_few(visits: int) -> None:
+    """Refuse what goes through more elements than that, which takes about a second: a few words may name the same large values
+    any number of times, and a write would hold up every replica, again whenever its log is read. Raises `ReplyError`.
+    """
+    if visits > VISITS_MAX:
+        raise ReplyError(
+            f"ERR this would go through {visits} elements; one command goes through {VISITS_MAX} at most"
+        )
+
+
+PICKS_MAX = 100_000
 
 
 def parse_picks(text: bytes) -> int:

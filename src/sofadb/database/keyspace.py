@@ -303,7 +303,7 @@ class Keyspace:
         else:
             if value is not None and self.past is not None:
                 self._touch(key)
-            data = bytearray(old)
+            data = bytearray(old) if old else bytearray(length)
             if value is None:
                 self.replace(key, LongString(data))
             else:

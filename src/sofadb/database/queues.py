@@ -136,7 +136,7 @@ class Queues:
 
     def end_turn(self, who: Who, reply: Reply) -> None:
         """And this is its answer."""
-        self.caller = None
+        self.caller, self.has_waited = None, False
         if type(reply) is not Waits:
             self.leave(who)
 

@@ -15,6 +15,7 @@ turn, who asks; then groups, each a database and the commands in it. Of those wh
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from struct import Struct, error
 from typing import Any, NamedTuple
@@ -52,14 +53,20 @@ class Group(NamedTuple):
 
     def execute(self, database: Database) -> list[Reply]:
         """Do the commands one after the other. One that fails has changed nothing; its error is its reply."""
+        return list(self.replies(database))
+
+    def apply(self, database: Database) -> None:
+        """As `execute`, where nobody wants the replies. They are not held together: each may be a large value."""
+        deque(self.replies(database), maxlen=0)
+
+    def replies(self, database: Database) -> Iterator[Reply]:
+        """What each command answers when its turn comes."""
         keyspace = database.keyspaces[self.database]
-        replies: list[Reply] = []
         for function, args in self.calls:
             try:
-                replies.append(function(keyspace, args))
+                yield function(keyspace, args)
             except ReplyError as problem:
-                replies.append(problem.as_reply())
-        return replies
+                yield problem.as_reply()
 
 
 class Run:
@@ -90,6 +97,11 @@ class Run:
         database.call()
         return replies
 
+    def apply(self, database: Database) -> None:
+        """Do it, where nobody wants the replies."""
+        self.group.apply(database)
+        database.call()
+
 
 class Turn(Run):
     """One command that may wait, whenever it is `who`'s turn: at first, and when it was called."""
@@ -117,6 +129,10 @@ class Turn(Run):
         database.call()
         return [reply]
 
+    def apply(self, database: Database) -> None:
+        """The same: whether it waits depends on the reply."""
+        self.execute(database)
+
 
 class Gone:
     """`who` does not wait any longer."""
@@ -133,9 +149,13 @@ class Gone:
 
     def execute(self, database: Database) -> list[Reply]:
         """Let it be in no line any more. Nobody is answered."""
+        self.apply(database)
+        return []
+
+    def apply(self, database: Database) -> None:
+        """The same."""
         database.shared.queues.leave(self.who)
         database.call()
-        return []
 
 
 class Watched(NamedTuple):
@@ -173,18 +193,30 @@ class Transaction:
 
     def execute(self, database: Database) -> list[Reply]:
         """Do it; returns the one reply of EXEC."""
-        for number, key, version in self.watched:
-            if database.keyspaces[number].version(key) != version:
-                return [NULL_ARRAY]
-        replies = [reply for group in self.groups for reply in group.execute(database)]
+        if not self._holds(database):
+            return [NULL_ARRAY]
+        replies = [reply for group in self.groups for reply in group.replies(database)]
         database.call()
         return [replies]
+
+    def apply(self, database: Database) -> None:
+        """Do it, where nobody wants the reply."""
+        if self._holds(database):
+            for group in self.groups:
+                group.apply(database)
+            database.call()
+
+    def _holds(self, database: Database) -> bool:
+        """Whether nothing has changed that is watched."""
+        return all(
+            database.keyspaces[number].version(key) == version for number, key, version in self.watched
+        )
 
 
 def apply(database: Database, payload: bytes | memoryview) -> None:
     """Execute a log entry, on a replica that is not its client's. Raises `Corrupt`."""
     for each in decode(payload):
-        each.execute(database)
+        each.apply(database)
 
 
 def decode(payload: bytes | memoryview) -> Iterator[Run | Transaction | Gone]:

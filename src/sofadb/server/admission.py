@@ -45,5 +45,10 @@ class Passwords:
 
 
 def is_on_this_machine(peer: Any) -> bool:
-    """Whether a client with that name of its socket is: over loopback, or a socket of the file system."""
-    return not isinstance(peer, tuple) or ip_address(peer[0].partition("%")[0]).is_loopback
+    """Whether a client with that name of its socket is: over loopback, or a socket of the file system.
+
+    Of one that was gone before its name was asked for nobody knows, and what it has sent can still be read: it is not.
+    """
+    if not isinstance(peer, tuple):
+        return peer is not None
+    return ip_address(peer[0].partition("%")[0]).is_loopback

@@ -966,6 +966,7 @@ def half_of_a_transaction(patch: Patch) -> None:
         return original(self, database)
 
     patch(Transaction, "execute", execute)
+    patch(Transaction, "apply", execute)
 
 
 @_sabotage

@@ -16,6 +16,8 @@ BAD_OFFSET = "ERR bit offset is not an integer or out of range"
 BAD_BIT = "ERR bit is not an integer or out of range"
 BAD_TYPE = "ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is."
 
+SOURCES_BYTES_MAX = 512 << 20
+"""Of all strings of a BITOP: about a second's. (The same large one may be named any number of times.)"""
 CHUNK_BYTES = 64 << 10
 """So much of a string is looked at at a time: numbers of that size stay near the processor."""
 
@@ -193,6 +195,8 @@ def bitop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     if name == b"NOT" and len(sources) != 1:
         raise ReplyError("ERR BITOP NOT must be called with a single source key.")
     values = [keyspace.find_buffer(key) or b"" for key in sources]
+    if sum(map(len, values)) > SOURCES_BYTES_MAX:
+        raise ReplyError(f"ERR the strings of BITOP have {SOURCES_BYTES_MAX} bytes at most together")
     length = max(map(len, values))
     if length == 0:
         if keyspace.delete(destination):

@@ -75,8 +75,10 @@ def _execute(keyspace: Keyspace, args: list[bytes], sha: bytes, text: bytes, is_
     if is_read and script.may_write:
         raise ReplyError("ERR Can not execute a script with write flag using *_ro command.")
     lua = engine()
-    function = lua.compile(sha, script.text)
-    if not is_read:
+    if is_read:
+        function = lua.compile(sha, script.text)
+    else:
+        function = lua.compile_for_all(keyspace, sha, script.text)
         keyspace.shared.scripts.learn(text)
     is_read_only = is_read or script.is_read_only
     return lua.run(
@@ -137,6 +139,8 @@ def evalsha(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="7.0.0",
     summary="Run a script that does not write, on one node; it is not remembered",
     complexity=COMPLEXITY,
+    reply_is_large=True,
+    reply_varies=True,
     counted_keys=2,
 )
 def eval_ro(keyspace: Keyspace, args: list[bytes]) -> Reply:
@@ -152,6 +156,8 @@ def eval_ro(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="7.0.0",
     summary="Run a script that is known and does not write, on one node",
     complexity=COMPLEXITY,
+    reply_is_large=True,
+    reply_varies=True,
     counted_keys=2,
 )
 def evalsha_ro(keyspace: Keyspace, args: list[bytes]) -> Reply:
@@ -184,7 +190,7 @@ def script_(keyspace: Keyspace, args: list[bytes]) -> Reply:
 )
 def script_load(keyspace: Keyspace, args: list[bytes]) -> Reply:
     text = args[2]
-    engine().compile(sha_of(text), parse_script(text).text)
+    engine().compile_for_all(keyspace, sha_of(text), parse_script(text).text)
     return keyspace.shared.scripts.learn(text)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 
 from .. import events
-from ..arguments import INTEGER_MAX, parse_at_least, parse_picks, picks_many
+from ..arguments import INTEGER_MAX, demand_few, parse_at_least, parse_picks, picks_many
 from ..keyspace import Keyspace
 from ..replies import SYNTAX, Reply, ReplyError, Unordered
 from ..scanning import may_meet_many, parse_cursor, parse_scan, scan_names
@@ -259,6 +259,7 @@ def _intersection(sets: list[Set | None]) -> Iterator[bytes]:
     if len(present) < len(sets):
         return
     smallest, *others = sorted(present, key=len)
+    demand_few(len(smallest) * len(present))
     for at in range(0, len(smallest), _PART):
         part = smallest.names[at : at + _PART]
         for other in others:
@@ -269,7 +270,9 @@ def _intersection(sets: list[Set | None]) -> Iterator[bytes]:
 
 def _union(sets: list[Set | None]) -> list[bytes]:
     """What any of them has: the first one's, then what is new in the second, and so on."""
-    return list(dict.fromkeys(chain.from_iterable(each.names for each in sets if each is not None)))
+    present = [each for each in sets if each is not None]
+    demand_few(sum(map(len, present)))
+    return list(dict.fromkeys(chain.from_iterable(each.names for each in present)))
 
 
 def _difference(sets: list[Set | None]) -> list[bytes]:
@@ -281,7 +284,9 @@ def _difference(sets: list[Set | None]) -> list[bytes]:
     if first is None:
         return []
     others = sorted((each for each in rest if each is not None), key=len, reverse=True)
-    if len(first) * (len(others) + 1) // 2 > len(first) + sum(map(len, others)):
+    by_looking, by_taking = len(first) * (len(others) + 1), len(first) + sum(map(len, others))
+    demand_few(min(by_looking, by_taking))
+    if by_looking // 2 > by_taking:
         left = dict.fromkeys(first.names)
         for other in others:
             for name in other.names:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from ..arguments import (
     INTEGER_MAX,
+    demand_few,
     parse_at_least,
     parse_bound,
     parse_double,
@@ -864,6 +865,7 @@ def _size(source: Source) -> int:
 
 def _union(sources: Sequence[Source], aggregate: _Aggregate) -> dict[bytes, float]:
     """The smallest first: by that order, floating-point sums are those of Redis."""
+    demand_few(sum(map(_size, sources)))
     scores: dict[bytes, float] = {}
     for source in sorted(sources, key=_size):
         for name, score in _weighted(source):
@@ -875,6 +877,7 @@ def _union(sources: Sequence[Source], aggregate: _Aggregate) -> dict[bytes, floa
 def _inter(sources: Sequence[Source], aggregate: _Aggregate) -> Iterator[tuple[bytes, float]]:
     """Goes through the smallest and looks into the others."""
     smallest, *others = sorted(sources, key=_size)
+    demand_few(_size(smallest) * len(sources))
     for name, score in _weighted(smallest):
         for value, weight in others:
             assert value is not None
@@ -888,6 +891,7 @@ def _inter(sources: Sequence[Source], aggregate: _Aggregate) -> Iterator[tuple[b
 
 def _diff(sources: Sequence[Source]) -> dict[bytes, float]:
     first, *others = sources
+    demand_few(_size(first) * len(sources))
     left = dict(_weighted(first))
     for value, _ in others:
         if value is not None and left:

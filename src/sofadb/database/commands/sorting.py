@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from math import isinf
 
-from ..arguments import parse_integer
+from ..arguments import demand_few, parse_integer
 from ..events import GENERIC, LIST
 from ..keyspace import Keyspace
 from ..patterns import PATTERN_BYTES_MAX
@@ -93,6 +93,7 @@ def _answer(keyspace: Keyspace, key: bytes, wish: _Wish) -> list[bytes | None]:
     elements = _sorted(keyspace, key, wish)
     if not wish.gets:
         return list(elements)
+    demand_few(len(elements) * len(wish.gets))
     columns = [_looked_up(keyspace, pattern, elements) for pattern in wish.gets]
     return [each for row in zip(*columns, strict=True) for each in row]
 

@@ -14,9 +14,10 @@ from ..arguments import (
 )
 from ..events import EXPIRED, GENERIC, STRING
 from ..keyspace import Keyspace
-from ..replies import OK, SYNTAX, TOO_LONG, Reply, ReplyError
+from ..replies import NOT_A_FLOAT, NOT_AN_INTEGER, OK, SYNTAX, TOO_LONG, Reply, ReplyError
 from ..subsequences import CommonSubsequence
 from ..table import Keys, Route, command
+from ..values import LongString
 
 STRING_BYTES_MAX = 64 << 20
 """No value grows beyond this (Redis's proto-max-bulk-len, here 64 MiB)."""
@@ -398,8 +399,15 @@ def overwrite(keyspace: Keyspace, key: bytes, at: int, part: bytes) -> int:
     return len(data)
 
 
+def _claim_number(keyspace: Keyspace, key: bytes, problem: str) -> bytes | None:
+    """A string that is to be a number, and is replaced. A long one is none, and is not made `bytes` to find that out."""
+    if type(keyspace.look(key)) is LongString:
+        raise ReplyError(problem)
+    return keyspace.claim_string(key)
+
+
 def _increment(keyspace: Keyspace, key: bytes, amount: int) -> int:
-    value = keyspace.claim_string(key)
+    value = _claim_number(keyspace, key, NOT_AN_INTEGER)
     total = (0 if value is None else parse_integer(value)) + amount
     if not INTEGER_MIN <= total <= INTEGER_MAX:
         raise ReplyError("ERR increment or decrement would overflow")
@@ -474,7 +482,7 @@ def decrby(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="Add a decimal to a number",
 )
 def incrbyfloat(keyspace: Keyspace, args: list[bytes]) -> Reply:
-    value = keyspace.claim_string(args[1])
+    value = _claim_number(keyspace, args[1], NOT_A_FLOAT)
     old = parse_long_double(b"0" if value is None else value)
     amount = parse_long_double(args[2])
     total = None if old is None or amount is None else round_to_long_double(old + amount)

@@ -10,6 +10,7 @@ the batch, chance that follows from the state, and replies in an order that depe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from hashlib import sha1
 from pathlib import Path
@@ -30,6 +31,8 @@ STEPS_MAX = 3_000_000
 """What a script may take: about as many instructions, some 50 ms."""
 BATCH_STEPS_MAX = 6_000_000
 """When the scripts of a batch have taken so much, no more of them are begun in it."""
+BYTE_STEPS = 40
+"""What it costs to compile a byte of a script. (Whatever a node has compiled before: replicas must agree.)"""
 BYTES_MAX = 64 << 20
 """Of all strings that a script makes or is given."""
 MEMORY_MAX = 1 << 30
@@ -37,6 +40,11 @@ MEMORY_MAX = 1 << 30
 GARBAGE_MAX = 4 << 10
 """So much garbage (KiB) is left lying until after a script it is collected."""
 COMPILED_MAX = 1_000
+COMPILED_BYTES_MAX = 16 << 20
+"""Of the texts of all functions that are kept. A function takes up to ten times that: far less than what scripts never take
+of `MEMORY_MAX`, so that no node runs out of memory where another does not."""
+JUMPS_MAX = 5_000
+"""So many conditions and the like a script may have: where they hang together, Lua takes the square of them to compile it."""
 REPLY_STEPS = 20
 """What an element of a reply costs."""
 ELEMENT_STEPS = 10
@@ -45,6 +53,7 @@ STRING_BYTES_PER_ELEMENT = 320
 AT_ONCE = 200
 """A longer reply goes to Lua as a table, not as values."""
 
+_JUMPS = re.compile(rb"\b(?:and|or|elseif|break)\b")
 _FILES = ("sandbox", "strings", "cjson", "cmsgpack", "numbers", "redis")
 _VALUE, _STATUS, _ERROR, _NULL, _ARRAY, _TABLE, _STOP, _NIL = range(8)
 """What comes, as `redis.lua` knows it."""
@@ -79,8 +88,11 @@ class Engine:
             register_eval=False,
             register_builtins=False,
             max_memory=MEMORY_MAX,
+            attribute_filter=_refuse_attribute,
         )
-        self._compiled: dict[bytes, Any] = {}
+        self._compiled: dict[bytes, tuple[Any, int]] = {}
+        """Functions and the bytes of their texts. The oldest comes first."""
+        self._compiled_bytes = 0
         self._keyspace: Keyspace
         self._keyspaces: list[Keyspace] = []
         self._undo: Undo | None = None
@@ -92,6 +104,8 @@ class Engine:
         self._kit = self._load()
         self._run, self._taken = self._kit[b"run"], self._kit[b"taken"]
         self._memory, self._collect = self._kit[b"memory"], self._kit[b"collect"]
+        self._in_use = self._memory()
+        """KiB that were no garbage when it was collected last."""
 
     def _demand_plain_letters(self) -> None:
         """What a letter is must not depend on where a node runs."""
@@ -123,15 +137,40 @@ class Engine:
 
     def compile(self, sha: bytes, text: bytes) -> Any:
         """The function of a script. Raises `ReplyError`, as Redis words it."""
-        function = self._compiled.get(sha)
-        if function is None:
-            answer = self._kit[b"compile"](text)
-            if isinstance(answer, tuple):
-                raise ReplyError(f"ERR Error compiling script (new function): {_text(answer[1])}")
-            if len(self._compiled) >= COMPILED_MAX:
-                del self._compiled[next(iter(self._compiled))]
-            function = self._compiled[sha] = answer
-        return function
+        known = self._compiled.get(sha)
+        if known is not None:
+            return known[0]
+        if len(_JUMPS.findall(text)) > JUMPS_MAX:
+            raise ReplyError(
+                f"ERR Error compiling script (new function): more than {JUMPS_MAX} times and, or, elseif and break"
+            )
+        answer = self._kit[b"compile"](text)
+        self._tidy()
+        if isinstance(answer, tuple):
+            raise ReplyError(f"ERR Error compiling script (new function): {_text(answer[1])}")
+        self._compiled[sha] = answer, len(text)
+        self._compiled_bytes += len(text)
+        while len(self._compiled) > COMPILED_MAX or self._compiled_bytes > COMPILED_BYTES_MAX:
+            _, size = self._compiled.pop(next(iter(self._compiled)))
+            self._compiled_bytes -= size
+        return answer
+
+    def compile_for_all(self, keyspace: Keyspace, sha: bytes, text: bytes) -> Any:
+        """As `compile`, of a script that is a write. Raises `ReplyError`, also if the batch has no time for it."""
+        shared = keyspace.shared
+        if shared.script_steps > BATCH_STEPS_MAX:
+            raise ReplyError(
+                "BUSY other scripts have taken too long just now; this one was not executed. Try again."
+            )
+        if sha not in shared.scripts.texts:
+            shared.script_steps += BYTE_STEPS * len(text)
+        return self.compile(sha, text)
+
+    def _tidy(self) -> None:
+        """Collect what garbage there is, if it is much."""
+        if self._memory() > self._in_use + GARBAGE_MAX:
+            self._collect()
+            self._in_use = self._memory()
 
     def run(
         self,
@@ -149,10 +188,6 @@ class Engine:
         A script that fails has done what it did before. One that is stopped has done nothing.
         """
         shared = keyspace.shared
-        if is_replicated and shared.script_steps > BATCH_STEPS_MAX:
-            raise ReplyError(
-                "BUSY other scripts have taken too long just now; this one was not executed. Try again."
-            )
         self._keyspace, self._keyspaces = keyspace, keyspace.all
         self._is_read_only, self._resp3 = is_read_only, False
         assert self._undo is None, "scripts do not run within scripts"
@@ -170,8 +205,7 @@ class Engine:
             broken, self._problem = self._problem, None
         if is_replicated:
             shared.script_steps += int(self._taken())
-        if self._memory() > GARBAGE_MAX:
-            self._collect()
+        self._tidy()
         if broken is not None:
             raise Broken(f"a script's run has failed: {broken!r}") from broken
         return self._outcome(result, sha, undo)
@@ -342,6 +376,11 @@ class Engine:
         return self._lua.table_from([self._converted(each, size) for each in flat])
 
 
+def _refuse_attribute(item: Any, name: Any, is_setting: bool) -> Any:
+    """Whatever of Python should come into the hands of Lua, it is not to be looked into."""
+    raise AttributeError("Python is out of reach here")
+
+
 class _Size:
     """What a reply amounts to."""
 
@@ -398,9 +437,10 @@ def _elements(command: Command, keyspace: Keyspace, words: list[bytes]) -> int:
     first, last, step = command.keys
     if not first and command.name not in _NUMBERED:
         return 0
-    keys = words[first : last + 1 if last >= 0 else len(words) + last + 1 : step]
     if command.name in _NUMBERED:
         keys = words[1:]  # What else is among them is hardly a key.
+    else:
+        keys = words[first : last + 1 if last >= 0 else len(words) + last + 1 : step]
     count = 0
     for value in map(keyspace.values.get, keys):
         if isinstance(value, Value):

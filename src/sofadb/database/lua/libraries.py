@@ -260,6 +260,8 @@ def struct_size(text: bytes) -> tuple[Any, ...]:
 def struct_unpack(text: bytes, data: bytes, position: float) -> tuple[Any, ...]:
     """The values in a structure, from a position on; and the position behind it."""
     try:
+        if not isfinite(position) or position > 2**53:
+            raise _Problem(BAD_ARGUMENT, "data string too short", 2)
         if position < 1:
             raise _Problem(BAD_ARGUMENT, "offset must be 1 or greater", 3)
         return (DONE, *_unpack(_Format(text), data, int(position) - 1))
@@ -280,7 +282,8 @@ def _unpack(form: _Format, data: bytes, at: int) -> list[Any]:
         if letter == "c" and size == 0:
             if not values or not isinstance(values[-1], int | float):
                 raise _Problem(FAILED, "format 'c0' needs a previous size")
-            size = int(values.pop())
+            wanted = values.pop()
+            size = int(wanted) if isfinite(wanted) else -1
             demand(size)
         if letter == "s":
             end = data.find(b"\0", at)

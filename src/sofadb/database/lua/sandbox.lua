@@ -28,6 +28,19 @@ local READ_ONLY = "Attempt to modify a readonly table"
 local kit = { host = host, native = native }
 -- What the other files of this directory are given.
 
+local function guard(f)
+  -- A function of the host that must not, whatever happens there, raise an object of the host into a script.
+  local function passed_on(ok, problem, ...)
+    if not ok then kit.stop("a library has failed") end
+    return problem, ...
+  end
+  return function(...) return passed_on(pcall(f, ...)) end
+end
+
+for name, f in next, host do
+  if name ~= "call" and name ~= "call_with" then host[name] = guard(f) end
+end
+
 -- Limits
 
 local steps, bytes, stopped = 0, 0, nil
@@ -621,7 +634,9 @@ function kit.run(f, chance, count, ...)
   if stopped then return "stopped", stopped end
   if ok then return "done", value end
   if type(value) ~= "table" then return "error", "ERR " .. G.tostring(value) end
-  return "error", rawget(value, "err"), rawget(value, "source"), rawget(value, "line")
+  local problem = rawget(value, "err")
+  if type(problem) ~= "string" and type(problem) ~= "number" then problem = "ERR an error without a text" end
+  return "error", problem, rawget(value, "source"), rawget(value, "line")
 end
 
 function kit.taken() return steps end

@@ -46,6 +46,7 @@ function strings.rep(...)
   if (type(text) == "string" or type(text) == "number") and tonumber(count) then
     local size = #tostring(text) * tonumber(count)
     if size > kit.bytes_max then kit.stop("it took too much memory") end
+    if size == 0 then return "" end  -- It would be put together all the same, as often as one says.
     if size > 0 then charge(floor(size / 64)) end
   end
   return made(relay(pcall(S.rep, ...)))

@@ -133,6 +133,37 @@ def test_one_wiped_while_another_is_down_is_no_quorum_with_the_third() -> None:
         assert stage.insist(wiped, "SET", "x", 4) == "OK", "now it counts"
 
 
+def test_all_that_are_wiped_one_after_the_other_come_back() -> None:
+    """The last one expects the first directories of the others, and none of them is there any more."""
+    with Stage() as stage:
+        leader = stage.leader
+        for name in (*stage.others(leader), leader):
+            assert stage.insist(name, "SET", name, 1) == "OK"
+            stage.kill(name)
+            stage.start_forgetful(name, SimulatedDisk())
+            stage.until_begun_anew(name)
+            stage.until_it_votes(name)
+        for name in stage.running:
+            assert stage.insist(name, "MGET", "n1", "n2", "n3") == ["1", "1", "1"]
+
+
+def test_one_wiped_whom_nobody_has_met_since_all_others_were_wiped_comes_back() -> None:
+    with Stage(nodes=5) as stage:
+        leader = stage.leader
+        away, *others = stage.others(leader)
+        stage.kill(away)
+        for name in (*others, leader):
+            assert stage.insist(name, "SET", name, 1) == "OK"
+            stage.kill(name)
+            stage.start_forgetful(name, SimulatedDisk())
+            stage.until_begun_anew(name)
+            stage.until_it_votes(name)
+        stage.start_forgetful(away, SimulatedDisk())
+        stage.until_begun_anew(away)
+        stage.until_it_votes(away)
+        assert stage.insist(away, "MGET", *others) == ["1", "1", "1"]
+
+
 def test_of_two_wiped_of_three_neither_takes_part_and_the_third_keeps_what_it_has() -> None:
     with Stage() as stage:
         leader = stage.leader

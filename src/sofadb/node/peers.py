@@ -255,14 +255,15 @@ class Link(asyncio.Protocol):
         if self.answer is not None:
             raise BadPeer("it greets twice")
         self.refused = True
-        is_meant = (answer.cluster, answer.acceptor) == (self.peers.myself.cluster, self.peer.node)
-        if is_meant and (problem := self.peers.problem_of_ours(answer)):
+        is_of_ours = answer.cluster == self.peers.myself.cluster and answer.node == self.peer.name
+        is_meant = is_of_ours and answer.acceptor == self.peer.node
+        # (All others may have begun anew since our directory was emptied. Then none is the one that is meant.)
+        if is_of_ours and (problem := self.peers.problem_of_ours(answer) or self._problem_of_a_first(answer)):
             raise BadPeer(problem)
         if answer.problem:
             raise BadPeer(f"it refuses us: {answer.problem}")
         if not is_meant:
-            is_other = answer.cluster == self.peers.myself.cluster and answer.node == self.peer.name
-            who = f"{'another directory of ' if is_other else ''}node {answer.node}"
+            who = f"{'another directory of ' if is_of_ours else ''}node {answer.node}"
             raise BadPeer(f"there is {who} of cluster {answer.cluster} at its address")
         life = Life(answer.starts, answer.life)
         if problem := self.peer.problem_with(life):
@@ -273,6 +274,17 @@ class Link(asyncio.Protocol):
         assert self.transport is not None
         self.transport.writelines(frame([b""]))  # The confirmation.
         self.peers.remember(self.peer, life, self._become_ready)
+
+    def _problem_of_a_first(self, answer: Greeting) -> str:
+        """Why we have to begin anew, if we wait, on an empty directory, for first directories that others have long replaced."""
+        myself = self.peers.myself
+        is_first = myself.acceptor == myself.name and not myself.has_history()
+        if not is_first or answer.acceptor == self.peer.node or not answer.has_history:
+            return ""
+        return self.peers.lose(
+            answer,
+            f"node {answer.node} has another directory than when this cluster began, and ours is empty",
+        )
 
     def _become_ready(self) -> None:
         if self.closed.done():
@@ -641,7 +653,13 @@ class Peers:
             what = f"was told by this node, {self.myself.name}, of what its data directory knows nothing"
         else:
             return ""
-        problem = f"node {greeting.node} {what}: the directory was emptied or is an older copy, and may lack what was promised"
+        return self.lose(
+            greeting,
+            f"node {greeting.node} {what}: the directory was emptied or is an older copy, and may lack what was promised",
+        )
+
+    def lose(self, greeting: Greeting, problem: str) -> str:
+        """Whoever greets us so has shown that our directory is lost; returns the problem."""
         if not self._is_lost:
             self.fall_silent()
             self.lost(Lost(problem, greeting.acceptor, greeting.peer_address, self.myself.cluster))

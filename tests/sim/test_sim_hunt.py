@@ -17,7 +17,7 @@ from sofadb.sim.plan import CLOCKS, KINDS, MISCHIEF, PERMANENT, Plan, draw, smal
 from sofadb.sim.sabotages import SABOTAGES, SEEN_BY_STORIES, applied
 from sofadb.unlikely import POINTS
 
-SEEDS = 60
+SEEDS = 80
 
 pytestmark = pytest.mark.timeout(480)
 

@@ -940,10 +940,12 @@ class Faults:
         """A process does nothing for some time, again and again."""
         name = yield from self._one_running()
         machine = self.cluster.machines[name]
-        self._strikes(strike, name, mattered=self._is_busy(machine))
+        self._strikes(strike, name)
         end = self.cluster.now + strike.lasts
         while self.cluster.now < end:
             if machine.is_up and not machine.is_paused and machine.loop is not None:
+                if self._is_busy(machine):
+                    self.matters(strike.kind)
                 machine.loop.stall(self._chance.uniform(0.01, 0.4))
             yield self._chance.uniform(0.05, 0.5)
 

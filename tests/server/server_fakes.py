@@ -18,9 +18,10 @@ from sofadb.database.replies import ReplyError
 from sofadb.database.runs import apply
 from sofadb.node.facts import Facts, Member
 from sofadb.server import commands as commands  # Fills the table.
-from sofadb.server.connection import Connection, Work
+from sofadb.server.connection import Connection
 from sofadb.server.encoding import Buffer
 from sofadb.server.state import ServerState, Settings
+from sofadb.server.work import Work
 
 NOW = 1_700_000_000_000
 """The time (ms) at which everything happens."""

@@ -19,10 +19,10 @@ from sofadb.server.connection import (
     QUEUED_LARGE_BYTES,
     READS_BEHIND_WRITES_MAX,
     RUN_COMMANDS_MAX,
-    Work,
 )
 from sofadb.server.encoding import LARGE_BYTES, PIECE_BYTES
 from sofadb.server.state import Settings
+from sofadb.server.work import Work
 
 NOREPLICAS = "NOREPLICAS too few"
 UNCERTAIN = "UNCERTAIN who knows"

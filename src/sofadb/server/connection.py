@@ -33,18 +33,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from abc import abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 from sofadb.database.arguments import parse_integer
-from sofadb.database.replies import NULL_ARRAY, Reply, ReplyError, Status, Waits
+from sofadb.database.replies import NULL_ARRAY, Reply, ReplyError, Status
 from sofadb.database.runs import Call, Group, Run, Transaction, Turn, Watched
 from sofadb.database.table import Command, Route, check
-from sofadb.node.node import NO_REPLICAS, OVERLOADED
+from sofadb.node.node import OVERLOADED
 from sofadb.unlikely import unlikely
 
 from .admission import DENIED, NO_AUTH, is_on_this_machine
@@ -55,7 +53,16 @@ from .sentinel import is_own_news
 from .state import ServerState
 from .subscriptions import ALLOWED, BEGINNING, SUBSCRIBING, Kind
 from .usage import NO_COMMAND
-from .waiting import Leaves
+from .work import (
+    Answer,
+    LastInstance,
+    OnConnection,
+    Waiting,
+    WaitingForInstance,
+    WaitingForTurn,
+    Watch,
+    Work,
+)
 
 if TYPE_CHECKING:
     from sofadb.database.database import Database
@@ -96,265 +103,6 @@ QUEUED_LARGE_BYTES = 16 << 10
 """What a command with a large reply counts for in a transaction."""
 
 
-class Work:
-    """A run on its way. The node calls `execute` or `fail`, once."""
-
-    __slots__ = (
-        "behind",
-        "bytes",
-        "commands",
-        "connection",
-        "is_done",
-        "is_local",
-        "needs_log",
-        "replies",
-        "run",
-        "seconds",
-    )
-
-    def __init__(self, connection: Connection, run: Run | Transaction, size: int) -> None:
-        self.connection = connection
-        self.run = run
-        if isinstance(run, Transaction):
-            self.commands = sum(len(group.calls) for group in run.groups)
-        else:
-            self.commands = len(run.group.calls)
-        self.bytes = size
-        """What it holds of requests."""
-        self.needs_log = run.needs_log
-        self.behind: list[Work] = []
-        """Runs of reads that are executed right after this one."""
-        self.replies: list[Reply] = []
-        self.is_done = False
-        self.is_local = False
-        """Whether it needs no node: it is executed when what is before it is answered."""
-        self.seconds = 0.0
-        """How long its execution took."""
-
-    def encode(self) -> bytes:
-        """What every replica has to execute."""
-        return self.run.encode()
-
-    def execute(self, database: Database) -> None:
-        """Do it on this node's state, in its place."""
-        for work in (self, *self.behind):
-            begun = perf_counter()
-            work.replies = work.run.execute(database)
-            work.seconds = perf_counter() - begun
-            work.is_done = True
-            work.leave()
-            if work.needs_log and work.replies[0] is not NULL_ARRAY:
-                self.connection.last_instance = database.instance
-        self.connection.work_done()
-
-    def fail(self, error: ReplyError) -> None:
-        """It is not done, or nobody knows. What concerns only the connection is done all the same."""
-        for work in (self, *self.behind):
-            work.do_without_state(error)
-        self.connection.work_done()
-
-    def do_without_state(self, error: ReplyError) -> None:
-        """Answer without a state: what concerns it fails with `error`. (A read has no outcome that one could not know.)"""
-        if isinstance(self.run, _Watch):
-            self.connection.watch_failed = True
-        begun = perf_counter()
-        if isinstance(self.run, Transaction):
-            self.replies = [error]
-        else:
-            harmless = NO_OUTCOME if str(error).startswith("UNCERTAIN") else error
-            self.replies = [
-                _without_state(call, error if self.needs_log and _is_write(call) else harmless)
-                for call in self.run.group.calls
-            ]
-        self.seconds = perf_counter() - begun
-        self.is_done = True
-        self.leave()
-
-    def enter(self) -> None:
-        """It counts from now on among what the node holds."""
-        state = self.connection.state
-        state.begun_commands += self.commands
-        state.begun_bytes += self.bytes
-
-    def leave(self) -> None:
-        """And now it does not any more, and is counted among what was done."""
-        state = self.connection.state
-        state.begun_commands -= self.commands
-        state.begun_bytes -= self.bytes
-        self.commands = self.bytes = 0
-        if self.replies:
-            self._note(state)
-
-    def _note(self, state: ServerState) -> None:
-        run, replies, usec = self.run, self.replies, self.seconds * 1e6
-        calls: Sequence[Call]
-        if not isinstance(run, Transaction):
-            calls = run.group.calls
-        else:
-            (reply,) = replies
-            is_done = isinstance(reply, list)
-            calls = [EXEC_CALL, *(call for group in run.groups if is_done for call in group.calls)]
-            replies = [None, *reply] if is_done else [reply]
-        state.usage.note(calls, replies, usec)
-        settings = state.settings
-        if usec >= settings.slow_us >= 0:
-            state.usage.note_slow(calls, usec, self.connection, settings.slow_runs_max)
-        if 0 < settings.spike_ms * 1000 <= usec:
-            state.usage.note_spike(b"command", int(usec / 1000))
-
-
-def _is_write(call: Call) -> bool:
-    function, args = call
-    return not isinstance(function, _OnConnection) and check(args).route is Route.WRITE
-
-
-class _Waiting(Work):
-    """One command that may wait, alone under way."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def try_again(self) -> None:
-        """What it waits for may be there."""
-
-    @abstractmethod
-    def give_up(self) -> None:
-        """Wait no longer."""
-
-    def fail(self, error: ReplyError) -> None:
-        self.connection.state.waiting.leave(self)
-        super().fail(error)
-
-
-class _WaitingForTurn(_Waiting):
-    """It goes through the log until it has what it wants, or must not wait any longer."""
-
-    __slots__ = ("in_vain", "may_wait")
-
-    run: Turn
-
-    def __init__(self, connection: Connection, run: Run | Transaction, size: int) -> None:
-        super().__init__(connection, run, size)
-        self.may_wait = True
-        self.in_vain: Reply = None
-        """What to answer if it was not served."""
-
-    def execute(self, database: Database) -> None:
-        (reply,) = self.run.execute(database)
-        state = self.connection.state
-        if type(reply) is Waits:
-            if self.in_vain is None:
-                self.in_vain = reply
-            self.run.has_waited = True
-            if self.may_wait and not self.connection.is_closing:
-                seconds = reply.wait_ms / 1000
-                state.waiting.wait_for_turn(self, self.run.who.number, seconds if seconds else None)
-                return
-            self._leave_in_vain()
-            return
-        state.waiting.leave(self)
-        self.connection.last_instance = database.instance
-        self._end(reply)
-
-    def try_again(self) -> None:
-        self.connection.state.node.submit(self)
-
-    def give_up(self, instead: Reply = None) -> None:
-        """While it is tried, nobody knows yet what comes of it; its outcome is the answer.
-
-        Unless it was served it is answered `instead`, if that is given.
-        """
-        self.may_wait = False
-        self.in_vain = self.in_vain if instead is None else instead
-        if self.is_waiting and not self.connection.state.waiting.is_trying(self):
-            self._leave_in_vain()
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether it has been tried in vain."""
-        return self.run.has_waited and not self.is_done
-
-    def fail(self, error: ReplyError) -> None:
-        state = self.connection.state
-        if self.run.has_waited or str(error).startswith("UNCERTAIN"):
-            state.node.submit(Leaves(self.run.who))
-        super().fail(error)
-
-    def _leave_in_vain(self) -> None:
-        state = self.connection.state
-        state.waiting.leave(self)
-        state.node.submit(Leaves(self.run.who))
-        self._end(self.in_vain)
-
-    def _end(self, reply: Reply) -> None:
-        self.replies = [reply]
-        self.is_done = True
-        self.leave()
-        self.connection.work_done()
-
-
-class _WaitingForInstance(_Waiting):
-    """A read on this node's own state, once that has come so far."""
-
-    __slots__ = ()
-
-    def try_again(self) -> None:
-        self.execute(self.connection.state.node.database)
-
-    def give_up(self) -> None:
-        self.fail(NOT_YET_APPLIED)
-
-
-def _without_state(call: Call, error: ReplyError) -> Reply:
-    function, args = call
-    if not isinstance(function, _OnConnection):
-        return error
-    try:
-        return function(None, args)
-    except ReplyError as problem:
-        return problem.as_reply()
-
-
-class _OnConnection:
-    """A connection's command in the place of a state's: called alike."""
-
-    __slots__ = ("connection", "function")
-
-    def __init__(self, connection: Connection, function: Any) -> None:
-        self.connection = connection
-        self.function = function
-
-    def __call__(self, keyspace: Any, args: list[bytes]) -> Reply:
-        return self.function(self.connection, args)
-
-
-class _LastInstance(_OnConnection):
-    """SOFA.LASTINSTANCE in its place. Behind a write of its own run it is answered where that is executed."""
-
-    __slots__ = ("is_behind_write",)
-
-    def __init__(self, connection: Connection, function: Any, is_behind_write: bool) -> None:
-        super().__init__(connection, function)
-        self.is_behind_write = is_behind_write
-
-    def __call__(self, keyspace: Any, args: list[bytes]) -> Reply:
-        if self.is_behind_write and keyspace is not None:
-            return keyspace.instance
-        return super().__call__(keyspace, args)
-
-
-class _Answer:
-    """A reply that is known before its turn: QUEUED, or an error found on sight."""
-
-    __slots__ = ("reply",)
-
-    def __init__(self, reply: Reply) -> None:
-        self.reply = reply
-
-    def __call__(self, connection: Connection, args: list[bytes]) -> Reply:
-        return self.reply
-
-
 class _Multi:
     """What MULTI has queued."""
 
@@ -372,10 +120,6 @@ class _Multi:
         self.groups[-1][1].append(call)
         if raw:
             self.groups[-1][2].append(raw)
-
-
-class _Watch(Run):
-    """WATCH. If it fails, the EXEC that relies on it must not be done."""
 
 
 class _Beginning(Run):
@@ -744,7 +488,7 @@ class Connection(asyncio.Protocol):
                     index += 1
                     break
                 if command.name == "multi":
-                    calls.append((_OnConnection(self, _Answer(self._multi())), args))
+                    calls.append((OnConnection(self, Answer(self._multi())), args))
                 elif self.multi is not None:
                     self._queue(calls, command, args, b"")
                 else:
@@ -772,9 +516,9 @@ class Connection(asyncio.Protocol):
 
     def _function(self, command: Command, is_behind_write: bool = False) -> Any:
         if command.name == "sofa.lastinstance":
-            return _LastInstance(self, command.function, is_behind_write)
+            return LastInstance(self, command.function, is_behind_write)
         if command.route is Route.CONNECTION:
-            return _OnConnection(self, command.function)
+            return OnConnection(self, command.function)
         return command.function
 
     def _consume(self, chunk: Chunk, index: int, database: int) -> None:
@@ -807,7 +551,7 @@ class Connection(asyncio.Protocol):
             self._elsewhere.add_done_callback(partial(self._done_elsewhere, work))
         elif isinstance(run, _After):
             flight.append(work)
-            self._begin_after(cast(_WaitingForInstance, work), run.instance)
+            self._begin_after(cast(WaitingForInstance, work), run.instance)
         elif work.needs_log:
             flight.append(work)
             self.state.node.submit(work)
@@ -831,7 +575,7 @@ class Connection(asyncio.Protocol):
             task.result()  # A mistake is the event loop's to tell.
             work.execute(self.state.node.database)
 
-    def _begin_after(self, work: _WaitingForInstance, instance: int) -> None:
+    def _begin_after(self, work: WaitingForInstance, instance: int) -> None:
         state = self.state
         if state.node.applied >= instance:
             work.execute(state.node.database)
@@ -839,7 +583,7 @@ class Connection(asyncio.Protocol):
             state.waiting.wait_for_instance(work, instance, state.settings.patience_ms / 1000)
 
     def _wait_no_longer(self) -> None:
-        if self._flight and isinstance(self._flight[0], _Waiting) and not self._flight[0].is_done:
+        if self._flight and isinstance(self._flight[0], Waiting) and not self._flight[0].is_done:
             self._flight[0].give_up()
 
     @property
@@ -848,9 +592,9 @@ class Connection(asyncio.Protocol):
         return self._blocked is not None
 
     @property
-    def _blocked(self) -> _WaitingForTurn | None:
+    def _blocked(self) -> WaitingForTurn | None:
         work = self._flight[0] if self._flight else None
-        return work if isinstance(work, _WaitingForTurn) and work.is_waiting else None
+        return work if isinstance(work, WaitingForTurn) and work.is_waiting else None
 
     def unblock(self, error: ReplyError | None) -> bool:
         """Have it wait no longer; whether it did. It is answered as if its time were over, or with an error."""
@@ -900,7 +644,7 @@ class Connection(asyncio.Protocol):
                     self.watched.setdefault((number, key), keyspace.version(key))
                 return Status(b"OK")
 
-            return _Watch(self.database, [(watch, args)], b"")
+            return Watch(self.database, [(watch, args)], b"")
         if name == "exec":
             return self._exec(args)
         if name == "sofa.snapshot" and len(args) > 1:
@@ -913,15 +657,15 @@ class Connection(asyncio.Protocol):
         if name == "sofa.snapshotpart":
             instance, offset, size = (parse_integer(args[index]) for index in (1, 3, 4))
             part = partial(self.state.snapshot_part, instance, int(args[2], 16), offset, size)
-            return _Elsewhere(self.database, (_OnConnection(self, command.function), args), part)
+            return _Elsewhere(self.database, (OnConnection(self, command.function), args), part)
         if name == "sofa.after":
             inner = args[2:]
             return _After(self.database, (check(inner).function, inner), parse_integer(args[1]))
         kind = _Beginning if name in BEGINNING and not is_own_news(args[1:]) else Run
-        return kind(self.database, [(_OnConnection(self, command.function), args)], b"")
+        return kind(self.database, [(OnConnection(self, command.function), args)], b"")
 
     def _say(self, reply: Reply, args: list[bytes] | None = None) -> Run:
-        return Run(self.database, [(_OnConnection(self, _Answer(reply)), args or NO_COMMAND)], b"")
+        return Run(self.database, [(OnConnection(self, Answer(reply)), args or NO_COMMAND)], b"")
 
     def _selected(self, args: list[bytes]) -> Reply:
         """SELECT takes effect on sight: it decides where the next commands go."""
@@ -937,9 +681,9 @@ class Connection(asyncio.Protocol):
         try:
             number = parse_database(args[1])
         except ReplyError as problem:
-            self._queue(calls, command, args, b"", _Answer(problem.as_reply()))
+            self._queue(calls, command, args, b"", Answer(problem.as_reply()))
         else:
-            self._queue(calls, command, args, b"", _Answer(Status(b"OK")))
+            self._queue(calls, command, args, b"", Answer(Status(b"OK")))
             self.multi.database = number
         return Run(self.database, calls, b"")
 
@@ -949,7 +693,7 @@ class Connection(asyncio.Protocol):
         command: Command,
         args: list[bytes],
         raw: bytes,
-        instead: _Answer | None = None,
+        instead: Answer | None = None,
     ) -> None:
         """Put a command into the transaction; the reply for now is QUEUED."""
         multi = self.multi
@@ -960,14 +704,14 @@ class Connection(asyncio.Protocol):
             multi.has_errors = True
             multi.groups.clear()
             problem = ReplyError("ERR the transaction is too large")
-            calls.append((_OnConnection(self, _Answer(problem)), NO_COMMAND))
+            calls.append((OnConnection(self, Answer(problem)), NO_COMMAND))
             return
         is_behind_write = any(raws for _, _, raws in multi.groups)
         function = (
-            self._function(command, is_behind_write) if instead is None else _OnConnection(self, instead)
+            self._function(command, is_behind_write) if instead is None else OnConnection(self, instead)
         )
         multi.add((function, args), raw)
-        calls.append((_OnConnection(self, _Answer(QUEUED)), NO_COMMAND))
+        calls.append((OnConnection(self, Answer(QUEUED)), NO_COMMAND))
 
     def _multi(self) -> Reply:
         """MULTI takes effect on sight: it decides what becomes of the next commands."""
@@ -997,7 +741,7 @@ class Connection(asyncio.Protocol):
         self.state.usage.note_rejected(args)
         if self.multi is not None:
             self.multi.has_errors = True
-        calls.append((_OnConnection(self, _Answer(problem.as_reply())), NO_COMMAND))
+        calls.append((OnConnection(self, Answer(problem.as_reply())), NO_COMMAND))
 
     def _on_http(self) -> None:
         """A browser may have been talked into this: nothing of what it sends is done (as in Redis)."""
@@ -1153,16 +897,11 @@ class Connection(asyncio.Protocol):
         return -1 if self.multi is None else sum(len(calls) for _, calls, _ in self.multi.groups)
 
 
-EXEC_CALL: Call = (_Answer(None), [b"EXEC"])
 NOT_IN_MULTI = ReplyError("ERR Command not allowed inside a transaction")
 NO_STATE = ReplyError("ERR this is no command of the connection")
 NO_ROOM = ReplyError(OVERLOADED)
-NO_OUTCOME = ReplyError(NO_REPLICAS)
-NOT_YET_APPLIED = ReplyError(
-    "NOREPLICAS This node has not come to that instance. Nothing was read; try again."
-)
 
-_WORKS: dict[type, type[Work]] = {Turn: _WaitingForTurn, _After: _WaitingForInstance}
+_WORKS: dict[type, type[Work]] = {Turn: WaitingForTurn, _After: WaitingForInstance}
 """What is made of a run, where it is more than a `Work`."""
 
 
@@ -1183,7 +922,7 @@ def _not_for_subscribers(command: Command) -> ReplyError:
 
 def _concerns_state(run: Run | Transaction) -> bool:
     return isinstance(run, Transaction | _Beginning) or any(
-        not isinstance(function, _OnConnection) for function, _ in run.group.calls
+        not isinstance(function, OnConnection) for function, _ in run.group.calls
     )
 
 

@@ -56,7 +56,8 @@ from sofadb.paxos.replica import Replica
 from sofadb.paxos.sequence import Sequence
 from sofadb.paxos.sessions import Sessions
 from sofadb.paxos.values import Configuration, Entry, Value
-from sofadb.server.connection import Connection, Work
+from sofadb.server.connection import Connection
+from sofadb.server.work import Work
 from sofadb.storage import segment, snapshot
 from sofadb.storage.files import StorageError
 from sofadb.storage.identity import Identity, Newcomer, plain_name

@@ -46,6 +46,7 @@ POINTS: dict[str, str] = {
     "expiry now": "time is moved for what expires before it is due to be looked at",
     "expiry later": "what expires is looked at later than it should be",
     # server
+    "the long way": "what could be begun together with that of other clients is begun by itself",
     "run of one command": "a pipeline is taken one command at a time",
     "one run at a time": "nothing is begun before what is under way is answered",
     "no reads behind writes": "a read behind a write becomes a run of its own",

@@ -54,6 +54,7 @@ class FakeNode:
         self.works: list[Work] = []
         """What is under way, in the order in which it was begun."""
         self.front = b"n1/2"
+        self.looks = 0
         self.on_applied: list[Callable[[], None]] = []
         self.on_founded: list[Callable[[], None]] = []
         self.on_leader: list[Callable[[str], None]] = []
@@ -63,6 +64,12 @@ class FakeNode:
     @property
     def applied(self) -> int:
         return self.database.instance
+
+    @property
+    def turn(self) -> int:
+        """Each look is in another: nothing is put together."""
+        self.looks += 1
+        return self.looks
 
     def submit(self, work: Work) -> None:
         assert work.needs_log

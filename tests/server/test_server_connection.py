@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.server_fakes import Client, Server, pipeline, request
-from sofadb.database.runs import Run, Transaction, decode
+from sofadb.database.runs import Sent, Transaction, decode
 from sofadb.node.node import NO_REPLICAS
 from sofadb.server import connection as module
+from sofadb.server import short_way
 from sofadb.server.connection import (
     LARGE_READS_MAX,
     QUEUED_LARGE_BYTES,
@@ -21,6 +22,7 @@ from sofadb.server.connection import (
     RUN_COMMANDS_MAX,
 )
 from sofadb.server.encoding import LARGE_BYTES, PIECE_BYTES
+from sofadb.server.short_way import Gathered
 from sofadb.server.state import Settings
 from sofadb.server.work import Work
 
@@ -38,8 +40,10 @@ def client(server: Server) -> Client:
     return server.connect()
 
 
-def asked(work: Work) -> list[bytes]:
+def asked(work: Work | Gathered) -> list[bytes]:
     """The commands of a work, as lines."""
+    if isinstance(work, Gathered):
+        return [b" ".join(args) for piece in work.pieces for _, args in piece.calls]
     groups = work.run.groups if isinstance(work.run, Transaction) else [work.run.group]
     return [b" ".join(args) for group in groups for _, args in group.calls]
 
@@ -134,9 +138,9 @@ def test_writes_with_reads_between_them_are_one_run_and_only_the_writes_go_into_
 ) -> None:
     client.send("SET a 1", "GET a", "INCR a", "PING", "GET a", "APPEND a x")
     (work,) = client.node.works
-    (run,) = decode(work.encode())
-    assert isinstance(run, Run)
-    assert run.group.raw == pipeline("SET a 1", "INCR a", "APPEND a x")
+    (sent,) = decode(work.encode())
+    assert isinstance(sent, Sent)
+    assert sent.raw == pipeline("SET a 1", "INCR a", "APPEND a x")
     client.node.execute_all()
     assert client.replies() == [b"OK", b"1", 2, b"PONG", b"2", 2]
 
@@ -536,10 +540,13 @@ def test_what_is_done_meanwhile_is_neither_encoded_nor_written(monkeypatch: pyte
     client.ask(f"SET a {value}")
     client.transport.client_reads = False
     for _ in range(5):
-        client.send("GET a")
+        client.send("GETRANGE a 0 -1")
     encoded: list[Any] = []
-    encode = module.encode
-    monkeypatch.setattr(module, "encode", lambda *args: (encoded.append(args), encode(*args))[1])
+    for each in (module, short_way):
+        original = each.encode
+        monkeypatch.setattr(
+            each, "encode", lambda *args, encode=original: (encoded.append(args), encode(*args))[1]
+        )
     client.node.execute_all()
     assert len(encoded) == 1
     for count in range(2, 6):

@@ -69,6 +69,12 @@ class Command:
         large = self.reply_is_large
         return large if isinstance(large, bool) else large(args)
 
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether it asks for no more than the state, at once, and its name and number of words say that it may be begun."""
+        is_plain = self.reply_is_large is False and self.inspect is None
+        return is_plain and self.route is not Route.CONNECTION and not (self.is_blocking or self.subcommands)
+
     def takes(self, words: int) -> bool:
         """Whether it may have so many words."""
         return words == self.arity if self.arity > 0 else words >= -self.arity
@@ -82,7 +88,9 @@ TABLE: dict[bytes, Command] = {}
 
 _by_spelling: dict[bytes, Command] = {}
 """The spellings seen so far, so that names need not be changed to capitals each time."""
-_SPELLINGS_MAX = 4096
+_ordinary: dict[bytes, Command | None] = {}
+"""Likewise, of those that are ordinary, or None."""
+SPELLINGS_MAX = 4096
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -180,7 +188,7 @@ def lookup(name: bytes) -> Command | None:
     found = _by_spelling.get(name)
     if found is None and len(name) <= 64:
         found = TABLE.get(name.upper())
-        if found is not None and len(_by_spelling) < _SPELLINGS_MAX:
+        if found is not None and len(_by_spelling) < SPELLINGS_MAX:
             _by_spelling[name] = found
     return found
 
@@ -190,6 +198,22 @@ def find(args: list[bytes]) -> Command | None:
     found = lookup(args[0])
     if found is not None and found.subcommands and len(args) > 1:
         return found.subcommands.get(args[1].upper())
+    return found
+
+
+def ordinary(args: list[bytes]) -> Command | None:
+    """The command that `args` ask for, if it is an ordinary one and they have the right number."""
+    name = args[0]
+    try:
+        found = _ordinary[name]
+    except KeyError:
+        found = lookup(name)
+        if found is not None and not found.is_ordinary:
+            found = None
+        if len(_ordinary) < SPELLINGS_MAX:
+            _ordinary[name] = found
+    if found is None or (len(args) != found.arity if found.arity > 0 else len(args) < -found.arity):
+        return None
     return found
 
 

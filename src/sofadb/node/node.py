@@ -66,6 +66,8 @@ class Node:
         """Called when the state is another, of which it is not known how it came about."""
         self.is_short_of_space: Callable[[], bool] = lambda: False
         """Whether there is no room on our disk for what is written."""
+        self.turn = 0
+        """How often what came in was handed on. What is given us while it stays the same may be put together."""
         self._call_soon = call_soon
         self._flush_is_due = False
         self._writes: list[Work] = []
@@ -115,6 +117,7 @@ class Node:
             self._call_soon(self._flush)
             return
         self._flush_is_due = False
+        self.turn += 1
         works, self._writes = self._writes, []
         if works and self.is_short_of_space():
             for work in works:

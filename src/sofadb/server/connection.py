@@ -50,6 +50,7 @@ from .encoding import Buffer, encode
 from .pausing import writes as writes_now
 from .requests import Chunk, Requests
 from .sentinel import is_own_news
+from .short_way import PIECE_BYTES_MAX
 from .state import ServerState
 from .subscriptions import ALLOWED, BEGINNING, SUBSCRIBING, Kind
 from .usage import NO_COMMAND
@@ -225,11 +226,15 @@ class Connection(asyncio.Protocol):
         self.is_reading = True
         """Whether what it sends is read."""
 
+        self.flight: deque[Work] = deque()
+        """What is under way, in its order."""
+        self.is_plain = False
+        """Whether nothing is under way or waits but pieces that went the short way, and nothing is odd about the client."""
+
         self._chunks: deque[Chunk] = deque()
         self._next = 0
         """The first request of the first chunk that is not begun."""
         self._waiting_bytes = 0
-        self._flight: deque[Work] = deque()
         self._is_alone = False
         """Whether what is under way must be done before anything else is looked at."""
         self._elsewhere: asyncio.Task[None] | None = None
@@ -284,6 +289,7 @@ class Connection(asyncio.Protocol):
     def require_password(self) -> None:
         """It has said none, as at first."""
         self.requests.is_strangers = bool(self.state.passwords)
+        self.is_plain = False
 
     def trust(self) -> None:
         """It has said a password."""
@@ -291,17 +297,18 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.is_closing = True
+        self.is_plain = False
         self.state.clients.pop(self.id, None)
         self.state.subscriptions.forget(self)
         self.state.monitors.forget(self)
         self._pushes.clear()
         self._pushes_bytes = 0
         self._chunks.clear()
-        for work in self._flight:
+        for work in self.flight:
             if work.is_local:
                 work.leave()
         self._wait_no_longer()
-        self._flight.clear()
+        self.flight.clear()
         self._pieces = None
         self.multi = None
         self.state.held_bytes -= self.held_bytes
@@ -310,8 +317,12 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.is_closing:
             return
-        self.state.bytes_read += len(data)
+        state = self.state
+        state.bytes_read += len(data)
         self.received_bytes += len(data)
+        if self.is_plain and len(data) <= PIECE_BYTES_MAX and state.short_way.take(self, data):
+            return
+        self.is_plain = False
         if unlikely("request in pieces"):
             for begin in range(0, len(data), 7):
                 self._feed(data[begin : begin + 7])
@@ -319,7 +330,7 @@ class Connection(asyncio.Protocol):
             self._feed(data)
 
     def _feed(self, data: bytes) -> None:
-        if self.is_stranger and (self._chunks or self._flight):
+        if self.is_stranger and (self._chunks or self.flight):
             self.requests.keep(data)
         else:
             self._take(data)
@@ -338,7 +349,8 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         # What was asked for is still answered: the other half of the connection is open.
-        if self._flight or self._chunks or self.requests.has_more or self._pieces is not None:
+        self.is_plain = False
+        if self.flight or self._chunks or self.requests.has_more or self._pieces is not None:
             self.is_closing = self.is_closing or not self.requests.problem  # A problem is still told.
             self._client_has_ended = True
             self._wait_no_longer()  # Who closes a connection says no more than this, either.
@@ -346,7 +358,7 @@ class Connection(asyncio.Protocol):
         return False
 
     def pause_writing(self) -> None:
-        self.is_writable = False
+        self.is_writable = self.is_plain = False
 
     def resume_writing(self) -> None:
         self.is_writable = True
@@ -367,7 +379,8 @@ class Connection(asyncio.Protocol):
                 self._begin(run)
         finally:
             self._is_advancing = False
-        if not (self._chunks or self._flight or self.requests.has_more) and self._pieces is None:
+        self._look_whether_plain()
+        if not (self._chunks or self.flight or self.requests.has_more) and self._pieces is None:
             if self.requests.problem and not self.is_closing:
                 self._write(b"-%s\r\n" % self.requests.problem.encode())
                 self.is_closing = True
@@ -380,10 +393,21 @@ class Connection(asyncio.Protocol):
             not self._is_alone
             and self.is_writable
             and self._pieces is None
-            and not (self._flight and self.state.is_overloaded)
-            and len(self._flight)
-            < (1 if unlikely("one run at a time") else self.state.settings.in_flight_max)
+            and not (self.flight and self.state.is_overloaded)
+            and len(self.flight) < (1 if unlikely("one run at a time") else self.state.settings.in_flight_max)
         )
+
+    def _look_whether_plain(self) -> None:
+        """Whether what comes next may go the short way."""
+        requests = self.requests
+        is_idle = not (
+            self.flight or self._chunks or requests.waiting_bytes or requests.problem or self._pushes
+        )
+        is_idle = is_idle and self.is_writable and self._pieces is None and not self._is_alone
+        is_odd = (
+            self.is_closing or self.is_stranger or self.is_subscriber or self.is_readonly or self.is_silent
+        )
+        self.is_plain = is_idle and not is_odd and self.multi is None and not self.skipped_replies
 
     def mind_the_input(self) -> None:
         """Read from the client only while what waits is bounded, for it and for all. (What is not taken in can be read.)"""
@@ -420,7 +444,7 @@ class Connection(asyncio.Protocol):
         commands_max = 1 if self.skipped_replies or unlikely("run of one command") else RUN_COMMANDS_MAX
         reads_behind_max = 0 if unlikely("no reads behind writes") else READS_BEHIND_WRITES_MAX
         begin, end = self._next, min(len(requests), self._next + commands_max)
-        behind_reads = bool(self._flight) and self._carrier is None
+        behind_reads = bool(self.flight) and self._carrier is None
         is_restricted, is_stranger = self.is_restricted, self.is_stranger
         pause = self.state.pause if self.state.pause.is_on else None
         database = self.database
@@ -459,7 +483,7 @@ class Connection(asyncio.Protocol):
             if is_large or (command.is_blocking and self.multi is None):
                 if calls and not large_reads:
                     break
-                if self._flight:
+                if self.flight:
                     return None
                 self._is_alone = True
                 if command.route is Route.READ:
@@ -535,7 +559,7 @@ class Connection(asyncio.Protocol):
     def _begin(self, run: Run | Transaction) -> None:
         size = self._run_bytes + (run.size if isinstance(run, _Exec) else 0)
         work = _WORKS.get(type(run), Work)(self, run, size)
-        flight = self._flight
+        flight = self.flight
         if self.state.is_overloaded and _concerns_state(run):
             assert not flight, "what is behind something is not begun now"
             self.state.refused_commands += work.commands
@@ -583,8 +607,8 @@ class Connection(asyncio.Protocol):
             state.waiting.wait_for_instance(work, instance, state.settings.patience_ms / 1000)
 
     def _wait_no_longer(self) -> None:
-        if self._flight and isinstance(self._flight[0], Waiting) and not self._flight[0].is_done:
-            self._flight[0].give_up()
+        if self.flight and isinstance(self.flight[0], Waiting) and not self.flight[0].is_done:
+            self.flight[0].give_up()
 
     @property
     def is_blocked(self) -> bool:
@@ -593,7 +617,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def _blocked(self) -> WaitingForTurn | None:
-        work = self._flight[0] if self._flight else None
+        work = self.flight[0] if self.flight else None
         return work if isinstance(work, WaitingForTurn) and work.is_waiting else None
 
     def unblock(self, error: ReplyError | None) -> bool:
@@ -606,7 +630,7 @@ class Connection(asyncio.Protocol):
     @property
     def _carrier(self) -> Work | None:
         """The last run under way that is in the log. What rides on it is executed right behind it."""
-        return next((work for work in reversed(self._flight) if work.needs_log and not work.is_done), None)
+        return next((work for work in reversed(self.flight) if work.needs_log and not work.is_done), None)
 
     # The commands that are begun alone
 
@@ -626,7 +650,7 @@ class Connection(asyncio.Protocol):
                 return Run(self.database, calls, b"")
         if name == "select":
             return self._say(self._selected(args), args)
-        if self._flight:
+        if self.flight:
             return None
         self._is_alone = True
         if name == "watch":
@@ -752,7 +776,7 @@ class Connection(asyncio.Protocol):
 
     def work_done(self) -> None:
         """Something under way is done, or the client has read on: send what can be sent, in order, and go on."""
-        flight = self._flight
+        flight = self.flight
         while self.is_writable:
             if self._pieces is not None:
                 piece = next(self._pieces, None)
@@ -783,6 +807,7 @@ class Connection(asyncio.Protocol):
                 self._pieces = encoded
         if not flight:
             self._is_alone = False
+            self._look_whether_plain()
         requests = self.requests
         if self._chunks or self.is_closing or requests.problem or requests.has_more or not self.is_reading:
             self._advance()
@@ -790,6 +815,23 @@ class Connection(asyncio.Protocol):
     def go_on(self) -> None:
         """Begin what had to wait, if nothing is in the way any more."""
         self._advance()
+
+    def answer(self, data: bytes) -> None:
+        """Write a whole reply to the first that is under way, on the short way."""
+        flight = self.flight
+        flight.popleft()
+        assert self.transport is not None
+        if not self.transport.is_closing():
+            self.transport.write(data)
+        if flight and flight[0].is_done:
+            self.work_done()
+
+    def answer_in_pieces(self, pieces: Iterator[Buffer]) -> None:
+        """Likewise, as the client takes it."""
+        self.flight.popleft()
+        self.is_plain = False
+        self._pieces = pieces
+        self.work_done()
 
     def _write(self, data: Buffer) -> None:
         if self.transport is not None and not self.transport.is_closing():
@@ -819,7 +861,7 @@ class Connection(asyncio.Protocol):
     @property
     def is_busy(self) -> bool:
         """Whether something is under way or waits."""
-        return bool(self._flight or self._chunks or self._pieces is not None)
+        return bool(self.flight or self._chunks or self._pieces is not None)
 
     @property
     def is_subscriber(self) -> bool:
@@ -834,6 +876,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Close, or end our half, once everything that is under way is answered."""
         self.is_closing = True
+        self.is_plain = False
         self._drop_the_waiting()
         self._wait_no_longer()
         self._advance()
@@ -885,7 +928,7 @@ class Connection(asyncio.Protocol):
     @property
     def waits_for_node(self) -> bool:
         """Whether something is under way whose outcome is not known yet."""
-        return any(not work.is_done and not work.is_local for work in self._flight)
+        return any(not work.is_done and not work.is_local for work in self.flight)
 
     @property
     def _has_queued_writes(self) -> bool | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from sofadb.database.events import Event
@@ -18,6 +19,7 @@ from .monitoring import Monitors
 from .notifications import Notifications
 from .pausing import Pause
 from .sentinel import SERVICE_NAME, leader_changed
+from .short_way import ShortWay
 from .subscriptions import Part, Subscriptions
 from .usage import Usage
 from .waiting import Leaves, WaitingRoom
@@ -45,6 +47,9 @@ class NodeView(Protocol):
 
     @property
     def applied(self) -> int: ...
+
+    @property
+    def turn(self) -> int: ...
 
     @property
     def front(self) -> bytes: ...
@@ -105,6 +110,12 @@ class Settings:
     """How many of them are kept."""
     spike_ms: int = 0
     """A run that takes so long is told by LATENCY; 0: none is."""
+
+    @property
+    def shortest_told_us(self) -> float:
+        """What takes less is told neither by SLOWLOG nor by LATENCY."""
+        told = [self.slow_us] if self.slow_us >= 0 else []
+        return min([*told, self.spike_ms * 1000] if self.spike_ms > 0 else told, default=inf)
 
 
 @dataclass(slots=True)
@@ -168,11 +179,13 @@ class ServerState:
     """How many keys had expired when counting began anew."""
     waiting: WaitingRoom = field(default_factory=WaitingRoom)
     pause: Pause = field(init=False)
+    short_way: ShortWay = field(init=False)
     server: Any = None
     guard: Any = None
 
     def __post_init__(self) -> None:
         self.pause = Pause(self._go_on)
+        self.short_way = ShortWay(self)
         self.node.on_applied.append(self._on_applied)
         self.node.on_founded.append(self.waiting.call_all)
         self.node.on_leader.append(self._on_leader)

@@ -181,6 +181,10 @@ class Usage:
             kind = "other"
         self.errors[kind] = self.errors.get(kind, 0) + 1
 
+    def figures_of(self, args: list[bytes]) -> Figures:
+        """Where a command is counted that these words ask for."""
+        return self._by_spelling.get(args[0]) or self._figures_of(args)
+
     def _figures_of(self, args: list[bytes]) -> Figures:
         command = find(args)
         assert command is not None, "what was executed is a command"

@@ -979,7 +979,7 @@ def reads_do_not_wait_for_writes_before_them(patch: Patch) -> None:
         work = Work(self, run, size=0)
         if not work.needs_log and self._carrier is not None and not self._is_alone:
             work.enter()
-            self._flight.append(work)
+            self.flight.append(work)
             self.state.node.read(work)
         else:
             original(self, run)

@@ -6,7 +6,18 @@ from paxos.cluster import Cluster, Packet
 from sofadb.paxos import Ballot, Entry, Instance, Value
 from sofadb.paxos.events import Received, Tick
 from sofadb.paxos.leading import Leading
-from sofadb.paxos.messages import Accept, Accepted, Ask, AskRead, Confirm, Confirmed, Forward, Learn
+from sofadb.paxos.messages import (
+    Accept,
+    Accepted,
+    Ask,
+    AskRead,
+    Chosen,
+    Confirm,
+    Confirmed,
+    Forward,
+    GrantRead,
+    Learn,
+)
 from sofadb.paxos.records import Acceptance, Learned
 
 THREE = ["n1", "n2", "n3"]
@@ -198,3 +209,56 @@ def test_more_readers_than_a_leader_has_room_for_are_answered_a_little_later() -
     phase.own_first = established
     cluster.advance(1_000)
     assert all(reads[name] in cluster.nodes[name].answers for name in THREE)
+
+
+def two_under_way(asks_first: int, **settings: float) -> tuple[Cluster, str, list[str]]:
+    """The first of two requests is chosen, by the leader and one other; the second is still on its way to all.
+
+    `asks_first`: 0 if the leader's client asked first, 1 or 2 for another's.
+    """
+    cluster, leader, others = elected(THREE, in_flight_max=2, **settings)
+    asker = [leader, *others][asks_first]
+    cluster.submit(asker, b"first")
+    for forward in messages(cluster, Forward, leader):
+        cluster.pass_on(forward)
+    (first,) = messages(cluster, Accept, others[0])
+    cluster.submit(leader, b"second")
+    cluster.pass_on(first)
+    cluster.save(others[0])
+    cluster.save(leader)
+    (accepted,) = messages(cluster, Accepted, leader)
+    cluster.pass_on(accepted)
+    assert cluster.nodes[leader].applied == [b"first"]
+    return cluster, leader, others
+
+
+def test_what_is_chosen_is_told_by_the_next_request_if_something_is_on_its_way() -> None:
+    """Nobody else waits for it, so a message of its own would be a message more for each batch."""
+    cluster, leader, others = two_under_way(asks_first=0)
+    assert not any(messages(cluster, Chosen, other) for other in others)
+    cluster.submit(leader, b"third")
+    third = messages(cluster, Accept, others[1])[-1]
+    assert third.message.chosen == cluster.replica(leader).sequence.watermark
+    cluster.settle()
+    assert cluster.nodes[others[1]].applied == [b"first", b"second", b"third"]
+
+
+def test_whose_clients_wait_is_told_at_once_what_is_chosen() -> None:
+    cluster, _, others = two_under_way(asks_first=2)
+    assert not messages(cluster, Chosen, others[0])
+    assert messages(cluster, Chosen, others[1])
+
+
+def test_who_may_read_is_told_first_what_is_chosen() -> None:
+    """Else it would have to ask for what it has, or soon will."""
+    cluster, leader, others = two_under_way(asks_first=0, lease_ms=300)
+    read = cluster.ask(others[0])
+    while not messages(cluster, GrantRead, others[0]):
+        packet = next(each for each in cluster.network if not isinstance(each.message, Accept | Accepted))
+        cluster.pass_on(packet)
+    (told,) = messages(cluster, Chosen, others[0])
+    (grant,) = messages(cluster, GrantRead, others[0])
+    cluster.pass_on(told)
+    cluster.pass_on(grant)
+    assert read in cluster.nodes[others[0]].answers
+    assert not messages(cluster, Ask, leader)

@@ -292,15 +292,29 @@ class Leading:
             self._part_with(self.oldest)
             self.oldest = self.replica.membership.table[0][1]
         self.pump()
-        if self.announced < watermark:
-            self.announced = watermark
-            for node in self.replica.others():
-                self.replica.emit(Send(node, Chosen(self.ballot, watermark)))
+        self._announce()
         self._maybe_leave()
         if self.is_pausing and not self.flights:
             self._start_round()  # Has the successor heard that, too?
         else:
             self._maybe_start_round()
+
+    def _announce(self) -> None:
+        """Let the others know what is chosen.
+
+        The next accept request tells it. So as long as something is on its way, only those are told by a message of its own
+        whose clients wait; the rest hear of it with that request, or when what is on its way has arrived. (Should it never
+        arrive, the heartbeat tells them.)
+        """
+        replica = self.replica
+        watermark, awaiting = replica.sequence.watermark, replica.take_awaiting()
+        if self.announced == watermark:
+            return
+        if not self.flights:
+            self.announced = watermark
+        for node in replica.others():
+            if not self.flights or node in awaiting:
+                replica.emit(Send(node, Chosen(self.ballot, watermark)))
 
     # Changing who votes
 
@@ -491,6 +505,8 @@ class Leading:
         replica = self.replica
         stamp = max(replica.time, replica.clocks.bounded(replica.membership.at(self.next).acceptors))
         for node, ask in readers:
+            if node != replica.me and self.announced < watermark:
+                replica.emit(Send(node, Chosen(self.ballot, watermark)))  # It has to come so far, and need not ask.
             replica.grant(node, GrantRead(ask.attempt, ask.incarnation, watermark, stamp))
 
     # Handing over

@@ -133,6 +133,8 @@ class Replica:
         self._waking = float("inf")
         self._saved_watermark = Instance(0)
         self._saved_cut = Instance(0)
+        self._awaiting: set[NodeId] = set()
+        """Whose clients wait for what was handed on since this was last asked."""
         self._is_started = False
         self._attempts = 0
         self._missing_upto = Instance(0)
@@ -309,6 +311,11 @@ class Replica:
         elif isinstance(self.phase, Campaigning):
             self.phase.maybe_lead()
         self._answer_reads()
+
+    def take_awaiting(self) -> set[NodeId]:
+        """Those whose clients asked for something that was handed on since this was last asked."""
+        awaiting, self._awaiting = self._awaiting, set()
+        return awaiting
 
     @property
     def missing(self) -> int:
@@ -755,6 +762,7 @@ class Replica:
             if self.sessions.admit(entry):
                 ours = entry.node == self.me and entry.incarnation == self.outbox.incarnation
                 entries.append((self.outbox.settle(entry) if ours else None, entry))
+                self._awaiting.add(entry.node)
                 if ours and self._resend_at != float("inf"):
                     self._resend_in(self.pace.resend_ms)
         if value.configuration is not None:

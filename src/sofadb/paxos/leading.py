@@ -506,7 +506,9 @@ class Leading:
         stamp = max(replica.time, replica.clocks.bounded(replica.membership.at(self.next).acceptors))
         for node, ask in readers:
             if node != replica.me and self.announced < watermark:
-                replica.emit(Send(node, Chosen(self.ballot, watermark)))  # It has to come so far, and need not ask.
+                replica.emit(
+                    Send(node, Chosen(self.ballot, watermark))
+                )  # It has to come so far, and need not ask.
             replica.grant(node, GrantRead(ask.attempt, ask.incarnation, watermark, stamp))
 
     # Handing over

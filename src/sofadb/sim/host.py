@@ -74,10 +74,10 @@ class SimulatedWriter(Writer):
     def _turn(self) -> None:
         """Write one block of what waits; then the next, or, after a while of quiet, the mark."""
         with self._any_failure_ends_all():
-            if not self._queue or not self.work(self._take(None)):
+            if not self.has_work or not self.work(self._take(None)):
                 self._is_busy = False
                 return
-        self._is_busy = bool(self._queue)
+        self._is_busy = self.has_work
         if self._is_busy:
             self.loop.call_later(self.delay_s(), self._turn)
         else:
@@ -99,7 +99,7 @@ class SimulatedWriter(Writer):
 
     def be_interrupted(self, disk: SimulatedDisk) -> None:
         """Whatever ends here ends while the next block is being written: some of it may be on the disk, and nobody was told."""
-        if self._queue:
+        if self.has_work:
             disk.on_crash = _nothing
             disk.crash_at = disk.operations + 1
             with suppress(Crash, StorageError):
@@ -111,7 +111,7 @@ class SimulatedWriter(Writer):
 
     def close(self) -> None:
         with self._any_failure_ends_all():
-            while self._queue:
+            while self.has_work:
                 self.work(self._take(None))
             self.work(Taken([], 0, [], 0, is_last=True))
         self.journal.close()

@@ -16,7 +16,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from sofadb.unlikely import unlikely
@@ -67,13 +68,18 @@ class Writer:
     ) -> None:
         """`notify`, once for each block, and `failed`, at most once, are called from threads of the writer."""
         self.journal = journal
-        self.pending_bytes = 0
-        """Bytes of data that were asked for and are not stable yet. May be read from any thread."""
         self._notify = notify
         self._failed = failed
         self._mark_after_s = mark_after_s
+        self._inbox: SimpleQueue[Asked | None] = SimpleQueue()
+        """What was asked for and not looked at; None is there to be woken by."""
         self._queue: deque[Asked] = deque()
-        self._condition = threading.Condition()
+        """What was looked at and not taken. Only the thread that writes uses it."""
+        self._asked_bytes = 0
+        self._stable_bytes = 0
+        """Bytes of data that were ever asked for, and of those that are stable. Each has one thread that adds to it."""
+        self._failing = threading.Lock()
+        """Held while it is settled who fails first."""
         self._closing = False
         self._has_failed = False
         self._preparing: threading.Thread | None = None
@@ -82,6 +88,21 @@ class Writer:
         self._unproven = False
         """Whether something was written that no mark proves yet."""
         self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of data that were asked for and are not stable yet. May be read from any thread."""
+        return self._asked_bytes - self._stable_bytes
+
+    @property
+    def has_work(self) -> bool:
+        """Whether something waits to be taken. For the thread that writes."""
+        with suppress(Empty):
+            while True:
+                asked = self._inbox.get_nowait()
+                if asked is not None:
+                    self._queue.append(asked)
+        return bool(self._queue)
 
     def start(self) -> None:
         """Begin to work, in a thread."""
@@ -101,18 +122,15 @@ class Writer:
         self._ask(Asked((), 0, None, key))
 
     def _ask(self, asked: Asked) -> None:
-        with self._condition:
-            if self._has_failed or self._closing:
-                return  # Never stable, so never answered.
-            self._queue.append(asked)
-            self.pending_bytes += asked.size
-            self._condition.notify()
+        if self._has_failed or self._closing:
+            return  # Never stable, so never answered.
+        self._asked_bytes += asked.size
+        self._inbox.put(asked)
 
     def close(self) -> None:
         """Finish what was asked for, prove it, and end the threads."""
-        with self._condition:
-            self._closing = True
-            self._condition.notify()
+        self._closing = True
+        self._inbox.put(None)
         self._ended.set()
         self._thread.join()
         if self._preparing is not None:
@@ -146,10 +164,9 @@ class Writer:
             self.journal.append(taken.records)
             self._unproven = True
         if taken.callbacks:
-            with self._condition:
-                if self._has_failed:
-                    return False
-                self.pending_bytes -= taken.size
+            if self._has_failed:
+                return False
+            self._stable_bytes += taken.size
             self._notify(taken.callbacks)
         if taken.cut:
             self.journal.cut(taken.cut)
@@ -173,32 +190,35 @@ class Writer:
                 self.journal.prepare()
 
     def _fail(self, failure: StorageError) -> None:
-        with self._condition:
+        with self._failing:
             if self._has_failed:
                 return
             self._has_failed = True
-            self._queue.clear()
-            self._condition.notify()
+        self._inbox.put(None)
         self._ended.set()
         self._failed(failure)
 
     def _take(self, timeout_s: float | None) -> Taken:
         """Wait for something to do and take a block's worth, up to a cut. Nothing after `timeout_s` of quiet, or when closing."""
-        with self._condition:
-            if not self._queue and not self._closing:
-                self._condition.wait(timeout_s)
-            records: list[Record] = []
-            callbacks: list[Callback] = []
-            size = cut = 0
-            while self._queue and (not callbacks or size + self._queue[0].size <= BLOCK_BYTES):
-                asked = self._queue.popleft()
-                if asked.done is None:
-                    cut = asked.cut
-                    break
-                records += asked.records
-                callbacks.append(asked.done)
-                size += asked.size
-                if unlikely("block of one save"):
-                    break
-            is_last = self._closing and not callbacks and not cut
-            return Taken(records, size, callbacks, cut, is_last)
+        while not (self.has_work or self._closing or self._has_failed):
+            try:
+                asked = self._inbox.get(timeout=timeout_s)
+            except Empty:
+                break
+            if asked is not None:
+                self._queue.append(asked)
+        records: list[Record] = []
+        callbacks: list[Callback] = []
+        size = cut = 0
+        while self._queue and (not callbacks or size + self._queue[0].size <= BLOCK_BYTES):
+            asked = self._queue.popleft()
+            if asked.done is None:
+                cut = asked.cut
+                break
+            records += asked.records
+            callbacks.append(asked.done)
+            size += asked.size
+            if unlikely("block of one save"):
+                break
+        is_last = (self._closing or self._has_failed) and not callbacks and not cut
+        return Taken(records, size, callbacks, cut, is_last)

@@ -123,7 +123,7 @@ def serve(
         typer.Option(
             "--snapshot-mb", min=0.01, help="Take a snapshot when the log has grown by so much (MiB)."
         ),
-    ] = 64,
+    ] = 256,
     snapshot_every: Annotated[
         float,
         typer.Option(

@@ -54,7 +54,7 @@ AGAIN_S = 30.0
 class SnapshotSettings:
     """When a snapshot is taken by itself."""
 
-    log_bytes: int = 64 << 20
+    log_bytes: int = 256 << 20
     """The log has grown by so much since the last one."""
     every_s: float = 3_600.0
     """Or so long has passed, and something was written."""

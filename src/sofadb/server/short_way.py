@@ -12,15 +12,17 @@ nothing of its connection is under way, or only such as it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from itertools import repeat
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from sofadb.database.replies import OK, Reply, ReplyError
+from sofadb.database.replies import Reply, ReplyError
 from sofadb.database.runs import Call, Run, section
 from sofadb.database.table import Route, ordinary
 from sofadb.unlikely import unlikely
 
-from .encoding import LARGE_BYTES, encode
+from .encoding import encode, encode_small
 from .work import Work
 
 if TYPE_CHECKING:
@@ -42,11 +44,11 @@ _COUNTS = {b"*%d" % count: count for count in range(1, 64)}
 _head_of = _HEADS.__getitem__
 
 
-def split(data: bytes) -> list[list[bytes]] | None:
-    """The requests that `data` consists of, if it is whole requests of short words without line ends; else None.
+def split(data: bytes) -> tuple[list[list[bytes]], bool] | None:
+    """The requests that `data` consists of, and whether all are of one name and length.
 
-    As safe as the walk of `requests`: nothing is reserved for what a client claims, and what is not written as it should
-    be is found since it is not equal to that.
+    None, if it is not whole requests of short words without line ends. As safe as the walk of `requests`: nothing is
+    reserved for what a client claims, and what is not written as it should be is found since it is not equal to that.
     """
     parts = data.split(b"\r\n")
     if parts.pop():
@@ -58,19 +60,20 @@ def split(data: bytes) -> list[list[bytes]] | None:
     try:
         if len(parts) == stride:
             words = parts[2::2]
-            return [words] if parts[1::2] == list(map(_head_of, map(len, words))) else None
+            return ([words], True) if parts[1::2] == list(map(_head_of, map(len, words))) else None
         if not len(parts) % stride and parts[::stride].count(parts[0]) * stride == len(parts):
             columns = [parts[at::stride] for at in range(2, stride, 2)]
             for at, column in enumerate(columns):
                 if parts[2 * at + 1 :: stride] != list(map(_head_of, map(len, column))):
                     return None
-            return list(map(list, zip(*columns, strict=True)))
+            is_uniform = columns[0].count(columns[0][0]) == len(columns[0])
+            return list(map(list, zip(*columns, strict=True))), is_uniform
         return _split_mixed(parts)
     except IndexError:  # A word is too long.
         return None
 
 
-def _split_mixed(parts: list[bytes]) -> list[list[bytes]] | None:
+def _split_mixed(parts: list[bytes]) -> tuple[list[list[bytes]], bool] | None:
     """Requests of several lengths."""
     requests, at = [], 0
     while at < len(parts):
@@ -83,24 +86,32 @@ def _split_mixed(parts: list[bytes]) -> list[list[bytes]] | None:
             return None
         requests.append(words)
         at = end
-    return requests
+    return requests, False
 
 
 class Piece(Work):
     """What one connection sent in one piece. It stands among what the connection has under way."""
 
-    __slots__ = ("calls", "data", "figures")
+    __slots__ = ("data", "figures", "functions", "requests")
 
     def __init__(
-        self, connection: Connection, calls: list[Call], data: bytes, needs_log: bool, figures: Figures | None
+        self,
+        connection: Connection,
+        functions: Iterable[Callable[..., Any]],
+        requests: list[list[bytes]],
+        data: bytes,
+        needs_log: bool,
+        figures: Figures | None,
     ) -> None:
         self.connection = connection
-        self.calls = calls
+        self.functions = functions
+        """For each request, what executes it."""
+        self.requests = requests
         self.data = data
-        """Its bytes."""
+        """Their bytes."""
         self.figures = figures
         """Where it is counted, if all its commands are of one kind."""
-        self.commands = len(calls)
+        self.commands = len(requests)
         self.bytes = len(data)
         self.needs_log = needs_log
         self.behind = []
@@ -112,6 +123,11 @@ class Piece(Work):
     def become_long(self, database: int) -> None:
         """Be as any other work from here on."""
         self.run = Run(database, self.calls, self.data if self.needs_log else b"")
+
+    @property
+    def calls(self) -> list[Call]:
+        """Its commands, as other works have them."""
+        return list(zip(self.functions, self.requests, strict=False))
 
 
 class Gathered:
@@ -142,7 +158,7 @@ class Gathered:
         for piece in self.pieces:
             replies: list[Reply] = []
             has_failed = False
-            for function, args in piece.calls:
+            for function, args in zip(piece.functions, piece.requests, strict=False):
                 try:
                     replies.append(function(keyspace, args))
                 except ReplyError as problem:
@@ -165,16 +181,7 @@ class Gathered:
             figures.buckets[int(usec / count).bit_length()] += count
             commands += count
             size += piece.bytes
-            reply = replies[0]
-            data: Any
-            if count > 1:
-                data = b"+OK\r\n" * count if replies.count(OK) == count else encode(replies, connection.resp3)
-            elif reply is OK:
-                data = b"+OK\r\n"
-            elif type(reply) is bytes and len(reply) < LARGE_BYTES:
-                data = b"$%d\r\n%b\r\n" % (len(reply), reply)
-            else:
-                data = encode(replies, connection.resp3)
+            data: Any = encode_small(replies) or encode(replies, connection.resp3)
             if type(data) is bytes:
                 written += len(data)
                 connection.answer(data)
@@ -210,30 +217,23 @@ class ShortWay:
 
     def take(self, connection: Connection, data: bytes) -> bool:
         """Begin what a plain connection sent; False if it has to go the long way, and nothing was done."""
-        requests = split(data)
-        if requests is None:
+        found = split(data)
+        if found is None:
             return False
+        requests, is_uniform = found
         command = ordinary(requests[0])
         if command is None:
             return False
-        figures: Figures | None
+        functions: Iterable[Callable[..., Any]]
         state, route = self._state, command.route
-        calls: list[Call]
-        if len(requests) == 1:
-            calls = [(command.function, requests[0])]
-            figures = state.usage.figures_of(requests[0])
+        figures = state.usage.figures_of(requests[0]) if is_uniform else None
+        if is_uniform:
+            functions = repeat(command.function)
         else:
-            others = list(map(ordinary, requests))
-            if others.count(command) == len(others):
-                function = command.function
-                calls = [(function, args) for args in requests]
-                figures = state.usage.figures_of(requests[0])
-            else:
-                calls, figures = [], None
-                for other, args in zip(others, requests, strict=True):
-                    if other is None or other.route is not route:
-                        return False
-                    calls.append((other.function, args))
+            commands = list(map(ordinary, requests))
+            functions = [each.function for each in commands if each is not None and each.route is route]
+            if len(functions) < len(commands):
+                return False
         needs_log = route is Route.WRITE
         flight = connection.flight
         if flight:
@@ -261,7 +261,7 @@ class ShortWay:
                 self._reads = gathered
                 state.node.read(gathered)
         gathered.size += len(data)
-        piece = Piece(connection, calls, data, needs_log, figures)
+        piece = Piece(connection, functions, requests, data, needs_log, figures)
         gathered.pieces.append(piece)
         flight.append(piece)
         connection.last_command = command.name

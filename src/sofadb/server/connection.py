@@ -273,6 +273,7 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=state.settings.output_bytes_max)
         self.address = _shown(peer)
         self.local_address = _shown(transport.get_extra_info("sockname"))
+        self._look_whether_plain()
 
     def _reject(self, problem: bytes) -> None:
         assert self.transport is not None

@@ -51,7 +51,7 @@ def split(data: bytes) -> tuple[list[list[bytes]], bool] | None:
     reserved for what a client claims, and what is not written as it should be is found since it is not equal to that.
     """
     parts = data.split(b"\r\n")
-    if parts.pop():
+    if parts.pop() or not parts:
         return None
     count = _COUNTS.get(parts[0])
     if count is None:

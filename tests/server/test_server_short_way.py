@@ -1,0 +1,296 @@
+"""The short way: what goes it is answered as on the long one, in the same order, and everything else does not go it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from server.server_fakes import FakeNode, Server, pipeline, request
+from sofadb.database.replies import ReplyError
+from sofadb.database.runs import Sent, decode
+from sofadb.server.encoding import encode, encode_small
+from sofadb.server.requests import Requests
+from sofadb.server.short_way import GATHERED_BYTES_MAX, PIECE_BYTES_MAX, WORD_BYTES_MAX, Gathered, split
+from sofadb.server.state import Settings
+
+
+class OneTurn(FakeNode):
+    """All that is asked is asked in one turn of the event loop, until it is executed or failed."""
+
+    turns = 0
+
+    @property
+    def turn(self) -> int:
+        return self.turns
+
+    def execute_all(self) -> None:
+        self.turns += 1
+        super().execute_all()
+
+    def fail_all(self, problem: str) -> None:
+        self.turns += 1
+        for work in list(self.works):
+            self.fail(work, problem)
+
+
+@pytest.fixture
+def server() -> Server:
+    return server_of(Settings())
+
+
+def server_of(settings: Settings) -> Server:
+    server = Server(settings)
+    server.node = server.state.node = OneTurn()  # type: ignore[assignment]
+    return server
+
+
+def gathered(server: Server) -> list[list[int]]:
+    """For each work that was gathered, how many commands are in each of its pieces."""
+    return [
+        [piece.commands for piece in work.pieces] for work in server.node.works if isinstance(work, Gathered)
+    ]
+
+
+# Taking bytes apart
+
+WORDS = st.lists(
+    st.sampled_from([b"SET", b"a", b"", b"$1", b"*3", b"\r", b"\n", b"x" * 300]), min_size=1, max_size=5
+)
+
+
+@given(st.lists(WORDS, min_size=1, max_size=6))
+def test_whole_requests_are_taken_apart_as_the_walk_takes_them(requests: list[list[bytes]]) -> None:
+    data = pipeline(*requests)
+    found = split(data)
+    assert found is not None
+    assert found[0] == requests
+    names_and_lengths = {(words[0], len(words)) for words in requests}
+    assert found[1] == (len(names_and_lengths) == 1) or (not found[1] and len(requests) > 1)
+
+
+@given(st.binary(max_size=80) | st.text("*$0123\r\nab-+:", max_size=60).map(str.encode))
+@example(b"*1\r\n$-1\r\n")
+@example(b"*01\r\n$1\r\na\r\n")
+@example(b"*1\r\n$01\r\na\r\n")
+@example(b"*2\r\n$1\r\na\r\n")
+@example(b"*1\r\n$1\r\na\r\n*")
+@example(b"*1000000000\r\n$1\r\na\r\n")
+@example(b"*1\r\n$1000000000\r\na\r\n")
+@example(b"*0\r\n")
+@example(b"\r\n")
+def test_whatever_is_taken_apart_is_what_the_walk_finds(data: bytes) -> None:
+    found = split(data)
+    if found is not None:
+        requests = Requests()
+        assert [words for chunk in requests.feed(data) for words in chunk.requests] == found[0]
+        assert not requests.waiting_bytes
+
+
+@pytest.mark.parametrize("cut", range(1, len(request("SET key value"))))
+def test_a_part_of_a_request_is_none(cut: int) -> None:
+    assert split(request("SET key value")[:cut]) is None
+    assert split(request("GET other") + request("SET key value")[:cut]) is None
+
+
+def test_a_long_word_or_one_with_a_line_end_goes_the_long_way(server: Server) -> None:
+    client = server.connect()
+    for value in (b"x" * WORD_BYTES_MAX, b"two\r\nlines", b"x" * PIECE_BYTES_MAX):
+        client.send([b"SET", b"a", value], [b"GET", b"a"])
+        assert not gathered(server)
+        client.node.execute_all()
+        assert client.replies() == [b"OK", value]
+
+
+# Gathering
+
+
+def test_what_many_clients_write_in_a_turn_is_one_section_of_the_log(server: Server) -> None:
+    clients = [server.connect() for _ in range(3)]
+    for number, client in enumerate(clients):
+        client.send(f"INCR {number}", "INCR n")
+    (work,) = server.node.works
+    (sent,) = decode(work.encode())
+    assert isinstance(sent, Sent)
+    assert sent.raw == b"".join(pipeline(f"INCR {number}", "INCR n") for number in range(3))
+    server.node.execute_all()
+    assert [client.replies() for client in clients] == [[1, 1], [1, 2], [1, 3]]
+
+
+def test_reads_of_a_turn_are_one_work(server: Server) -> None:
+    clients = [server.connect() for _ in range(3)]
+    clients[0].ask("SET a 1")
+    for client in clients:
+        client.send("GET a")
+    assert gathered(server) == [[1, 1, 1]]
+    server.node.execute_all()
+    assert [client.replies() for client in clients] == [[b"1"]] * 3
+
+
+def test_each_database_has_a_section_of_its_own(server: Server) -> None:
+    one, two = server.connect(), server.connect()
+    two.ask("SELECT 1")
+    for client in (one, two, one):
+        client.send("INCR n")
+    assert gathered(server) == [[1], [1], [1]]
+    server.node.execute_all()
+    assert one.replies() == [1, 2]
+    assert two.replies() == [1]
+
+
+def test_a_section_ends_when_it_is_large(server: Server) -> None:
+    client = server_of(Settings(in_flight_max=1000)).connect()
+    value = b"x" * (WORD_BYTES_MAX - 1)
+    for _ in range(2 * GATHERED_BYTES_MAX // WORD_BYTES_MAX):
+        client.send([b"SET", b"a", value])
+    sizes = [work.size for work in client.node.works if isinstance(work, Gathered)]
+    assert len(sizes) > 1
+    assert max(sizes) < GATHERED_BYTES_MAX + PIECE_BYTES_MAX
+
+
+def test_a_command_that_fails_fails_alone(server: Server) -> None:
+    one, two = server.connect(), server.connect()
+    one.send("SET a x", "INCR a", "SET b y")
+    two.send("INCR n")
+    server.node.execute_all()
+    assert one.replies() == [b"OK", "-ERR value is not an integer or out of range", b"OK"]
+    assert two.replies() == [1]
+    assert server.node.replica.keyspaces[0].find(b"b") == b"y"
+
+
+def test_when_nothing_is_done_each_client_is_told(server: Server) -> None:
+    one, two = server.connect(), server.connect()
+    one.send("SET a 1", "SET b 1")
+    two.send("GET a")
+    server.node.fail_all("UNCERTAIN who knows")  # type: ignore[attr-defined]
+    assert one.replies() == ["-UNCERTAIN who knows"] * 2
+    assert [str(reply)[:12] for reply in two.replies()] == ["-NOREPLICAS "]
+    assert server.state.begun_commands == server.state.begun_bytes == 0
+    assert one.ask("SET a 2", "GET a") == [b"OK", b"2"]
+
+
+# Order
+
+
+def test_a_read_behind_a_write_sees_it_and_a_write_behind_a_read_is_not_seen(server: Server) -> None:
+    client = server.connect()
+    for command in ("SET a 1", "GET a", "SET a 2", "GET a", "PING"):
+        client.send(command)
+    client.node.execute_all()
+    assert client.replies() == [b"OK", b"1", b"OK", b"2", b"PONG"]
+
+
+def test_pieces_that_are_done_out_of_order_are_answered_in_order(server: Server) -> None:
+    client = server.connect()
+    client.ask("MSET a 1 b 2")
+    client.send("GET a")
+    client.node.turns += 1  # type: ignore[attr-defined]
+    client.send("GET b")
+    first, second = client.node.works
+    client.node.execute(second)
+    assert client.replies() == []
+    client.node.execute(first)
+    assert client.replies() == [b"1", b"2"]
+    assert client.connection.is_plain
+
+
+def test_what_is_odd_goes_the_long_way_and_then_the_short_one_is_open_again(server: Server) -> None:
+    client = server.connect()
+    for odd, back in (
+        (("MULTI",), ("DISCARD",)),
+        (("READONLY",), ("READWRITE",)),
+        (("SUBSCRIBE c",), ("UNSUBSCRIBE c",)),
+        (("CLIENT REPLY OFF",), ("CLIENT REPLY ON",)),
+    ):
+        client.ask(*odd)
+        assert not client.connection.is_plain, odd
+        client.ask(*back)
+        assert client.connection.is_plain, back
+
+
+def test_nothing_goes_the_short_way_past_who_watches_or_during_a_pause(server: Server) -> None:
+    client, watcher = server.connect(), server.connect()
+    watcher.ask("MONITOR")
+    client.send("SET a 1")
+    assert not gathered(server)
+    client.node.execute_all()
+    watcher.hang_up()
+    other = server.connect()
+    other.ask("CLIENT PAUSE 1000 WRITE")
+    client.send("SET a 2")
+    assert not server.node.works
+    assert client.ask("PING") == [b"OK"], "what comes behind waits, too"
+    server.timers.pass_time(1.0)
+    client.node.execute_all()
+    assert client.replies() == [b"OK", b"PONG"]
+
+
+def test_a_full_node_refuses_what_came_in_another_turn() -> None:
+    server = server_of(Settings(begun_commands_max=2))
+    client, other = server.connect(), server.connect()
+    client.send("INCR n", "INCR n")
+    server.node.turns += 1  # type: ignore[attr-defined]
+    other.send("INCR n")
+    assert other.replies()[0].startswith("-NOREPLICAS This node holds as many")
+    client.node.execute_all()
+    assert client.replies() == [1, 2]
+
+
+# Clients that leave
+
+
+def test_who_hangs_up_is_not_answered_and_what_it_asked_is_done(server: Server) -> None:
+    one, two = server.connect(), server.connect()
+    one.send("INCR n")
+    two.send("INCR n")
+    one.hang_up()
+    server.node.execute_all()
+    assert one.received == b""
+    assert two.replies() == [2]
+    assert server.state.begun_commands == server.state.begun_bytes == 0
+
+
+def test_who_sends_no_more_is_answered_before_the_connection_ends(server: Server) -> None:
+    client = server.connect()
+    client.send("INCR n")
+    client.half_close()
+    assert not client.transport.is_closed
+    client.node.execute_all()
+    assert client.replies() == [1]
+    assert client.transport.is_closed
+
+
+def test_for_who_does_not_read_nothing_more_is_encoded() -> None:
+    client = server_of(Settings(output_bytes_max=100)).connect()
+    client.ask("SET a " + "x" * 200)
+    client.transport.client_reads = False
+    for _ in range(3):
+        client.send("GET a")
+    client.node.execute_all()
+    assert len(client.transport.pieces) == 2
+    client.read_on(10_000)
+    client.read_on(10_000)
+    client.read_on(10_000)
+    assert client.replies()[-3:] == [b"x" * 200] * 3
+
+
+def test_who_waits_is_called_before_the_next_command(server: Server) -> None:
+    """As in Redis, the element goes to whoever waited, not to whoever comes behind the push, in the same batch or not."""
+    waiting, pushing, popping = server.connect(), server.connect(), server.connect()
+    waiting.ask("BLPOP l 0")
+    pushing.send("RPUSH l x")
+    popping.send("LPOP l")
+    server.node.execute_all()
+    assert pushing.replies() == [1]
+    assert [*waiting.replies(), *popping.replies()] in ([[b"l", b"x"], None], [b"x"])
+
+
+@given(
+    st.lists(st.binary(max_size=20) | st.none() | st.integers() | st.just(ReplyError("ERR no")), min_size=1)
+)
+def test_small_replies_are_encoded_as_all_are(replies: list[object]) -> None:
+    assert encode_small(replies) in (b"", encode(replies, resp3=False))
+
+
+def test_replies_that_are_large_together_are_not_encoded_at_once() -> None:
+    assert encode_small([b"x" * 10_000] * 10) == b""

@@ -7,11 +7,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from server.server_fakes import FakeNode, Server, pipeline, request
+from sofadb.database.database import Database
 from sofadb.database.replies import ReplyError
 from sofadb.database.runs import Sent, decode
+from sofadb.database.wire import WORD_BYTES_MAX, columns_of, lines_of, request_of, requests_of
 from sofadb.server.encoding import encode, encode_small
 from sofadb.server.requests import Requests
-from sofadb.server.short_way import GATHERED_BYTES_MAX, PIECE_BYTES_MAX, WORD_BYTES_MAX, Gathered, split
+from sofadb.server.short_way import GATHERED_BYTES_MAX, PIECE_BYTES_MAX, Gathered
 from sofadb.server.state import Settings
 
 
@@ -59,14 +61,19 @@ WORDS = st.lists(
 )
 
 
+def taken_apart(data: bytes) -> list[list[bytes]] | None:
+    lines = lines_of(data)
+    return None if lines is None else requests_of(lines)
+
+
 @given(st.lists(WORDS, min_size=1, max_size=6))
-def test_whole_requests_are_taken_apart_as_the_walk_takes_them(requests: list[list[bytes]]) -> None:
-    data = pipeline(*requests)
-    found = split(data)
-    assert found is not None
-    assert found[0] == requests
-    names_and_lengths = {(words[0], len(words)) for words in requests}
-    assert found[1] == (len(names_and_lengths) == 1) or (not found[1] and len(requests) > 1)
+def test_whole_requests_are_taken_apart(requests: list[list[bytes]]) -> None:
+    lines = lines_of(pipeline(*requests))
+    assert lines is not None
+    assert requests_of(lines) == requests
+    assert request_of(lines) == (requests[0] if len(requests) == 1 else None)
+    are_of_one_length = len(set(map(len, requests))) == 1
+    assert columns_of(lines) == (list(map(list, zip(*requests, strict=True))) if are_of_one_length else None)
 
 
 @given(st.binary(max_size=80) | st.text("*$0123\r\nab-+:", max_size=60).map(str.encode))
@@ -80,17 +87,20 @@ def test_whole_requests_are_taken_apart_as_the_walk_takes_them(requests: list[li
 @example(b"*0\r\n")
 @example(b"\r\n")
 def test_whatever_is_taken_apart_is_what_the_walk_finds(data: bytes) -> None:
-    found = split(data)
+    found = taken_apart(data)
     if found is not None:
         requests = Requests()
-        assert [words for chunk in requests.feed(data) for words in chunk.requests] == found[0]
+        assert [words for chunk in requests.feed(data) for words in chunk.requests] == found
         assert not requests.waiting_bytes
+    elif (lines := lines_of(data)) is not None:
+        assert columns_of(lines) is None
+        assert request_of(lines) is None
 
 
 @pytest.mark.parametrize("cut", range(1, len(request("SET key value"))))
 def test_a_part_of_a_request_is_none(cut: int) -> None:
-    assert split(request("SET key value")[:cut]) is None
-    assert split(request("GET other") + request("SET key value")[:cut]) is None
+    assert taken_apart(request("SET key value")[:cut]) is None
+    assert taken_apart(request("GET other") + request("SET key value")[:cut]) is None
 
 
 def test_a_long_word_or_one_with_a_line_end_goes_the_long_way(server: Server) -> None:
@@ -167,6 +177,43 @@ def test_when_nothing_is_done_each_client_is_told(server: Server) -> None:
     assert [str(reply)[:12] for reply in two.replies()] == ["-NOREPLICAS "]
     assert server.state.begun_commands == server.state.begun_bytes == 0
     assert one.ask("SET a 2", "GET a") == [b"OK", b"2"]
+
+
+@pytest.mark.parametrize("prelude", ["PING", "SET c 3 PX 100000", "LPUSH c x", "SET b 0 PX 1"])
+def test_many_at_once_are_as_many_one_by_one(server: Server, prelude: str) -> None:
+    """Whatever is in the state that makes them more than putting strings to keys."""
+    together, apart = server.connect(), server_of(Settings()).connect()
+    sets = [f"SET {key} {number}" for number, key in enumerate("abcab")]
+    gets = [f"GET {key}" for key in "abcd"]
+    for client in (together, apart):
+        client.ask(prelude)
+    together.send(*sets)
+    assert together.ask(*gets)[:9] == [*[b"OK"] * 5, b"3", b"4", b"2", None]
+    for command in (*sets, *gets):
+        apart.ask(command)
+    for client in (together, apart):
+        client.node.execute_all()
+    one, other = together.node.database, apart.node.database
+    assert one.keyspaces[0].values == other.keyspaces[0].values
+    assert one.keyspaces[0].versions == other.keyspaces[0].versions
+    assert one.keyspaces[0].expiry == other.keyspaces[0].expiry
+    assert one.keyspaces[0].buckets == other.keyspaces[0].buckets
+
+
+def test_the_digest_of_many_at_once_is_that_of_many_one_by_one() -> None:
+    one, other = Database(), Database()
+    keys, strings = [b"a", b"", b"a"], [b"1", b"", b"2"]
+    assert one.keyspaces[0].set_strings(keys, strings)
+    for key, string in zip(keys, strings, strict=True):
+        other.keyspaces[0].set(key, string)
+    assert one.shared.rolling.crc == other.shared.rolling.crc
+
+
+def test_a_get_of_many_that_finds_another_type_tells_it_where_it_is(server: Server) -> None:
+    client = server.connect()
+    client.ask("LPUSH l x")
+    wrong = "-WRONGTYPE Operation against a key holding the wrong kind of value"
+    assert client.ask("GET a", "GET l", "GET b") == [None, wrong, None]
 
 
 # Order

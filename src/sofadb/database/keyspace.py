@@ -54,6 +54,7 @@ _BUCKET_SHIFT = 32 - 12
 ROLLED_BYTES_MAX = 16 << 10
 LONG_STRING_BYTES = 64 << 10
 """A string that has so many is overwritten in place."""
+_STRINGS_OR_NOTHING = frozenset((bytes, type(None)))
 _PICKS = 16
 """How often `any_key` tries its luck before it takes the first key that it finds."""
 
@@ -234,6 +235,35 @@ class Keyspace:
         packed = value if type(value) is bytes else self._about(key, value)
         rolling = self.rolling
         rolling.crc = crc32c(packed, crc32(key or NO_BYTES, rolling.crc ^ self.mark) ^ SET)
+
+    def find_strings(self, keys: list[bytes]) -> list[bytes | None] | None:
+        """As `find_string` for each of them; None if any of them needs a closer look."""
+        if self.expiry and not self.expiry.keys().isdisjoint(keys):
+            return None
+        found = list(map(self.values.get, keys))
+        return found if _STRINGS_OR_NOTHING.issuperset(map(type, found)) else None
+
+    def set_strings(self, keys: list[bytes], strings: list[bytes]) -> bool:
+        """As `set` for each of them, one after the other; False, and nothing was done, if any of them needs a closer look."""
+        if self.past is not None or self.shared.wanted_events:
+            return False
+        if self.expiry and not self.expiry.keys().isdisjoint(keys):
+            return False
+        values, versions, changes = self.values, self.versions, self.changes
+        rolling, mark = self.rolling, self.mark
+        crc = rolling.crc
+        for key, string in zip(keys, strings, strict=True):
+            old = values.get(key)
+            if old is None:
+                self.buckets.setdefault(crc32(key) >> _BUCKET_SHIFT, {})[key] = None
+            elif type(old) is not bytes:
+                self._bury(old)
+            values[key] = string
+            changes += 1
+            versions[key] = changes
+            crc = crc32c(string, crc32(key or NO_BYTES, crc ^ mark) ^ SET)
+        self.changes, rolling.crc = changes, crc
+        return True
 
     def replace(self, key: bytes, value: Any) -> None:
         """Put a value and leave the expiry as it is. An expired key must have been deleted before (`claim`)."""

@@ -62,6 +62,8 @@ class Command:
     """What of it is other than in Redis, in a sentence or two without the last full stop."""
     is_refused: bool = False
     """Whether all that it ever answers is that it is not done, and why."""
+    many: Many | None = None
+    """Executes many of it at once, where that can be done for less than one after the other."""
     subcommands: dict[bytes, Command] = field(default_factory=dict)
 
     def replies_large(self, args: list[bytes]) -> bool:
@@ -79,6 +81,13 @@ class Command:
         """Whether it may have so many words."""
         return words == self.arity if self.arity > 0 else words >= -self.arity
 
+
+Many = Callable[[Any, list[list[bytes]]], list[Any] | None]
+"""Called with the keyspace and the columns of requests of equal length: the names, the first words behind them, and so on.
+
+Returns the replies, and has done what the requests would have done one after the other; or None, and has done nothing. None
+of them may fail, or bring anything that somebody waits for.
+"""
 
 Keys = list[tuple[int, str]]
 """Positions of keys among the words of a command, and the use of each."""
@@ -116,6 +125,7 @@ def command(
     find_keys: Callable[[list[bytes]], Keys] | None = None,
     differs: str = "",
     is_refused: bool = False,
+    many: Many | None = None,
 ) -> Callable[[Function], Function]:
     """Declare a command, or with "container|sub" a subcommand of one that is declared already.
 
@@ -146,6 +156,7 @@ def command(
             find_keys,
             differs,
             is_refused,
+            many,
         )
         container, bar, sub = name.upper().encode().partition(b"|")
         where = TABLE[container].subcommands if bar else TABLE
@@ -201,9 +212,8 @@ def find(args: list[bytes]) -> Command | None:
     return found
 
 
-def ordinary(args: list[bytes]) -> Command | None:
-    """The command that `args` ask for, if it is an ordinary one and they have the right number."""
-    name = args[0]
+def ordinary(name: bytes, words: int) -> Command | None:
+    """The command of that name, if it is an ordinary one and may have so many words."""
     try:
         found = _ordinary[name]
     except KeyError:
@@ -212,7 +222,7 @@ def ordinary(args: list[bytes]) -> Command | None:
             found = None
         if len(_ordinary) < SPELLINGS_MAX:
             _ordinary[name] = found
-    if found is None or (len(args) != found.arity if found.arity > 0 else len(args) < -found.arity):
+    if found is None or (words != found.arity if found.arity > 0 else words < -found.arity):
         return None
     return found
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from sofadb.database.replies import Reply, ReplyError
 from sofadb.database.runs import Call, Run, section
-from sofadb.database.table import Route, ordinary
+from sofadb.database.table import Many, Route, ordinary
+from sofadb.database.wire import Columns, columns_of, lines_of, request_of, requests_of
 from sofadb.unlikely import unlikely
 
 from .encoding import encode, encode_small
@@ -34,84 +35,36 @@ if TYPE_CHECKING:
 
 PIECE_BYTES_MAX = 64 << 10
 """A larger piece goes the long way."""
-WORD_BYTES_MAX = 16 << 10
-"""One with a word that is as long as this, too."""
 GATHERED_BYTES_MAX = 1 << 20
 """With so many bytes of writes a further piece of work is begun."""
-
-_HEADS = [b"$%d" % length for length in range(WORD_BYTES_MAX)]
-_COUNTS = {b"*%d" % count: count for count in range(1, 64)}
-_head_of = _HEADS.__getitem__
-
-
-def split(data: bytes) -> tuple[list[list[bytes]], bool] | None:
-    """The requests that `data` consists of, and whether all are of one name and length.
-
-    None, if it is not whole requests of short words without line ends. As safe as the walk of `requests`: nothing is
-    reserved for what a client claims, and what is not written as it should be is found since it is not equal to that.
-    """
-    parts = data.split(b"\r\n")
-    if parts.pop() or not parts:
-        return None
-    count = _COUNTS.get(parts[0])
-    if count is None:
-        return None
-    stride = 2 * count + 1
-    try:
-        if len(parts) == stride:
-            words = parts[2::2]
-            return ([words], True) if parts[1::2] == list(map(_head_of, map(len, words))) else None
-        if not len(parts) % stride and parts[::stride].count(parts[0]) * stride == len(parts):
-            columns = [parts[at::stride] for at in range(2, stride, 2)]
-            for at, column in enumerate(columns):
-                if parts[2 * at + 1 :: stride] != list(map(_head_of, map(len, column))):
-                    return None
-            is_uniform = columns[0].count(columns[0][0]) == len(columns[0])
-            return list(map(list, zip(*columns, strict=True))), is_uniform
-        return _split_mixed(parts)
-    except IndexError:  # A word is too long.
-        return None
-
-
-def _split_mixed(parts: list[bytes]) -> tuple[list[list[bytes]], bool] | None:
-    """Requests of several lengths."""
-    requests, at = [], 0
-    while at < len(parts):
-        count = _COUNTS.get(parts[at])
-        if count is None:
-            return None
-        end = at + 1 + 2 * count
-        words = parts[at + 2 : end : 2]
-        if len(words) != count or parts[at + 1 : end : 2] != list(map(_head_of, map(len, words))):
-            return None
-        requests.append(words)
-        at = end
-    return requests, False
 
 
 class Piece(Work):
     """What one connection sent in one piece. It stands among what the connection has under way."""
 
-    __slots__ = ("data", "figures", "functions", "requests")
+    __slots__ = ("_requests", "columns", "data", "figures", "functions", "many")
 
     def __init__(
         self,
         connection: Connection,
         functions: Iterable[Callable[..., Any]],
-        requests: list[list[bytes]],
+        requests: list[list[bytes]] | None,
+        columns: Columns | None,
         data: bytes,
         needs_log: bool,
-        figures: Figures | None,
     ) -> None:
+        """Its words are `columns`, if all its commands are one and have as many words; or `requests`."""
         self.connection = connection
         self.functions = functions
         """For each request, what executes it."""
-        self.requests = requests
+        self.columns = columns
+        self.many: Many | None = None
+        """What executes all of its columns, if there is such a thing."""
         self.data = data
-        """Their bytes."""
-        self.figures = figures
+        """Its bytes."""
+        self.figures: Figures | None = None
         """Where it is counted, if all its commands are of one kind."""
-        self.commands = len(requests)
+        self.commands = len(columns[0] if requests is None and columns is not None else requests or ())
         self.bytes = len(data)
         self.needs_log = needs_log
         self.behind = []
@@ -119,15 +72,24 @@ class Piece(Work):
         self.is_done = False
         self.is_local = False
         self.seconds = 0.0
+        self._requests = requests
 
-    def become_long(self, database: int) -> None:
-        """Be as any other work from here on."""
-        self.run = Run(database, self.calls, self.data if self.needs_log else b"")
+    @property
+    def requests(self) -> list[list[bytes]]:
+        """The words of each command."""
+        if self._requests is None:
+            assert self.columns is not None
+            self._requests = list(map(list, zip(*self.columns, strict=True)))
+        return self._requests
 
     @property
     def calls(self) -> list[Call]:
         """Its commands, as other works have them."""
         return list(zip(self.functions, self.requests, strict=False))
+
+    def become_long(self, database: int) -> None:
+        """Be as any other work from here on."""
+        self.run = Run(database, self.calls, self.data if self.needs_log else b"")
 
 
 class Gathered:
@@ -156,16 +118,20 @@ class Gathered:
         commands = size = written = 0
         before = perf_counter()
         for piece in self.pieces:
-            replies: list[Reply] = []
+            replies: list[Reply] | None = None
             has_failed = False
-            for function, args in zip(piece.functions, piece.requests, strict=False):
-                try:
-                    replies.append(function(keyspace, args))
-                except ReplyError as problem:
-                    replies.append(problem.as_reply())
-                    has_failed = True
-                if queues.touched:
-                    database.call()
+            if piece.many is not None and piece.columns is not None:
+                replies = piece.many(keyspace, piece.columns)
+            if replies is None:
+                replies = []
+                for function, args in zip(piece.functions, piece.requests, strict=False):
+                    try:
+                        replies.append(function(keyspace, args))
+                    except ReplyError as problem:
+                        replies.append(problem.as_reply())
+                        has_failed = True
+                    if queues.touched:
+                        database.call()
             now = perf_counter()
             usec, before = (now - before) * 1e6, now
             figures, connection = piece.figures, piece.connection
@@ -217,20 +183,30 @@ class ShortWay:
 
     def take(self, connection: Connection, data: bytes) -> bool:
         """Begin what a plain connection sent; False if it has to go the long way, and nothing was done."""
-        found = split(data)
-        if found is None:
+        lines = lines_of(data)
+        if lines is None:
             return False
-        requests, is_uniform = found
-        command = ordinary(requests[0])
+        requests: list[list[bytes]] | None = None
+        functions: Iterable[Callable[..., Any]]
+        words, columns = request_of(lines), None
+        if words is not None:
+            requests, command = [words], ordinary(words[0], len(words))
+        elif (columns := columns_of(lines)) is not None and columns[0].count(columns[0][0]) == len(
+            columns[0]
+        ):
+            command = ordinary(columns[0][0], len(columns))
+        else:
+            columns, requests = None, requests_of(lines)
+            if requests is None:
+                return False
+            command = ordinary(requests[0][0], len(requests[0]))
         if command is None:
             return False
-        functions: Iterable[Callable[..., Any]]
         state, route = self._state, command.route
-        figures = state.usage.figures_of(requests[0]) if is_uniform else None
-        if is_uniform:
+        if requests is None or len(requests) == 1:
             functions = repeat(command.function)
         else:
-            commands = list(map(ordinary, requests))
+            commands = [ordinary(words[0], len(words)) for words in requests]
             functions = [each.function for each in commands if each is not None and each.route is route]
             if len(functions) < len(commands):
                 return False
@@ -261,7 +237,11 @@ class ShortWay:
                 self._reads = gathered
                 state.node.read(gathered)
         gathered.size += len(data)
-        piece = Piece(connection, functions, requests, data, needs_log, figures)
+        piece = Piece(connection, functions, requests, columns, data, needs_log)
+        if columns is not None:
+            piece.many, piece.figures = command.many, state.usage.figures_of(columns[0][0])
+        elif words is not None:
+            piece.figures = state.usage.figures_of(words[0])
         gathered.pieces.append(piece)
         flight.append(piece)
         connection.last_command = command.name

@@ -181,9 +181,9 @@ class Usage:
             kind = "other"
         self.errors[kind] = self.errors.get(kind, 0) + 1
 
-    def figures_of(self, args: list[bytes]) -> Figures:
-        """Where a command is counted that these words ask for."""
-        return self._by_spelling.get(args[0]) or self._figures_of(args)
+    def figures_of(self, name: bytes) -> Figures:
+        """Where an ordinary command is counted."""
+        return self._by_spelling.get(name) or self._figures_of([name])
 
     def _figures_of(self, args: list[bytes]) -> Figures:
         command = find(args)

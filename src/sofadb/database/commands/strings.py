@@ -18,6 +18,7 @@ from ..replies import NOT_A_FLOAT, NOT_AN_INTEGER, OK, SYNTAX, TOO_LONG, Reply, 
 from ..subsequences import CommonSubsequence
 from ..table import Keys, Route, command
 from ..values import LongString
+from ..wire import Columns
 
 STRING_BYTES_MAX = 64 << 20
 """No value grows beyond this (Redis's proto-max-bulk-len, here 64 MiB)."""
@@ -28,7 +29,20 @@ SLICE_COPIED_BYTES_MAX = 512
 ONE_KEY = (1, 1, 1)
 
 
-@command("get", 2, Route.READ, "readonly fast", keys=ONE_KEY, group="string", summary="The string at a key")
+def _get_many(keyspace: Keyspace, columns: Columns) -> list[Reply] | None:
+    return keyspace.find_strings(columns[1])
+
+
+@command(
+    "get",
+    2,
+    Route.READ,
+    "readonly fast",
+    keys=ONE_KEY,
+    group="string",
+    summary="The string at a key",
+    many=_get_many,
+)
 def get(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return keyspace.find_string(args[1])
 
@@ -36,6 +50,12 @@ def get(keyspace: Keyspace, args: list[bytes]) -> Reply:
 def _keys_of_set(args: list[bytes]) -> Keys:
     """Whether the old value is told depends on the options."""
     return [(1, "RW access update" if b"GET" in map(bytes.upper, args[3:]) else "OW update")]
+
+
+def _set_many(keyspace: Keyspace, columns: Columns) -> list[Reply] | None:
+    if len(columns) != 3 or not keyspace.set_strings(columns[1], columns[2]):
+        return None
+    return [OK] * len(columns[1])
 
 
 @command(
@@ -48,6 +68,7 @@ def _keys_of_set(args: list[bytes]) -> Keys:
     summary="Put a string, perhaps on conditions, perhaps with an expiry",
     key_use="RW access update variable_flags",
     find_keys=_keys_of_set,
+    many=_set_many,
 )
 def set_(keyspace: Keyspace, args: list[bytes]) -> Reply:
     key, value = args[1], args[2]

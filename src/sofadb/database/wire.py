@@ -1,0 +1,68 @@
+"""Requests as clients write them, taken apart many at once.
+
+This is for whole requests whose words are short and hold no line ends, as most do: then one `split` finds all that there is,
+and comparing lengths proves it. It is as safe as walking over the bytes: nothing is reserved for what somebody claims, and
+what is not written as it should be is found, since it is not equal to that. Everything else is `None`, and for others.
+
+Requests of one length are taken apart into columns: all first words, all second words, and so on. What is done for a whole
+column costs each request little.
+"""
+
+from __future__ import annotations
+
+WORD_BYTES_MAX = 16 << 10
+"""A word that is as long as this is not short."""
+WORDS_MAX = 63
+
+_HEADS = [b"$%d" % length for length in range(WORD_BYTES_MAX)]
+_COUNTS = {b"*%d" % count: count for count in range(1, WORDS_MAX + 1)}
+_head_of = _HEADS.__getitem__
+
+Columns = list[list[bytes]]
+
+
+def lines_of(data: bytes) -> list[bytes] | None:
+    """Its lines; None if it does not begin as a request does, or ends in the middle of a line."""
+    lines = data.split(b"\r\n")
+    if lines.pop() or not lines or lines[0] not in _COUNTS:
+        return None
+    return lines
+
+
+def columns_of(lines: list[bytes]) -> Columns | None:
+    """The words of requests that all have as many; None if they do not, or are not what this is for."""
+    stride = 2 * _COUNTS[lines[0]] + 1
+    if len(lines) % stride or lines[::stride].count(lines[0]) * stride != len(lines):
+        return None
+    columns = [lines[at::stride] for at in range(2, stride, 2)]
+    try:
+        for at, column in enumerate(columns):
+            if lines[2 * at + 1 :: stride] != list(map(_head_of, map(len, column))):
+                return None
+    except IndexError:
+        return None
+    return columns
+
+
+def request_of(lines: list[bytes]) -> list[bytes] | None:
+    """The words of a single request; None if it is more or less than that, or not what this is for."""
+    words = lines[2::2]
+    if len(words) != _COUNTS[lines[0]]:
+        return None
+    try:
+        return words if lines[1::2] == list(map(_head_of, map(len, words))) else None
+    except IndexError:
+        return None
+
+
+def requests_of(lines: list[bytes]) -> list[list[bytes]] | None:
+    """The words of each request; None if they are not what this is for."""
+    requests, at = [], 0
+    while at < len(lines):
+        end = at + 1 + 2 * _COUNTS.get(lines[at], 0)
+        words = request_of(lines[at:end]) if end > at + 1 else None
+        if words is None:
+            return None
+        requests.append(words)
+        at = end
+    return requests

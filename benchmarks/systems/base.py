@@ -89,6 +89,8 @@ class System:
         self.names = [f"n{number + 1}" for number in range(nodes if self.has_nodes else 1)]
         self.first_port = first_port + self.ports
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.speakers = 0
+        """So many have been made; each draws its own keys."""
         self.others: list[subprocess.Popen[bytes]] = []
         """Load generators that stay."""
 

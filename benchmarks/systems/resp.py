@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 import shutil
 import subprocess
@@ -13,12 +12,15 @@ from collections.abc import Sequence
 import sofadb
 from sofadb.cli.client import Unreachable, ask
 from sofadb.load.generator import Generator
-from sofadb.load.speakers import Resp, Speaker, command
+from sofadb.load.requests import each_set, gets, sets
+from sofadb.load.speakers import Resp, Speaker
 
 from .base import HOST, KEYS, Load, Missing, System
 
 FIRST_REQUESTS = 10_000
 """So many are asked first, to warm up and to see how many make the seconds that are wanted."""
+PREFIX = b"key:"
+"""As `redis-benchmark` has it."""
 CSV_FIELDS = ("rate", "mean", "min", "p50", "p95", "p99", "max")
 
 
@@ -28,11 +30,6 @@ def parse_csv(output: str) -> dict[str, float]:
     if found is None:
         raise ValueError(f"not the output of redis-benchmark: {output!r}")
     return dict(zip(CSV_FIELDS, map(float, re.findall(r"[0-9.]+", found[1])), strict=True))
-
-
-def key(number: int) -> bytes:
-    """As `redis-benchmark` names keys."""
-    return b"key:%012d" % number
 
 
 class RedisLike(System):
@@ -54,22 +51,18 @@ class RedisLike(System):
         return parse_csv(done.stdout)
 
     def fill(self, size: int) -> None:
-        numbers = iter(range(KEYS))
-        value = b"x" * size
-        address = (HOST, self.port(self.wait_for_leader()))
-        with Generator(
-            lambda: Resp(lambda: command(b"SET", key(next(numbers)), value)), [address], 10, 16
-        ) as generator:
+        make = each_set(PREFIX, KEYS, size)
+        with Generator(lambda: Resp(make), [(HOST, self.port(self.wait_for_leader()))], 10, 16) as generator:
             generator.some(KEYS)
 
     def speaker(self, operation: str, size: int) -> Speaker:
-        value = b"x" * size
-        draw = random.Random(size).randrange
-        if operation == "GET":
-            return Resp(lambda: command(b"GET", key(draw(KEYS))))
-        # Composed by hand: this has to cost little.
-        head, tail = b"*3\r\n$3\r\nSET\r\n$16\r\nkey:%012d", b"\r\n$%d\r\n%b\r\n" % (size, value)
-        return Resp(lambda: head % draw(KEYS) + tail)
+        self.speakers += 1
+        make = (
+            sets(PREFIX, KEYS, size, self.speakers)
+            if operation == "SET"
+            else gets(PREFIX, KEYS, self.speakers)
+        )
+        return Resp(make)
 
 
 class SofaDB(RedisLike):

@@ -102,7 +102,8 @@ class ZooKeeper(System):
 
     def speaker(self, operation: str, size: int) -> Speaker:
         value = b"x" * size
-        draw = random.Random(size).randrange
+        self.speakers += 1
+        draw = random.Random(self.speakers).randrange
 
         def write() -> list[tuple[int, bytes]]:
             return [(SET_DATA, set_data(path(draw(KEYS)), value))]

@@ -30,11 +30,13 @@ TURN_S = 0.1
 AGAIN_S = 0.02
 """So long after a connection broke it is made anew."""
 CONNECT_TIMEOUT_S = 10.0
+SILENCE_MAX_S = 30.0
+"""So long nobody may answer before work is given up."""
 RECEIVED_MAX = 1 << 18
 
 
 class NobodyAnswers(Exception):
-    """No connection could be made in time; the text says where."""
+    """Not in time; the text says where."""
 
 
 class Connection:
@@ -86,9 +88,12 @@ class Generator:
         while len(self._connections) < self._count or not all(map(_is_ready, self._connections)):
             if self._clock() > deadline:
                 self._close()
-                raise NobodyAnswers(", ".join(f"{host}:{port}" for host, port in self._addresses))
+                raise NobodyAnswers(self._where())
             self._turn(TICK_S)
         return self
+
+    def _where(self) -> str:
+        return ", ".join(f"{host}:{port}" for host, port in self._addresses)
 
     def __exit__(self, *_: object) -> None:
         self._close()
@@ -103,11 +108,16 @@ class Generator:
         return self._end()
 
     def some(self, count: int) -> Figures:
-        """Ask so many times, as fast as answers come. What was asked on a connection that broke is not asked again."""
+        """Ask so many times, as fast as answers come. What was asked on a connection that broke is not asked again.
+
+        Raises `NobodyAnswers`.
+        """
         pacing = Closed(count)
         begin = self._begin_anew()
         while self._figures.answers + self._figures.errors < count:
-            self._ask(pacing, self._clock())
+            self._ask(pacing, now := self._clock())
+            if now > self._last_answer + SILENCE_MAX_S:
+                raise NobodyAnswers(self._where())
             self._turn(TURN_S)
         self._figures.seconds = self._clock() - begin
         return self._end()
@@ -142,7 +152,7 @@ class Generator:
         return self._figures
 
     def _until(self, end: float, pacing: Pacing, progress: Progress | None) -> None:
-        shown_at = self._clock()
+        shown_at = begin = self._clock()
         while (now := self._clock()) < end:
             self._ask(pacing, now)
             wake_at = pacing.wake_at()
@@ -150,6 +160,7 @@ class Generator:
             self._turn(max(0.0, until - self._clock()))
             if progress is not None and now > shown_at + TURN_S:
                 shown_at = now
+                self._figures.seconds = now - begin
                 progress(self._figures)
 
     def _ask(self, pacing: Pacing, now: float) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import NamedTuple
 
 import hiredis
+
+from .requests import Make
 
 
 class Answer(NamedTuple):
@@ -42,8 +43,8 @@ class Speaker:
 class Resp(Speaker):
     """The protocol of Redis: answers come in the order of requests."""
 
-    def __init__(self, make: Callable[[], bytes], greeting: bytes = b"") -> None:
-        """`make` gives the bytes of the next request; `greeting` is one command that has to be answered first."""
+    def __init__(self, make: Make, greeting: bytes = b"") -> None:
+        """`greeting` is one command that has to be answered first, by whatever."""
         super().__init__()
         self.outgoing += greeting
         self.is_ready = not greeting
@@ -60,21 +61,12 @@ class Resp(Speaker):
         self._reader.feed(data)
         try:
             while (reply := self._reader.gets()) is not False:
-                is_good = not isinstance(reply, hiredis.ReplyError)
                 if self.is_ready:
-                    answers.append(Answer(self._asked.popleft(), is_good))
-                elif is_good:
-                    self.is_ready = True
-                else:
-                    raise ConnectionError(str(reply))
+                    answers.append(Answer(self._asked.popleft(), not isinstance(reply, hiredis.ReplyError)))
+                self.is_ready = True
         except hiredis.ProtocolError as problem:
             raise ConnectionError(str(problem)) from None
         return answers
 
     def unanswered(self) -> list[float]:
         return list(self._asked)
-
-
-def command(*words: bytes) -> bytes:
-    """The bytes of one command."""
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)

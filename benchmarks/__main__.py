@@ -8,21 +8,36 @@ Ctrl-C ends it in good order; `--resume` goes on where it stopped. `--redraw` ma
 from __future__ import annotations
 
 import argparse
+import resource
 import shlex
 import signal
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from . import page
 from .figures import Figures
-from .parts import table
+from .parts import connections, costs, keys, nodes, offered, sizes, table
+from .parts.rows import ROWS
 from .place import WrongPlace, machine, refuse_memory
+from .profiles import TOOLS
 from .run import SYSTEMS, Run
 
-PARTS = {"table": table.measure}
+PARTS = {
+    "table": table.measure,
+    "offered": offered.measure,
+    "sizes": sizes.measure,
+    "nodes": nodes.measure,
+    "connections": connections.measure,
+    "keys": keys.measure,
+    "costs": costs.measure,
+}
 FIGURES = "figures.json"
 QUICK_S, FULL_S = 2.0, 4.0
+ROUNDS, ROUNDS_OF_OTHERS = 5, 3
+"""Of the main table, and of the other parts."""
+KILLS = 5
 
 
 def arguments() -> argparse.Namespace:
@@ -44,6 +59,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--redraw", action="store_true", help="measure nothing, only write the page and the plots"
     )
+    parser.add_argument("--profile", choices=TOOLS, help="record the leader while it is measured")
+    parser.add_argument(
+        "--profiles", type=Path, default=Path("build/profiles"), help="where to put what is recorded"
+    )
     options = parser.parse_args()
     options.only, options.part = options.only.split(","), options.part.split(",")
     if unknown := [each for each in options.only if each not in names]:
@@ -63,19 +82,24 @@ def measure(options: argparse.Namespace, figures: Figures) -> None:
         options.dir,
         options.port,
         [each for each in SYSTEMS if each.name in options.only],
-        rounds=options.rounds or (1 if options.quick else 5),
-        kills=options.kills or (1 if options.quick else 5),
+        rounds=1,
+        kills=options.kills or (1 if options.quick else KILLS),
         seconds=options.seconds or (QUICK_S if options.quick else FULL_S),
         is_quick=options.quick,
         is_resumed=options.resume,
+        profile=options.profile or "",
+        profiles=options.profiles.resolve(),
     )
     for part in ["table"] if options.quick else options.part:
-        PARTS[part](run)
+        rounds = 1 if options.quick else ROUNDS if part == "table" else ROUNDS_OF_OTHERS
+        PARTS[part](replace(run, rounds=options.rounds or rounds))
 
 
 def main() -> int:
     """Measure, and write what came out."""
     options = arguments()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # For those that are started here, too.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     path = options.page / FIGURES if options.page else None
@@ -90,9 +114,12 @@ def main() -> int:
         return 2
     except KeyboardInterrupt:
         print("stopped; --resume goes on from here", file=sys.stderr)
-    print(page.table(figures, page.ROWS))
+    print(page.table(figures, ROWS))
     if options.page:
+        from . import plots  # What it draws with is there only with the extra `bench`.
+
         (options.page / "README.md").write_text(page.page(figures))
+        plots.draw_all(figures, options.page)
     return 0
 
 

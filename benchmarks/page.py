@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from .figures import Figures, Spread
+from .parts import connections, costs, keys, nodes, offered, sizes
 from .parts.rows import FAILOVER_RATE, FOLLOWER_ROWS, ROWS, TABLE, Row
+from .parts.sweep import Sweep, Value
 from .run import SYSTEMS
+
+SWEEPS = (offered.SWEEP, sizes.SWEEP, nodes.SWEEP, connections.SWEEP, keys.SWEEP, costs.SWEEP)
+
+
+def plot_file(sweep: Sweep, value: Value) -> str:
+    """Beside the page."""
+    return f"{sweep.part}-{value.name.replace('.', '_').replace(' ', '-')}.svg"
 
 
 def shown(spread: Spread | None, is_rate: bool) -> str:
@@ -51,6 +60,30 @@ def table(figures: Figures, rows: tuple[Row, ...]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def sweep_section(figures: Figures, sweep: Sweep) -> str:
+    """A heading, a table with a line for each system and point, and the plots; nothing if it was not measured."""
+    lines = []
+    for system in SYSTEMS:
+        for row in sweep.points:
+            spreads = [figures.spread(sweep.part, row, system.name, value.name) for value in sweep.values]
+            if any(spreads):
+                units = [value.unit for value in sweep.values]
+                cells = [shown(each, not unit) for each, unit in zip(spreads, units, strict=True)]
+                lines.append(f"| {' | '.join([system.title, row, *cells])} |")
+    if not lines:
+        return ""
+    head = f"| | {sweep.axis} | {' | '.join(value.title for value in sweep.values)} |"
+    rule = f"| --- | --- |{' ---: |' * len(sweep.values)}"
+    plots = [
+        f"![{sweep.title}: {value.title}]({plot_file(sweep, value)})"
+        for value in sweep.values
+        if value.is_plotted
+    ]
+    return "\n".join(
+        [f"## {sweep.title}", "", sweep.about, "", *plots, *[""][: len(plots)], head, rule, *lines, "", ""]
+    )
+
+
 def systems(figures: Figures) -> str:
     """Who was measured, and what a write there has survived."""
     versions, missing = figures.about.get("versions", {}), figures.about.get("missing", {})
@@ -79,20 +112,25 @@ SofaDB's figure divided by the other's; with it what is aimed at.
 
 {table(figures, ROWS)}
 
+![Requests a second](table.svg)
+
 {systems(figures)}
 
 ## At a follower
 
 {table(figures, FOLLOWER_ROWS)}
 
-## How it is measured
+{"".join(sweep_section(figures, sweep) for sweep in SWEEPS)}## How it is measured
 
 - Each system is started once and warmed up; while one is measured, all others are paused (SIGSTOP). They take
   turns in each round.
 - Closed loops: at the leader; each connection asks again when it is answered. The load comes from a process of its own, but for
   PySyncObj. `h2load` sends one body again and again, so that etcd is asked for one key; the others choose
   among 10,000. That every answer of etcd is a success is known from its revision, which grows by one with each write.
-- Linearizable: etcd's default; in ZooKeeper a sync and then a getData; in PySyncObj a read that goes through the log.
+- ZooKeeper is asked by our own generator, which costs the machine less than its Java client would and lets it
+  do more.
+- Linearizable: etcd's default; in PySyncObj a read that goes through the log. In ZooKeeper a sync and then a getData, which is
+  nearly so: its sync asks no quorum.
 - The open loop: so many requests a second on 50 connections, whether or not answers come; the time of each counts from the
   moment at which it was due. One generator for all (PySyncObj's is inside the member).
 - The leader killed: `kill -9` under {FAILOVER_RATE} SET/s at the other two nodes; the longest time between two good answers.

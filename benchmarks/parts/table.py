@@ -11,7 +11,8 @@ from .rows import FAILOVER_RATE, FOLLOWER_ROWS, OFFERED, ROWS, TABLE
 
 FAILOVER_S = 8.0
 KILL_AFTER_S = 1.5
-FAILOVER_SYSTEMS = ("sofadb", "etcd", "zookeeper")
+CLUSTERS = ("sofadb", "etcd", "zookeeper")
+"""Those that are asked over connections, and whose followers take requests, too."""
 
 
 def failover(system: System) -> dict[str, float]:
@@ -39,25 +40,22 @@ def measure(run: Run) -> None:
     rows = ROWS if run.is_quick else ROWS + FOLLOWER_ROWS
     with run.started(run.systems) as systems:
         for number in range(run.rounds):
-            for system in systems:
-                with run.awake(system):
-                    for row in rows:
-                        if row.load is None or (row.is_at_follower and len(system.names) == 1):
-                            continue
-                        name = system.follower() if row.is_at_follower else system.wait_for_leader()
-                        run.note(
-                            TABLE,
-                            row.name,
-                            system,
-                            number,
-                            system.closed,
-                            row.load,
-                            run.seconds,
-                            system.port(name),
-                        )
-                    run.note(TABLE, "open", system, number, system.open, "SET", OFFERED, run.seconds)
+            for system in run.in_turn(systems):
+                for row in rows:
+                    if row.load is None or (row.is_at_follower and system.name not in CLUSTERS):
+                        continue
+                    name = system.follower() if row.is_at_follower else system.wait_for_leader()
+                    run.note(
+                        TABLE,
+                        row.name,
+                        system,
+                        number,
+                        system.closed,
+                        row.load,
+                        run.seconds,
+                        system.port(name),
+                    )
+                run.note(TABLE, "open", system, number, system.open, "SET", OFFERED, run.seconds)
         for number in range(run.kills):
-            for system in systems:
-                if system.name in FAILOVER_SYSTEMS:
-                    with run.awake(system):
-                        run.note(TABLE, "failover", system, number, failover, system)
+            for system in run.in_turn([each for each in systems if each.name in CLUSTERS]):
+                run.note(TABLE, "failover", system, number, failover, system)

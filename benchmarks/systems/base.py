@@ -26,6 +26,14 @@ KEYS = 10_000
 OPEN_DEPTH = 100
 """In an open loop, so many requests may be unanswered on a connection."""
 
+VALUES_BYTES_MAX = 100_000_000
+"""All values together are at most as large: nodes hold them in memory."""
+
+
+def keys_of(size: int) -> int:
+    """So many keys are written if values have this size."""
+    return min(KEYS, VALUES_BYTES_MAX // size)
+
 
 class Missing(Exception):
     """The system cannot be measured here; the text says why."""
@@ -126,15 +134,15 @@ class System:
 
     # What is the same for all.
 
-    def start(self, size: int = 256) -> None:
+    def start(self, warm_up: bool = True) -> None:
         """Begin with nothing, and wait until it is ready and filled."""
         self.directory.mkdir(parents=True)
         for name in self.names:
             self.start_node(name)
         leader = self.wait_for_leader()
-        self.fill(size)
-        for operation in ("SET", "GET"):
-            self.closed(Load(operation, 50, 4, size), self.first_warm_up_s, self.port(leader))
+        self.fill(256)
+        for operation in ("SET", "GET") if warm_up else ():
+            self.closed(Load(operation, 50, 4), self.first_warm_up_s, self.port(leader))
 
     def start_node(self, name: str) -> None:
         with (self.directory / f"{name}.log").open("ab") as log:
@@ -211,6 +219,22 @@ class System:
         process = self.processes[name]
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+    def cpu_seconds(self, name: str) -> float:
+        """So long a node has had a processor so far, in its own code and in the kernel's."""
+        # The program's name, in parentheses, may hold anything; user and system time are the 14th and 15th field.
+        fields = Path(f"/proc/{self.processes[name].pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def written(self, name: str) -> int:
+        """So many bytes a node has had the kernel write to the disk so far."""
+        lines = Path(f"/proc/{self.processes[name].pid}/io").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes:"))
+
+    def resident(self, name: str) -> int:
+        """So many bytes of memory a node holds."""
+        pages = Path(f"/proc/{self.processes[name].pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def _all(self) -> list[subprocess.Popen[bytes]]:
         return [*self.processes.values(), *self.others]

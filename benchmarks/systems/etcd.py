@@ -59,7 +59,7 @@ class Etcd(System):
         if shutil.which("h2load") is None:
             raise Missing("h2load is not installed (Debian: nghttp2-client)")
         said = subprocess.run([self.binary(), "--version"], capture_output=True, text=True, check=True).stdout
-        return re.findall(r"etcd Version: ([\d.]+)", said)[0]
+        return str(re.findall(r"etcd Version: ([\d.]+)", said)[0])
 
     def port(self, name: str) -> int:
         return self.first_port + self.names.index(name)

@@ -15,10 +15,11 @@ from sofadb.load.generator import Generator
 from sofadb.load.requests import each_set, gets, sets
 from sofadb.load.speakers import Resp, Speaker
 
-from .base import HOST, KEYS, Load, Missing, System
+from .base import HOST, KEYS, Load, Missing, System, keys_of
 
-FIRST_REQUESTS = 10_000
-"""So many are asked first, to warm up and to see how many make the seconds that are wanted."""
+FIRST_REQUESTS, FIRST_BYTES, FIRST_IN_TURN = 10_000, 20_000_000, 200
+"""So many are asked first, or bytes, or requests in each of all that are in flight, whatever is least: to warm up, and to see how
+many make the seconds that are wanted."""
 PREFIX = b"key:"
 """As `redis-benchmark` has it."""
 CSV_FIELDS = ("rate", "mean", "min", "p50", "p95", "p99", "max")
@@ -38,15 +39,25 @@ class RedisLike(System):
     asked_by = "redis-benchmark"
 
     def closed(self, load: Load, seconds: float, port: int) -> dict[str, float]:
-        first = self._benchmark(load, FIRST_REQUESTS, port)
-        return self._benchmark(load, max(FIRST_REQUESTS, int(first["rate"] * seconds)), port)
+        requests = min(FIRST_REQUESTS, FIRST_BYTES // load.size, FIRST_IN_TURN * load.in_flight)
+        first = self._benchmark(load, max(load.in_flight, requests), port)
+        return self._benchmark(load, max(load.in_flight, int(first["rate"] * seconds)), port)
 
     def _benchmark(self, load: Load, requests: int, port: int) -> dict[str, float]:
         path = shutil.which("redis-benchmark")
         if path is None:
             raise Missing("redis-benchmark is not installed (Debian: redis-tools)")
         words = [path, "-p", str(port), "-t", load.operation.lower(), "--csv", "-n", str(requests)]
-        words += ["-d", str(load.size), "-r", str(KEYS), "-c", str(load.connections), "-P", str(load.depth)]
+        words += [
+            "-d",
+            str(load.size),
+            "-r",
+            str(keys_of(load.size)),
+            "-c",
+            str(load.connections),
+            "-P",
+            str(load.depth),
+        ]
         done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=True)
         return parse_csv(done.stdout)
 
@@ -57,12 +68,9 @@ class RedisLike(System):
 
     def speaker(self, operation: str, size: int) -> Speaker:
         self.speakers += 1
-        make = (
-            sets(PREFIX, KEYS, size, self.speakers)
-            if operation == "SET"
-            else gets(PREFIX, KEYS, self.speakers)
-        )
-        return Resp(make)
+        if operation == "GET":
+            return Resp(gets(PREFIX, KEYS, self.speakers))
+        return Resp(sets(PREFIX, keys_of(size), size, self.speakers))
 
 
 class SofaDB(RedisLike):
@@ -91,7 +99,7 @@ class SofaDB(RedisLike):
             }
         except Unreachable as problem:
             raise OSError(str(problem)) from None
-        return leaders.pop() if len(leaders) == 1 else ""
+        return str(leaders.pop()) if len(leaders) == 1 else ""
 
 
 class Redis(RedisLike):
@@ -106,7 +114,7 @@ class Redis(RedisLike):
         if path is None:
             raise Missing("redis-server is not installed (Debian: redis-server)")
         said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
-        return re.findall(r"v=([\d.]+)", said)[0]
+        return str(re.findall(r"v=([\d.]+)", said)[0])
 
     def port(self, name: str) -> int:
         return self.first_port

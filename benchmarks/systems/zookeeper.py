@@ -12,7 +12,7 @@ from sofadb.load.generator import Generator
 from sofadb.load.speakers import Speaker
 
 from ..protocols.zookeeper import CREATE, GET_DATA, SET_DATA, SYNC, Session, create, get_data, set_data, text
-from .base import HOST, KEYS, WARM_UP_S, Load, Missing, System
+from .base import HOST, KEYS, WARM_UP_S, Load, Missing, System, keys_of
 
 JAR = Path("/usr/share/java/zookeeper.jar")
 MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
@@ -106,7 +106,7 @@ class ZooKeeper(System):
         draw = random.Random(self.speakers).randrange
 
         def write() -> list[tuple[int, bytes]]:
-            return [(SET_DATA, set_data(path(draw(KEYS)), value))]
+            return [(SET_DATA, set_data(path(draw(keys_of(size))), value))]
 
         def read() -> list[tuple[int, bytes]]:
             node = path(draw(KEYS))

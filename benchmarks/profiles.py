@@ -23,7 +23,7 @@ def profiled(tool: str, pid: int, file: Path) -> Iterator[None]:
     if tool == "perf":
         words = [path, "record", "--quiet", "-g", "-F", "499", "-p", str(pid), "-o", f"{file}.perf"]
     else:
-        words = [path, "record", "--pid", str(pid), "--rate", "200", "--native", "--output", f"{file}.svg"]
+        words = [path, "record", "--pid", str(pid), "--rate", "100", "--output", f"{file}.svg"]
     with Path(f"{file}.log").open("wb") as log:
         recording = subprocess.Popen(words, stdout=log, stderr=log)
         try:

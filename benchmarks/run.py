@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import subprocess
 import sys
@@ -99,6 +100,8 @@ class Run:
         try:
             with self._profiled(part, row, system, number):
                 values = measure(*arguments)
+            if not all(map(math.isfinite, values.values())):
+                raise ValueError("nothing was answered")
         except FAILED as problem:
             self.say(f"{part} {row}, round {number + 1}, {system.title}: failed: {problem}")
             return

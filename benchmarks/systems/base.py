@@ -74,6 +74,15 @@ def is_listening(port: int) -> bool:
         return each.connect_ex((HOST, port)) == 0
 
 
+def output_of(words: Sequence[str], timeout_s: float) -> str:
+    """What a program prints. Raises `ValueError` with its last words if it fails."""
+    done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)
+    if done.returncode:
+        last = (done.stderr + done.stdout).strip().splitlines()[-1:]
+        raise ValueError(f"{Path(words[0]).name} ended with {done.returncode}: {' '.join(last)}")
+    return done.stdout
+
+
 class System:
     """One of those that are compared. Its processes are paused while another is measured, so that they take no time from it."""
 

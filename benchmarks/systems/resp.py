@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 
@@ -15,7 +14,7 @@ from sofadb.load.generator import Generator
 from sofadb.load.requests import each_set, gets, sets
 from sofadb.load.speakers import Resp, Speaker
 
-from .base import HOST, KEYS, Load, Missing, System, keys_of
+from .base import HOST, KEYS, Load, Missing, System, keys_of, output_of
 
 FIRST_REQUESTS, FIRST_BYTES, FIRST_IN_TURN = 10_000, 20_000_000, 200
 """So many are asked first, or bytes, or requests in each of all that are in flight, whatever is least: to warm up, and to see how
@@ -58,8 +57,7 @@ class RedisLike(System):
             "-P",
             str(load.depth),
         ]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=True)
-        return parse_csv(done.stdout)
+        return parse_csv(output_of(words, 600))
 
     def fill(self, size: int) -> None:
         make = each_set(PREFIX, KEYS, size)
@@ -113,7 +111,7 @@ class Redis(RedisLike):
         path = shutil.which("redis-server")
         if path is None:
             raise Missing("redis-server is not installed (Debian: redis-server)")
-        said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+        said = output_of([path, "--version"], 10)
         return str(re.findall(r"v=([\d.]+)", said)[0])
 
     def port(self, name: str) -> int:

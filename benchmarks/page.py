@@ -9,6 +9,17 @@ from .parts.sweep import Sweep, Value
 from .run import SYSTEMS
 
 SWEEPS = (offered.SWEEP, sizes.SWEEP, nodes.SWEEP, connections.SWEEP, keys.SWEEP, costs.SWEEP)
+TABLE_PLOT = "table.svg"
+
+
+def has_rates(figures: Figures) -> bool:
+    """There is something to plot from the main table."""
+    return any(
+        figures.spread(TABLE, row.name, each.name, row.value)
+        for row in ROWS
+        if row.is_rate
+        for each in SYSTEMS
+    )
 
 
 def plot_file(sweep: Sweep, value: Value) -> str:
@@ -102,6 +113,7 @@ def systems(figures: Figures) -> str:
 def page(figures: Figures) -> str:
     """The whole of it."""
     machine = ", ".join(f"{name} {value}" for name, value in figures.about["machine"].items())
+    plot = f"![Requests a second]({TABLE_PLOT})\n\n" if has_rates(figures) else ""
     return f"""# SofaDB beside others
 
 Written by `{figures.about["command"]}`.
@@ -112,9 +124,7 @@ SofaDB's figure divided by the other's; with it what is aimed at.
 
 {table(figures, ROWS)}
 
-![Requests a second](table.svg)
-
-{systems(figures)}
+{plot}{systems(figures)}
 
 ## At a follower
 

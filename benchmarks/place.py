@@ -21,6 +21,20 @@ def file_system(directory: Path, mounts: str | None = None) -> str:
     return max(enumerate(found), key=lambda each: (len(Path(each[1][0]).parts), each[0]))[1][1]
 
 
+SECTOR_BYTES = 512
+
+
+def written(directory: Path) -> int:
+    """So many bytes have reached the disk below a directory so far, whoever wrote them. Raises `OSError` if that cannot be told.
+
+    The kernel also counts for each process, but there whole folios of the page cache, of which only parts are written.
+    """
+    os.sync()
+    device = directory.stat().st_dev
+    counts = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat").read_text().split()
+    return int(counts[6]) * SECTOR_BYTES
+
+
 def refuse_memory(directory: Path) -> None:
     """Raises `WrongPlace` where a sync costs nothing."""
     if (kind := file_system(directory)) in IN_MEMORY:

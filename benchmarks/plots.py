@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib as mpl
 
 from .figures import Figures, Spread
-from .page import SWEEPS, plot_file
+from .page import SWEEPS, TABLE_PLOT, has_rates, plot_file
 from .parts.rows import ROWS, TABLE
 from .parts.sweep import Sweep, Value
 from .run import SYSTEMS
@@ -93,13 +93,14 @@ def draw_table(figures: Figures, directory: Path) -> None:
     axes.grid(axis="y", alpha=0.3)
     axes.legend(frameon=False, ncols=3, loc="upper left")
     axes.margins(y=0.25)
-    figure.savefig(directory / "table.svg", metadata={"Date": None})
+    figure.savefig(directory / TABLE_PLOT, metadata={"Date": None})
     pyplot.close(figure)
 
 
 def draw_all(figures: Figures, directory: Path) -> None:
     """All that there is anything for."""
-    draw_table(figures, directory)
+    if has_rates(figures):
+        draw_table(figures, directory)
     for sweep in SWEEPS:
         for value in sweep.values:
             if value.is_plotted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sofadb.load.generator import Generator
 
+from ..place import written
 from ..run import Run
 from ..systems.base import HOST, System
 from .sweep import Sweep, Value
@@ -19,14 +20,14 @@ OPERATIONS = {
 SWEEP = Sweep(
     part="costs",
     title="What a command costs",
-    about=f"{REQUESTS:,} requests at the leader on 50 connections, all of them by our own generator: seconds of a "
-    "processor (user and system) per 100,000 commands, and bytes that a node had the kernel write to the disk per command.",
+    about=f"{REQUESTS:,} requests at the leader on 50 connections, all of them by our own generator: seconds of a processor "
+    "(user and system) per 100,000 commands, and bytes that reached the disk per command, those of all nodes together.",
     axis="",
     points=dict.fromkeys(OPERATIONS, 0),
     values=(
         Value("cpu leader", "s/100,000, leader", is_plotted=False),
         Value("cpu others", "s/100,000, another node", is_plotted=False),
-        Value("bytes leader", "bytes, leader", is_plotted=False),
+        Value("bytes", "bytes on disk per command, all nodes", is_plotted=False),
     ),
     systems=("sofadb", "etcd", "zookeeper", "redis"),
 )
@@ -40,13 +41,16 @@ def measure_one(system: System, operation: str, depth: int) -> dict[str, float]:
         lambda: system.speaker(operation, 256), [(HOST, system.port(leader))], 50, depth
     ) as generator:
         generator.some(REQUESTS // 5)
-        before = {name: (system.cpu_seconds(name), system.written(name)) for name in system.names}
+        before = [system.cpu_seconds(name) for name in system.names]
+        bytes_before = written(system.directory)
         figures = generator.some(REQUESTS)
-        after = {name: (system.cpu_seconds(name), system.written(name)) for name in system.names}
+        on_disk = written(system.directory) - bytes_before
+        after = [system.cpu_seconds(name) for name in system.names]
     if figures.errors:
         raise ValueError(f"{figures.errors} errors")
-    cpu = {name: (after[name][0] - before[name][0]) * 100_000 / REQUESTS for name in system.names}
-    values = {"cpu leader": cpu[leader], "bytes leader": (after[leader][1] - before[leader][1]) / REQUESTS}
+    spent = [(end - begin) * 100_000 / REQUESTS for begin, end in zip(before, after, strict=True)]
+    cpu = dict(zip(system.names, spent, strict=True))
+    values = {"cpu leader": cpu[leader], "bytes": on_disk / REQUESTS}
     if others:
         values["cpu others"] = sum(cpu[name] for name in others) / len(others)
     return values

@@ -235,11 +235,6 @@ class System:
         fields = Path(f"/proc/{self.processes[name].pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def written(self, name: str) -> int:
-        """So many bytes a node has had the kernel write to the disk so far."""
-        lines = Path(f"/proc/{self.processes[name].pid}/io").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes:"))
-
     def resident(self, name: str) -> int:
         """So many bytes of memory a node holds."""
         pages = Path(f"/proc/{self.processes[name].pid}/statm").read_text().split()[1]

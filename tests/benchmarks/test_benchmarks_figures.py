@@ -8,7 +8,7 @@ import pytest
 from benchmarks.figures import Figures, Spread
 from benchmarks.page import page, ratio, shown, table
 from benchmarks.parts.rows import ROWS, TABLE
-from benchmarks.place import WrongPlace, file_system, refuse_memory
+from benchmarks.place import WrongPlace, file_system, refuse_memory, written
 from benchmarks.systems.etcd import parse_h2load
 from benchmarks.systems.resp import parse_csv
 
@@ -73,6 +73,23 @@ def filled(tmp_path: Path) -> Figures:
     figures.add(TABLE, "open", "sofadb", 0, {"p50": 2.0, "p99": 8.0})
     figures.add(TABLE, "open", "etcd", 0, {"p50": 4.0, "p99": 4.0})
     return figures
+
+
+def test_what_has_reached_the_disk_is_told_for_the_disk_below_a_directory(tmp_path: Path) -> None:
+    before = written(tmp_path)
+    (tmp_path / "file").write_bytes(bytes(1 << 20))
+    assert written(tmp_path) >= before + (1 << 20)
+
+
+def test_a_plot_is_shown_only_if_there_is_one(tmp_path: Path) -> None:
+    figures = filled(tmp_path)
+    assert "](table.svg)" in page(figures)
+    assert "offered" not in page(figures)
+    figures.measured.clear()
+    figures.add("offered", "500", "etcd", 0, {"p50": 1.0, "p99": 3.0})
+    assert "](table.svg)" not in page(figures)
+    assert "](offered-p99.svg)" in page(figures)
+    assert "| etcd | 500 | 1.0 ms | – | 3.0 ms | – | – |" in page(figures)
 
 
 def test_figures_outlive_the_run(tmp_path: Path) -> None:

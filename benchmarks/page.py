@@ -31,10 +31,8 @@ def shown(spread: Spread | None, is_rate: bool) -> str:
     """A median, and between what it lay."""
     if spread is None:
         return "–"
-    digits = "," if is_rate else ",.1f" if spread.median < 100 else ",.0f"
-    numbers = [
-        format(round(each) if is_rate else each, digits) for each in (spread.median, spread.low, spread.high)
-    ]
+    digits = ",.0f" if spread.median >= 100 else ",.3g" if is_rate else ",.1f"
+    numbers = [format(each, digits) for each in (spread.median, spread.low, spread.high)]
     unit = "" if is_rate else " ms"
     return f"{numbers[0]}{unit} ({numbers[1]}–{numbers[2]})" if spread.count > 1 else f"{numbers[0]}{unit}"
 

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.figures import Figures, Spread
 from benchmarks.page import page, ratio, shown, table
 from benchmarks.parts.rows import ROWS, TABLE
-from benchmarks.place import WrongPlace, file_system, refuse_memory, written
+from benchmarks.place import WrongPlace, file_system, refuse_memory
 from benchmarks.systems.etcd import parse_h2load
 from benchmarks.systems.resp import parse_csv
 
@@ -75,12 +75,6 @@ def filled(tmp_path: Path) -> Figures:
     return figures
 
 
-def test_what_has_reached_the_disk_is_told_for_the_disk_below_a_directory(tmp_path: Path) -> None:
-    before = written(tmp_path)
-    (tmp_path / "file").write_bytes(bytes(1 << 20))
-    assert written(tmp_path) >= before + (1 << 20)
-
-
 def test_a_plot_is_shown_only_if_there_is_one(tmp_path: Path) -> None:
     figures = filled(tmp_path)
     assert "](table.svg)" in page(figures)
@@ -120,6 +114,7 @@ def test_without_a_figure_there_is_no_ratio_and_without_an_aim_no_verdict() -> N
     assert ratio(row, one, one, "pysyncobj") == "1.00"
     assert shown(None, True) == "–"
     assert shown(one, True) == "10"
+    assert shown(Spread(2.844, 2.5, 3.0, 2), True) == "2.84 (2.5–3)"
 
 
 def test_the_page_says_who_is_missing_and_why(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from .base import HOST, KEYS, WARM_UP_S, Load, Missing, System, output_of
 
 KEY = b"key:000000000000"
 """The one that `h2load` writes and reads: it sends the same body each time."""
+CONNECTIONS_PER_SECOND = 1_000
+"""So many are made at least."""
 _RATE = re.compile(r"finished in [\d.]+\w+, ([\d.]+) req/s")
 _COUNTS = re.compile(
     r"requests: \d+ total, \d+ started, (\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored"
@@ -97,25 +99,39 @@ class Etcd(System):
         self.ask(self.wait_for_leader(), "kv/put", {"key": key, "value": value})
 
     def closed(self, load: Load, seconds: float, port: int) -> dict[str, float]:
-        self._h2load(load, WARM_UP_S / 2, port)
-        before = self.revision()
-        told = self._h2load(load, seconds, port)
-        written = self.revision() - before
-        # h2load sees the status of HTTP only, which is 200 whatever gRPC says; the revision knows better. When the time is over
+        # h2load sees the status of HTTP only, which is 200 whatever gRPC says; the revision knows better. When the time is over,
         # some answers are on their way that are not counted any more, and requests that the last ones gave rise to.
-        expected = told["done"] if load.operation == "SET" else 0
+        before = self.revision()
+        answers = self._h2load(load, 1.0, port)["done"]
+        written = self.revision() - before
+        expected = answers if load.operation == "SET" else 0
         if not expected <= written <= expected + 2 * load.in_flight:
-            raise ValueError(f"h2load counted {told['done']:.0f} answers, and {written} writes were made")
+            raise ValueError(f"h2load counted {answers:.0f} answers, and {written} writes were made")
+        warm_up_s = max(WARM_UP_S, load.connections / CONNECTIONS_PER_SECOND)
+        told = self._h2load(load, seconds, port, f"--warm-up-time={1000 * warm_up_s:.0f}ms")
+        if load.operation == "SET" and self.revision() - before < answers + told["done"]:
+            raise ValueError(f"h2load counted {told['done']:.0f} answers, and fewer writes were made")
+        if not told["done"]:
+            raise ValueError("nothing was answered")
         return {"rate": told["rate"]}
 
-    def _h2load(self, load: Load, seconds: float, port: int) -> dict[str, float]:
+    def _h2load(self, load: Load, seconds: float, port: int, *options: str) -> dict[str, float]:
+        """Connections are made within the time, unless there is one to warm up."""
         path, body = (PUT, put(KEY, b"x" * load.size)) if load.operation == "SET" else (RANGE, get(KEY))
         file = self.directory / f"{load.operation}.body"
         file.write_bytes(message(body))
-        words = ["h2load", "-D", f"{seconds:.0f}" if seconds >= 1 else f"{1000 * seconds:.0f}ms"]
-        words += ["-c", str(load.connections), "-m", str(load.depth), "-d", str(file)]
-        words += ["-H", "content-type: application/grpc", "-H", "te: trailers", f"http://{HOST}:{port}{path}"]
-        return parse_h2load(output_of(words, seconds + 120))
+        words = ["h2load", "-D", f"{1000 * seconds:.0f}ms", *options, "-c", str(load.connections)]
+        words += [
+            "-m",
+            str(load.depth),
+            "-d",
+            str(file),
+            "-H",
+            "content-type: application/grpc",
+            "-H",
+            "te: trailers",
+        ]
+        return parse_h2load(output_of([*words, f"http://{HOST}:{port}{path}"], seconds + 120))
 
     def speaker(self, operation: str, size: int) -> Speaker:
         authority, value = f"{HOST}:{self.port(self.names[0])}", b"x" * size

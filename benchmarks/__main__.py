@@ -106,6 +106,7 @@ def main() -> int:
     figures = (
         Figures.load(path) if path and (options.resume or options.redraw) and path.exists() else Figures(path)
     )
+    code = 0
     try:
         if not options.redraw:
             measure(options, figures)
@@ -114,13 +115,14 @@ def main() -> int:
         return 2
     except KeyboardInterrupt:
         print("stopped; --resume goes on from here", file=sys.stderr)
+        code = 130
     print(page.table(figures, ROWS))
     if options.page:
         from . import plots  # What it draws with is there only with the extra `bench`.
 
         (options.page / "README.md").write_text(page.page(figures))
         plots.draw_all(figures, options.page)
-    return 0
+    return code
 
 
 if __name__ == "__main__":

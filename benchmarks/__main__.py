@@ -2,7 +2,8 @@
 
     python -m benchmarks [--quick] [--only sofadb,etcd] [--rounds 5] [--part table] [--page DIRECTORY] ...
 
-Ctrl-C ends it in good order; `--resume` goes on where it stopped. `--redraw` makes page and plots anew from the figures.
+Ctrl-C ends it in good order; `--resume` goes on where it stopped. Figures of parts and systems that are not measured are kept.
+`--redraw` makes page and plots anew from the figures.
 """
 
 from __future__ import annotations
@@ -90,7 +91,10 @@ def measure(options: argparse.Namespace, figures: Figures) -> None:
         profile=options.profile or "",
         profiles=options.profiles.resolve(),
     )
-    for part in ["table"] if options.quick else options.part:
+    parts = ["table"] if options.quick else options.part
+    if not options.resume:
+        figures.forget(parts, options.only)
+    for part in parts:
         rounds = 1 if options.quick else ROUNDS if part == "table" else ROUNDS_OF_OTHERS
         PARTS[part](replace(run, rounds=options.rounds or rounds))
 
@@ -103,9 +107,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     path = options.page / FIGURES if options.page else None
-    figures = (
-        Figures.load(path) if path and (options.resume or options.redraw) and path.exists() else Figures(path)
-    )
+    figures = Figures.load(path) if path and path.exists() else Figures(path)
     code = 0
     try:
         if not options.redraw:
@@ -120,6 +122,7 @@ def main() -> int:
     if options.page:
         from . import plots  # What it draws with is there only with the extra `bench`.
 
+        options.page.mkdir(parents=True, exist_ok=True)
         (options.page / "README.md").write_text(page.page(figures))
         plots.draw_all(figures, options.page)
     return code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,14 @@ class Figures:
             self.path.write_text(
                 f'{{"about": {json.dumps(self.about, indent=1)},\n"measured": [\n{lines}\n]}}\n'
             )
+
+    def forget(self, parts: Collection[str], systems: Collection[str]) -> None:
+        """What is to be measured anew."""
+        self.measured = [
+            each for each in self.measured if each["part"] not in parts or each["system"] not in systems
+        ]
+        for name in systems:
+            self.about.get("missing", {}).pop(name, None)
 
     def has(self, part: str, row: str, system: str, number: int) -> bool:
         """This was measured in an earlier run."""

@@ -97,6 +97,18 @@ def test_figures_outlive_the_run(tmp_path: Path) -> None:
     assert not again.has(TABLE, "set-50", "etcd", 3)
 
 
+def test_what_is_measured_anew_is_forgotten_and_nothing_else(tmp_path: Path) -> None:
+    figures = filled(tmp_path)
+    figures.about["missing"] = {"etcd": "not installed"}
+    figures.add("sizes", "16 B", "etcd", 0, {"rate": 1})
+    figures.forget([TABLE], ["etcd"])
+    assert {(each["part"], each["system"]) for each in figures.measured} == {
+        (TABLE, "sofadb"),
+        ("sizes", "etcd"),
+    }
+    assert figures.about["missing"] == {}
+
+
 def test_the_table_says_what_was_aimed_at_and_what_was_reached(tmp_path: Path) -> None:
     text = table(filled(tmp_path), ROWS)
     assert (

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install up test verify fix docs bench bench-faults bench-snapshots bench-image bench-large chaos soak seeds spec compat
+.PHONY: help install up test verify fix docs bench bench-quick bench-faults bench-snapshots bench-image bench-large chaos soak seeds spec compat
 .PHONY: clean
 .PHONY: test-core test-inside test-system
 
@@ -51,8 +51,22 @@ fix: install ## Put style in order
 docs: install ## Write those pages of docs/ that the code itself knows
 	$(BIN)/python tools/write_docs.py
 
-bench: install ## Measure with redis-benchmark against three nodes on this machine
-	$(BIN)/python benchmarks/run.py
+BENCH_PACKAGES := nghttp2-client libzookeeper-java default-jre-headless redis-server redis-tools
+
+.venv/bench: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@dpkg -s $(BENCH_PACKAGES) >/dev/null 2>&1 || { apt-get update --quiet --quiet && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes --no-install-recommends $(BENCH_PACKAGES); }
+	@touch $@
+
+# Further options of `python -m benchmarks`, for example BENCH='--only sofadb,etcd --rounds 7'.
+BENCH ?=
+
+bench: install .venv/bench ## Measure SofaDB beside etcd, ZooKeeper, Redis and PySyncObj (installs them; BENCH='--help' for options)
+	$(BIN)/python -m benchmarks --page docs/benchmarks $(BENCH)
+
+bench-quick: install .venv/bench ## The same in three minutes: the main table only, one round
+	$(BIN)/python -m benchmarks --quick $(BENCH)
 
 bench-faults: install ## Measure what a node that is dead, paused or slow costs the clients of the others (needs strace)
 	PYTHONPATH=tests $(BIN)/python benchmarks/faults.py --page docs/faults.md

@@ -29,6 +29,7 @@ from sofadb.sim.history import Unreadable, read_history
 
 from .addresses import NODE_ID, SERVICE_NAME, parse_address, parse_cluster
 from .backup import backup, recover, restore, verify
+from .bench import bench
 from .client import Unreachable, ask
 from .failing import fail
 from .laboratory import hunt, replay
@@ -311,6 +312,7 @@ def explore(
     raise typer.Exit(0 if verdicts == {"safe"} else 1)
 
 
+app.command()(bench)
 app.command()(backup)
 app.command()(verify)
 app.command()(restore)

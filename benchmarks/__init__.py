@@ -1,0 +1,1 @@
+"""Measures SofaDB and, beside it, what people would otherwise use."""

@@ -97,7 +97,7 @@ class Writer:
     @property
     def has_work(self) -> bool:
         """Whether something waits to be taken. For the thread that writes."""
-        with suppress(Empty):
+        with suppress(Empty):  # Then that is all.
             while True:
                 asked = self._inbox.get_nowait()
                 if asked is not None:

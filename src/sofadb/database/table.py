@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from .budget import Cost, estimate
 from .replies import ReplyError
+
+if TYPE_CHECKING:
+    from .keyspace import Keyspace
 
 
 class Route(Enum):
@@ -62,6 +66,8 @@ class Command:
     """What of it is other than in Redis, in a sentence or two without the last full stop."""
     is_refused: bool = False
     """Whether all that it ever answers is that it is not done, and why."""
+    cost: Cost | None = None
+    """What it costs (`budget.py`), if that may be much more than its words tell."""
     subcommands: dict[bytes, Command] = field(default_factory=dict)
 
     def replies_large(self, args: list[bytes]) -> bool:
@@ -79,6 +85,9 @@ Keys = list[tuple[int, str]]
 
 TABLE: dict[bytes, Command] = {}
 """By name, in capitals."""
+
+COSTS: dict[Callable[..., Any], Cost] = {}
+"""What writes cost, by their functions."""
 
 _by_spelling: dict[bytes, Command] = {}
 """The spellings seen so far, so that names need not be changed to capitals each time."""
@@ -108,20 +117,27 @@ def command(
     find_keys: Callable[[list[bytes]], Keys] | None = None,
     differs: str = "",
     is_refused: bool = False,
+    cost: Cost | None = None,
+    pays_itself: bool = False,
 ) -> Callable[[Function], Function]:
     """Declare a command, or with "container|sub" a subcommand of one that is declared already.
 
     `types` are those whose values it is about, as groups are called, if its group does not say; or what else is to decide
-    to which categories it belongs.
+    to which categories it belongs. A write that has a cost pays it before it is done; one that seldom costs anything, and is
+    often asked for, does that in its function, where it does.
     """
 
     def declare(function: Function) -> Function:
         words = tuple(flags.split())
+        done: Callable[..., Any] = function
+        if cost is not None and route is Route.WRITE:
+            done = function if pays_itself else _paid(function, cost)
+            COSTS[done] = cost
         it = Command(
             name,
             arity,
             route,
-            function,
+            done,
             words,
             keys,
             group,
@@ -138,6 +154,7 @@ def command(
             find_keys,
             differs,
             is_refused,
+            cost,
         )
         container, bar, sub = name.upper().encode().partition(b"|")
         where = TABLE[container].subcommands if bar else TABLE
@@ -147,6 +164,16 @@ def command(
         return function
 
     return declare
+
+
+def _paid(function: Callable[..., Any], cost: Cost) -> Callable[..., Any]:
+    """The same, but for what it costs."""
+
+    def pay_first(keyspace: Keyspace, args: list[bytes]) -> Any:
+        keyspace.shared.budget.pay(estimate(cost, keyspace, args))
+        return function(keyspace, args)
+
+    return pay_first
 
 
 def _categories(flags: tuple[str, ...], group: str, types: list[str], dangerous: bool) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from ..arguments import (
     parse_long_double,
     round_to_long_double,
 )
+from ..costs import bytes_at, each_byte, growth
 from ..events import EXPIRED, GENERIC, STRING
 from ..keyspace import Keyspace
 from ..replies import NOT_A_FLOAT, NOT_AN_INTEGER, OK, SYNTAX, TOO_LONG, Reply, ReplyError
@@ -342,6 +343,7 @@ def strlen(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="string",
     since="2.4.0",
     summary="A part of a string",
+    cost=each_byte,
 )
 def getrange(keyspace: Keyspace, args: list[bytes]) -> Reply:
     first, last = parse_integer(args[2]), parse_integer(args[3])
@@ -363,7 +365,12 @@ command(
     keys=ONE_KEY,
     group="string",
     summary="A part of a string (the old name of GETRANGE)",
+    cost=each_byte,
 )(getrange)
+
+
+def _cost_of_setrange(keyspace: Keyspace, args: list[bytes]) -> int:
+    return growth(keyspace, args[1], parse_integer(args[2])) if args[3] else 0
 
 
 @command(
@@ -376,6 +383,8 @@ command(
     since="2.2.0",
     summary="Overwrite a part of a string",
     key_use="RW update",
+    cost=_cost_of_setrange,
+    pays_itself=True,
 )
 def setrange(keyspace: Keyspace, args: list[bytes]) -> Reply:
     offset, part = parse_integer(args[2]), args[3]
@@ -386,6 +395,8 @@ def setrange(keyspace: Keyspace, args: list[bytes]) -> Reply:
         return len(value)
     if offset + len(part) > STRING_BYTES_MAX:
         raise ReplyError(TOO_LONG)
+    if offset > len(value):
+        keyspace.shared.budget.pay(_cost_of_setrange(keyspace, args))
     length = overwrite(keyspace, args[1], offset, part)
     keyspace.notify(STRING, b"setrange", args[1])
     return length
@@ -497,6 +508,11 @@ def incrbyfloat(keyspace: Keyspace, args: list[bytes]) -> Reply:
 # Two strings
 
 
+def _cost_of_lcs(keyspace: Keyspace, args: list[bytes]) -> int:
+    cells = (bytes_at(keyspace, args[1]) + 1) * (bytes_at(keyspace, args[2]) + 1)
+    return min(cells, LCS_CELLS_MAX) // LCS_CELLS_PER_UNIT
+
+
 @command(
     "lcs",
     -3,
@@ -508,6 +524,7 @@ def incrbyfloat(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="The longest common subsequence of two strings, of at most 64 KiB each",
     complexity="O(N*M)",
     reply_is_large=True,
+    cost=_cost_of_lcs,
 )
 def lcs(keyspace: Keyspace, args: list[bytes]) -> Reply:
     one, other = keyspace.find(args[1]), keyspace.find(args[2])
@@ -537,6 +554,8 @@ _STRING_OR_NONE = (bytes, type(None))
 LCS_BYTES_MAX = 64 << 10
 LCS_CELLS_MAX = STRING_BYTES_MAX // 4
 """Redis keeps 4 bytes for each pair of positions and has no more of them than a string may have. Here that takes some 30 ms."""
+
+LCS_CELLS_PER_UNIT = 500
 
 
 def _lcs_options(words: list[bytes]) -> tuple[bool, bool, bool, int]:

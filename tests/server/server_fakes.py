@@ -261,8 +261,17 @@ class Server:
         )
         self.timers = FakeTimers()
         self.state.pause.call_later = self.timers.call_later
+        self.turns: list[Callable[[], None]] = []
+        """What is to be done in the next turn of the event loop."""
+        self.state.heavy.call_soon = self.turns.append
         self.state.pause.clock = lambda: self.timers.now
         self._connected = 0
+
+    def turn(self) -> None:
+        """The event loop goes on."""
+        turns, self.turns[:] = list(self.turns), []
+        for call in turns:
+            call()
 
     def applied(self) -> None:
         """A batch that a test had executed by itself is done."""

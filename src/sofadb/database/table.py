@@ -68,6 +68,8 @@ class Command:
     """Whether all that it ever answers is that it is not done, and why."""
     cost: Cost | None = None
     """What it costs (`budget.py`), if that may be much more than its words tell."""
+    is_dear_to_read: bool = False
+    """Whether it is a read that has a cost."""
     subcommands: dict[bytes, Command] = field(default_factory=dict)
 
     def replies_large(self, args: list[bytes]) -> bool:
@@ -155,6 +157,7 @@ def command(
             differs,
             is_refused,
             cost,
+            cost is not None and route is Route.READ,
         )
         container, bar, sub = name.upper().encode().partition(b"|")
         where = TABLE[container].subcommands if bar else TABLE

@@ -41,6 +41,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 from sofadb.database.arguments import parse_integer
+from sofadb.database.budget import Cost, estimate
 from sofadb.database.replies import NULL_ARRAY, Reply, ReplyError, Status, Waits
 from sofadb.database.runs import Call, Group, Run, Transaction, Turn, Watched
 from sofadb.database.table import Command, Route, check
@@ -49,6 +50,7 @@ from sofadb.unlikely import unlikely
 
 from .admission import DENIED, NO_AUTH, is_on_this_machine
 from .encoding import Buffer, encode
+from .memory import refusal
 from .pausing import writes as writes_now
 from .requests import Chunk, Requests
 from .sentinel import is_own_news
@@ -92,6 +94,8 @@ READS_BEHIND_WRITES_MAX = 4
 """So many reads may follow writes within a run. Each may hold a large value that the next write puts another in place of."""
 LARGE_READS_MAX = 8
 """So many reads whose replies may be large may be in a run, which then is alone under way."""
+READS_UNITS_MAX = 5_000
+"""Reads that cost more (`database/budget.py`) than this by themselves are begun alone, and done one a turn."""
 QUEUED_LARGE_BYTES = 16 << 10
 """What a command with a large reply counts for in a transaction."""
 
@@ -328,6 +332,20 @@ class _OnConnection:
         return self.function(self.connection, args)
 
 
+class _InTransaction:
+    """A read that may be dear, among the writes of a transaction: it is done only if there is room for it in the batch."""
+
+    __slots__ = ("cost", "function")
+
+    def __init__(self, function: Any, cost: Cost) -> None:
+        self.function = function
+        self.cost = cost
+
+    def __call__(self, keyspace: Any, args: list[bytes]) -> Reply:
+        keyspace.shared.reading_budget.pay(estimate(self.cost, keyspace, args))
+        return self.function(keyspace, args)
+
+
 class _LastInstance(_OnConnection):
     """SOFA.LASTINSTANCE in its place. Behind a write of its own run it is answered where that is executed."""
 
@@ -390,6 +408,23 @@ class _After(Run):
     def __init__(self, database: int, call: Call, instance: int) -> None:
         super().__init__(database, [call], b"")
         self.instance = instance
+
+
+class _Heavy(Run):
+    """A read that takes long enough to let others wait."""
+
+
+class _HeavyWork(Work):
+    """It is done in a turn of its own, on what this node's state has become by then: nothing behind it has been begun."""
+
+    __slots__ = ()
+
+    def execute(self, database: Database) -> None:
+        self.connection.state.heavy.add(self)
+
+    def execute_now(self) -> None:
+        """It is its turn."""
+        super().execute(self.connection.state.node.database)
 
 
 class _Elsewhere(Run):
@@ -679,6 +714,7 @@ class Connection(asyncio.Protocol):
         behind_reads = bool(self._flight) and self._carrier is None
         is_restricted, is_stranger = self.is_restricted, self.is_stranger
         pause = self.state.pause if self.state.pause.is_on else None
+        is_out_of_memory = self.state.is_out_of_memory
         database = self.database
         calls: list[Call] = []
         writes: list[int] = []
@@ -693,6 +729,8 @@ class Connection(asyncio.Protocol):
                     raise NO_AUTH
                 if is_restricted and command.name not in ALLOWED:
                     raise _not_for_subscribers(command)
+                if is_out_of_memory:
+                    self._demand_memory(command, args)
             except ReplyError as problem:
                 if args[0].upper() in (b"POST", b"HOST:"):
                     if not calls:
@@ -708,6 +746,19 @@ class Connection(asyncio.Protocol):
                 break
             self.last_command = command.name
             is_large = bool(command.reply_is_large) and self.multi is None and command.replies_large(args)
+            if (
+                command.is_dear_to_read
+                and (is_large or not command.reply_is_large)
+                and self._is_heavy(command, args)
+            ):
+                if calls:
+                    break
+                if self._flight:
+                    return None
+                self._is_alone = True
+                special = _Heavy(self.database, [(command.function, args)], b"")
+                index += 1
+                break
             if large_reads and (
                 command.route is not Route.READ or (is_large and large_reads == LARGE_READS_MAX)
             ):
@@ -770,11 +821,26 @@ class Connection(asyncio.Protocol):
             return special
         return Run(self.database, calls, _raw(chunk, writes))
 
+    def _is_heavy(self, command: Command, args: list[bytes]) -> bool:
+        """Whether this read, as far as this node knows now, would let others wait."""
+        if self.multi is not None or command.cost is None:
+            return False
+        keyspace = self.state.node.database.keyspaces[self.database]
+        return estimate(command.cost, keyspace, args) > READS_UNITS_MAX
+
+    def _demand_memory(self, command: Command, args: list[bytes]) -> None:
+        """There is no memory left for what may make the data grow. Raises `ReplyError`."""
+        problem = refusal(command, args, self.state.node.database.shared.scripts.texts)
+        if problem is not None:
+            raise problem
+
     def _function(self, command: Command, is_behind_write: bool = False) -> Any:
         if command.name == "sofa.lastinstance":
             return _LastInstance(self, command.function, is_behind_write)
         if command.route is Route.CONNECTION:
             return _OnConnection(self, command.function)
+        if command.is_dear_to_read and command.cost is not None and self.multi is not None:
+            return _InTransaction(command.function, command.cost)
         return command.function
 
     def _consume(self, chunk: Chunk, index: int, database: int) -> None:
@@ -985,6 +1051,13 @@ class Connection(asyncio.Protocol):
         self.unwatch()
         if is_aborted:
             return self._say(ReplyError("EXECABORT Transaction discarded because of previous errors."), args)
+        if self.state.is_out_of_memory:
+            try:
+                for call in (call for _, calls, _ in multi.groups for call in calls if _is_write(call)):
+                    self._demand_memory(check(call[1]), call[1])
+            except ReplyError as problem:
+                aborted = f"EXECABORT Transaction discarded because of: {problem.text}"
+                return self._say(ReplyError(aborted), args)
         groups = [Group(number, calls, b"".join(raws)) for number, calls, raws in multi.groups]
         return _Exec(self, multi, watched, groups)
 
@@ -1162,7 +1235,7 @@ NOT_YET_APPLIED = ReplyError(
     "NOREPLICAS This node has not come to that instance. Nothing was read; try again."
 )
 
-_WORKS: dict[type, type[Work]] = {Turn: _WaitingForTurn, _After: _WaitingForInstance}
+_WORKS: dict[type, type[Work]] = {Turn: _WaitingForTurn, _After: _WaitingForInstance, _Heavy: _HeavyWork}
 """What is made of a run, where it is more than a `Work`."""
 
 

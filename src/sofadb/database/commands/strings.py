@@ -12,7 +12,7 @@ from ..arguments import (
     parse_long_double,
     round_to_long_double,
 )
-from ..costs import bytes_at, each_byte, growth
+from ..costs import BYTES_PER_UNIT, bytes_at, growth
 from ..events import EXPIRED, GENERIC, STRING
 from ..keyspace import Keyspace
 from ..replies import NOT_A_FLOAT, NOT_AN_INTEGER, OK, SYNTAX, TOO_LONG, Reply, ReplyError
@@ -334,6 +334,20 @@ def strlen(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return len(keyspace.find_buffer(args[1]) or b"")
 
 
+def _cost_of_getrange(keyspace: Keyspace, args: list[bytes]) -> int:
+    first, last = _bounds(parse_integer(args[2]), parse_integer(args[3]), bytes_at(keyspace, args[1]))
+    return max(0, last + 1 - first) // BYTES_PER_UNIT
+
+
+def _bounds(first: int, last: int, length: int) -> tuple[int, int]:
+    """The first byte and the last one, where negative numbers count from the end; none if the last comes before the first."""
+    if first < 0 and last < 0 and first > last:
+        return 0, -1
+    first = max(first + length, 0) if first < 0 else first
+    last = max(last + length, 0) if last < 0 else last
+    return first, min(last, length - 1)
+
+
 @command(
     "getrange",
     4,
@@ -343,15 +357,12 @@ def strlen(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="string",
     since="2.4.0",
     summary="A part of a string",
-    cost=each_byte,
+    cost=_cost_of_getrange,
 )
 def getrange(keyspace: Keyspace, args: list[bytes]) -> Reply:
     first, last = parse_integer(args[2]), parse_integer(args[3])
     value = keyspace.find_buffer(args[1]) or b""
-    if first < 0 and last < 0 and first > last:
-        return b""
-    first = max(first + len(value), 0) if first < 0 else first
-    last = max(last + len(value), 0) if last < 0 else last
+    first, last = _bounds(first, last, len(value))
     if last - first < SLICE_COPIED_BYTES_MAX or type(value) is bytearray:
         return bytes(value[first : last + 1])
     return memoryview(value)[first : last + 1]
@@ -365,7 +376,7 @@ command(
     keys=ONE_KEY,
     group="string",
     summary="A part of a string (the old name of GETRANGE)",
-    cost=each_byte,
+    cost=_cost_of_getrange,
 )(getrange)
 
 

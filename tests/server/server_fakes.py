@@ -165,7 +165,7 @@ class Client:
     """The other end of a connection."""
 
     def __init__(self, server: Server, number: int, host: str) -> None:
-        self.node = server.node
+        self.server, self.node = server, server.node
         self.transport = FakeTransport(number, host)
         self.connection = self.transport.connection = Connection(server.state)
         self.connection.connection_made(self.transport)
@@ -210,6 +210,9 @@ class Client:
         """Send commands, have everything executed, and return the replies."""
         self.send(*commands)
         self.node.execute_all()
+        while self.server.turns:
+            self.server.turn()
+            self.node.execute_all()
         return self.replies()
 
 

@@ -32,6 +32,7 @@ def test_each_is_done_in_a_turn_of_its_own_whoever_asks(server: Server, is_reado
     for client in clients:
         if is_readonly:
             client.ask("READONLY")
+    for client in clients:
         client.send("GET none", *["BITCOUNT a"] * 2, "LRANGE l 0 -1", "PING")
     done = []
     for _ in range(12):

@@ -40,13 +40,16 @@ class MemoryWatch:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Look from now on."""
-        self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look_again)
+        """Look often from now on, if there is a limit."""
+        self.stop()
+        if self.state.settings.memory_bytes_max:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look_again)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Look only when the guard does."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     def _look_again(self) -> None:
         self.look()

@@ -166,6 +166,8 @@ _of_settings("latency-monitor-threshold", "spike_ms", integer())
 def _memory(state: ServerState, value: int) -> None:
     state.settings = replace(state.settings, memory_bytes_max=value)
     state.memory.look()
+    if state.server is not None:
+        state.memory.start()
 
 
 setting("maxmemory", lambda state: state.settings.memory_bytes_max, memory(), _memory)

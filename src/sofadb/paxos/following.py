@@ -68,11 +68,12 @@ class Following:
     def slept(self, since: float) -> None:
         """This process did nothing since then (monotonic milliseconds), and heard nobody: what was said waits to be read.
 
-        So the leader has its time once more. (But not again if it stays silent: where everything is late, it may be dead all
-        the same.)
+        So the leader has its time once more, and some more. (But not again if it stays silent: where everything is late, it may
+        be dead all the same.)
         """
         if self.leader is not None and not self._has_slept:
             self.hear()
+            self.heard_at += self.replica.pace.after_sleep_ms(self.replica.moment.now - since)
             self._wait()
             self._has_slept = True
 

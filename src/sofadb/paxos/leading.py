@@ -552,7 +552,7 @@ class Leading:
             self.has_slept = True
             for node, heard_at in self.heard_at.items():
                 if since - heard_at < timeout:
-                    self.heard_at[node] = now
+                    self.heard_at[node] = now + self.replica.pace.after_sleep_ms(now - since)
         for flight in self.flights.values():
             flight.started_at += now - since
         self.unsaved = {

@@ -147,8 +147,18 @@ DIFFERENCES = """\
   node's state once it has come so far; after 5 s `-NOREPLICAS`. Not in MULTI.
 - **INFO, ROLE**: the leader is called `master` and the others `slave`. Offsets are instances.
 - **CONFIG** knows the settings that mean something here, of this node and as long as it runs (`CONFIG REWRITE` is refused).
-  What is never otherwise (`appendonly yes`, `maxmemory 0`, `save ""`, ...) takes only that value.
+  What is never otherwise (`appendonly yes`, `maxmemory-policy noeviction`, `save ""`, ...) takes only that value.
   It does not tell the passwords, which come from a file.
+- **CONFIG SET maxmemory** (`serve --maxmemory-mb`) is a limit for what the whole process has in memory, as the system counts it,
+  looked at four times a second. Beyond it the node answers `-OOM`, as in Redis, and so within a second or two do the others
+  while it leads. Nothing is evicted. A script is refused as a whole, unless its first line is `#!lua flags=allow-oom` or
+  `flags=no-writes`.
+- **What takes long** (large values put together, sorted, copied, or made of zeros): all nodes execute what is chosen together
+  in one go, and answer nobody meanwhile. So such commands have costs, counted from what they go through. The first of a batch
+  is done in any case; others that do not fit into a quarter of a second with it are told `-BUSY`, are certainly not done, and
+  may be sent again (a SOFA.ONCE with the same id). A transaction is refused as a whole, but what it makes long by its own
+  first commands fails alone. What would take more than about ten seconds is refused with an error: do it in parts. In a
+  transaction reads of much are bounded in the same way.
 - **SLOWLOG, LATENCY, INFO commandstats** are those of the asked node and of its own clients. What a client sends together is
   timed together and counts in equal parts. Only execution is timed, not the way to the disks of a majority.
 - **CLIENT, SHUTDOWN** concern the asked node and its clients. What a client has under way when it is killed is answered

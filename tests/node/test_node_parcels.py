@@ -14,6 +14,7 @@ from sofadb.node.parcels import (
     SNAPSHOT_BYTES_MAX,
     Digests,
     Fetch,
+    Full,
     Gone,
     Offering,
     Parcel,
@@ -34,6 +35,7 @@ parcels: st.SearchStrategy[Parcel] = st.one_of(
     st.builds(Fetch, titles, u64, st.integers(1, PART_BYTES_MAX)),
     st.builds(Part, titles, u64, st.binary(min_size=1, max_size=100)),
     st.builds(Gone, titles),
+    st.just(Full()),
     st.builds(Digests, st.lists(st.tuples(u64, st.integers(0, 2**32 - 1)), max_size=DIGESTS_MAX).map(tuple)),
 )
 
@@ -78,6 +80,7 @@ TITLE = Title(7, 1)
         (b"\x02" + encoded(Gone(TITLE))[1:], "format version 2"),
         (b"\x01\xff", "no parcel is of kind 255"),
         (encoded(Gone(TITLE)) + b"x", "left over"),
+        (encoded(Full()) + b"x", "left over"),
         (encoded(Offering(TITLE, 0)), "a snapshot of 0 bytes"),
         (encoded(Offering(TITLE, SNAPSHOT_BYTES_MAX + 1)), "a snapshot of"),
         (encoded(Fetch(TITLE, 0, 0)), "a part of 0 bytes"),

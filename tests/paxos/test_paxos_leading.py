@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from paxos.cluster import Cluster, Packet
 from sofadb.paxos import Ballot, Entry, Instance, Value
+from sofadb.paxos.effects import Deliver, Send
 from sofadb.paxos.events import Received, Tick
 from sofadb.paxos.leading import Leading
 from sofadb.paxos.messages import (
@@ -262,3 +263,44 @@ def test_who_may_read_is_told_first_what_is_chosen() -> None:
     cluster.pass_on(grant)
     assert read in cluster.nodes[others[0]].answers
     assert not messages(cluster, Ask, leader)
+
+
+def test_what_the_others_wait_for_goes_before_what_is_done_here() -> None:
+    """That may take long; theirs may begin meanwhile."""
+    cluster, leader, others = elected(["n1", "n2", "n3"])
+    cluster.submit(leader, b"x")
+    cluster.save(leader)
+    cluster.pass_on(messages(cluster, Accept, others[0])[-1])
+    cluster.save(others[0])
+    packet = messages(cluster, Accepted, leader)[-1]
+    effects = [type(effect) for effect in cluster.step(leader, Received(packet.sender, packet.message))]
+    assert Send in effects
+    assert effects[-1] is Deliver
+
+
+def test_a_leader_that_slept_has_time_to_be_heard_again_once_and_no_lease() -> None:
+    cluster, leader, _ = elected(["n1", "n2", "n3"], lease_ms=270)
+    cluster.advance(200)
+    lead = leading(cluster, leader)
+    assert lead.holds_lease
+    cluster.isolate(leader)
+    cluster.now += 1_500
+    cluster.step(leader, Tick())
+    assert cluster.replica(leader).phase is lead
+    assert not lead.holds_lease
+    cluster.now += 1_500
+    cluster.step(leader, Tick())
+    assert cluster.replica(leader).phase is not lead
+
+
+def test_what_a_disk_has_done_while_its_leader_slept_may_still_be_told() -> None:
+    cluster, leader, _ = elected(["n1", "n2", "n3"])
+    cluster.submit(leader, b"x")
+    lead = leading(cluster, leader)
+    assert lead.unsaved
+    cluster.now += 5_000
+    cluster.step(leader, Tick())
+    assert cluster.replica(leader).phase is lead
+    cluster.save(leader)
+    cluster.settle()
+    assert not lead.unsaved

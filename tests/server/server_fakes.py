@@ -173,7 +173,7 @@ class Client:
     """The other end of a connection."""
 
     def __init__(self, server: Server, number: int, host: str) -> None:
-        self.node = server.node
+        self.server, self.node = server, server.node
         self.transport = FakeTransport(number, host)
         self.connection = self.transport.connection = Connection(server.state)
         self.connection.connection_made(self.transport)
@@ -218,6 +218,9 @@ class Client:
         """Send commands, have everything executed, and return the replies."""
         self.send(*commands)
         self.node.execute_all()
+        while self.server.turns:
+            self.server.turn()
+            self.node.execute_all()
         return self.replies()
 
 
@@ -269,8 +272,17 @@ class Server:
         )
         self.timers = FakeTimers()
         self.state.pause.call_later = self.timers.call_later
+        self.turns: list[Callable[[], None]] = []
+        """What is to be done in the next turn of the event loop."""
+        self.state.heavy.call_soon = self.turns.append
         self.state.pause.clock = lambda: self.timers.now
         self._connected = 0
+
+    def turn(self) -> None:
+        """The event loop goes on."""
+        turns, self.turns[:] = list(self.turns), []
+        for call in turns:
+            call()
 
     def applied(self) -> None:
         """A batch that a test had executed by itself is done."""

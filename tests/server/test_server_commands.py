@@ -323,7 +323,6 @@ def test_every_setting_takes_the_value_that_it_has(client: Client, name: bytes) 
     [
         ("appendonly no", "every acknowledged write is on the disks of a majority, always"),
         ("appendfsync everysec", "every acknowledged write is on the disks of a majority, always"),
-        ("maxmemory 100mb", "nothing is ever evicted"),
         ("maxmemory-policy allkeys-lru", "nothing is ever evicted"),
         ("maxmemory 0x", "argument must be a memory value"),
         ("maxmemory 1kk", "argument must be a memory value"),

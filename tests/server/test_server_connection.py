@@ -590,8 +590,9 @@ def test_a_large_reply_goes_on_exactly_where_it_stopped(command: str) -> None:
     sluggard.transport.client_reads = False
     sluggard.send(command, "PING", "GET a")
     resumed = 0
-    while server.node.works or sluggard.transport.unread_bytes:
+    while server.node.works or server.turns or sluggard.transport.unread_bytes:
         server.node.execute_all()
+        server.turn()
         pieces = len(sluggard.transport.pieces)
         sluggard.read_on(100_000_000)
         resumed += 1

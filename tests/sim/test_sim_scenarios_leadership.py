@@ -14,7 +14,7 @@ import pytest
 from redis import exceptions
 
 from sim.stories import LATENCY_S, Fate, Stage, Talk
-from sofadb.paxos import Message, Settings
+from sofadb.paxos import Deliver, Message, Send, Settings
 from sofadb.paxos.leading import Leading
 from sofadb.paxos.messages import Confirm, TakeOver
 from sofadb.testing import SimulatedCluster
@@ -481,3 +481,65 @@ def test_a_leader_that_was_suspended_for_longer_than_its_lease_answers_nothing_s
         assert talk.hear() == "2"
         assert late.hear() == "2"
         stage.assert_one_state()
+
+
+# Whoever is busy for long
+
+
+SLOW = b"slow"
+"""What takes long to be executed."""
+
+
+def executes_slowly(stage: Stage, name: str, seconds: float) -> None:
+    """On this node, what has that word in it; meanwhile nothing is sent."""
+    machine = stage.machine(name)
+    assert machine.loop is not None
+    loop, perform = machine.loop, stage.node(name).driver._perform
+    deliver, send = perform[Deliver], perform[Send]
+
+    def deliver_slowly(effect: Deliver) -> None:
+        deliver(effect)
+        if any(SLOW in bytes(entry.payload) for _, entry in effect.entries):
+            loop.stall(seconds)
+
+    def send_when_awake(effect: Send) -> None:
+        if loop.is_stalled:
+            loop.call_soon(send, effect)
+        else:
+            send(effect)
+
+    perform[Deliver], perform[Send] = deliver_slowly, send_when_awake
+
+
+@pytest.mark.parametrize("settings", [Settings(), WITH_LEASES], ids=["", "with leases"])
+@pytest.mark.parametrize("differing_s", [0.0, 0.2])
+@pytest.mark.parametrize("asked", ["the leader", "a follower"])
+def test_what_takes_all_nodes_long_costs_nobody_the_lead(
+    settings: Settings, differing_s: float, asked: str
+) -> None:
+    """Several seconds in all, five times the election timeout each; nobody raises a ballot for it."""
+    with Stage(settings=settings) as stage:
+        leader, began = stage.leader, stage.highest_round
+        for number, name in enumerate(stage.names):
+            executes_slowly(stage, name, 1.5 + number * differing_s / 2)
+        node = leader if asked == "the leader" else stage.others(leader)[0]
+        for turn in range(4):
+            assert stage.ask(node, "SET", SLOW, turn) == "OK"
+            assert [stage.ask(name, "GET", SLOW) for name in stage.names] == [str(turn)] * 3
+        assert stage.leader == leader
+        assert stage.highest_round == began
+        stage.assert_one_state()
+
+
+def test_a_leader_that_dies_of_it_is_missed_all_the_same() -> None:
+    with Stage() as stage:
+        leader = stage.leader
+        talk = stage.connect(stage.others(leader)[0])
+        for name in stage.names:
+            executes_slowly(stage, name, 1.5)
+        talk.say(("SET", SLOW, 1))
+        stage.pass_time(0.1)
+        stage.kill(leader)
+        talk.hear()
+        assert talk.ask("GET", SLOW, within_s=1.5 + 2 * FAILOVER_S) == "1"
+        assert stage.leader not in ("", leader)

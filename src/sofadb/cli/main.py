@@ -160,6 +160,14 @@ def serve(
             help="Tell this node's clients what happens to keys: letters as in Redis, for example KEA.",
         ),
     ] = "",
+    maxmemory_mb: Annotated[
+        int,
+        typer.Option(
+            "--maxmemory-mb",
+            min=0,
+            help="With more than this in memory (MiB), refuse what may make the data grow; 0: never.",
+        ),
+    ] = 0,
 ) -> None:
     """Run one node until it is told to stop (SIGTERM, Ctrl-C)."""
     if not SERVICE_NAME.fullmatch(service_name):
@@ -203,6 +211,7 @@ def serve(
             passwords,
             protected_mode is Protected.YES,
             notifications,
+            maxmemory_mb << 20,
         )
     )
 

@@ -21,7 +21,7 @@ from sofadb.node.tuning import Tuning
 from sofadb.server import listener
 from sofadb.server.admission import Passwords
 from sofadb.server.notifications import Notifications
-from sofadb.server.state import ServerState
+from sofadb.server.state import ServerState, Settings
 from sofadb.server.stopping import stop_in_order
 from sofadb.storage.files import StorageError
 
@@ -48,6 +48,7 @@ async def run_node(
     passwords: Passwords,
     is_protected: bool,
     notifications: Notifications,
+    memory_bytes_max: int,
 ) -> None:
     """Run until SIGTERM or SIGINT. Exits with one line if the directory or a port cannot be had."""
     start_logging()
@@ -100,7 +101,10 @@ async def run_node(
         passwords=passwords,
         is_protected=is_protected,
         notifications=notifications,
+        settings=Settings(memory_bytes_max=memory_bytes_max),
     )
+    state.is_leader_full = running.is_leader_full
+    running.is_full = lambda: state.memory.is_above
     try:
         await listener.start(state)
     except OSError as problem:

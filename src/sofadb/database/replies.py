@@ -51,6 +51,14 @@ class ReplyError(Exception):
         return hash(self.text)
 
 
+class Busy(ReplyError):
+    """Not now: it was not executed, and would be at another time. No outcome of what was asked for."""
+
+    def as_reply(self) -> ReplyError:
+        """As any other error."""
+        return ReplyError(self.text)
+
+
 class NullArray:
     """The array that is not there, as EXEC answers when a watched key changed. (A plain null in RESP3.)"""
 

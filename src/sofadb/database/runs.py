@@ -23,10 +23,11 @@ from typing import Any, NamedTuple
 import hiredis
 
 from . import commands as commands  # Fills the table.
+from .budget import COMMAND_UNITS_MAX, estimate
 from .database import DATABASES, Database
 from .queues import Who
 from .replies import NULL_ARRAY, Reply, ReplyError
-from .table import SPELLINGS_MAX, Route, find
+from .table import COSTS, SPELLINGS_MAX, Route, find
 
 _SECTION = Struct(">BI")  # kind, bytes that follow
 _GROUP = Struct(">BI")  # database, bytes of commands
@@ -196,19 +197,46 @@ class Transaction:
         return _SECTION.pack(_TRANSACTION, len(body)) + body
 
     def execute(self, database: Database) -> list[Reply]:
-        """Do it; returns the one reply of EXEC."""
-        if not self._holds(database):
-            return [NULL_ARRAY]
+        """Do it; returns the one reply of EXEC, which is an error if the batch has no room for it."""
+        refusal = self._begin(database)
+        if refusal is not None:
+            return [refusal]
         replies = [reply for group in self.groups for reply in group.replies(database)]
-        database.call()
+        self._end(database)
         return [replies]
 
     def apply(self, database: Database) -> None:
         """Do it, where nobody wants the reply."""
-        if self._holds(database):
+        if self._begin(database) is None:
             for group in self.groups:
                 group.apply(database)
-            database.call()
+            self._end(database)
+
+    def _begin(self, database: Database) -> Reply:
+        """What to answer if nothing must be done, or else None: a watched key has changed, or it would cost too much.
+
+        Only writes count: what is read is read on one node.
+        """
+        if not self._holds(database):
+            return NULL_ARRAY
+        dear = [
+            (cost, database.keyspaces[group.database], args)
+            for group in self.groups
+            for function, args in group.calls
+            if (cost := COSTS.get(function)) is not None
+        ]
+        if dear:
+            budget = database.shared.budget
+            try:
+                budget.demand(sum(estimate(*each) for each in dear))
+            except ReplyError as problem:
+                return problem.as_reply()
+            budget.left = COMMAND_UNITS_MAX
+        return None
+
+    def _end(self, database: Database) -> None:
+        database.shared.budget.left = None
+        database.call()
 
     def _holds(self, database: Database) -> bool:
         """Whether nothing has changed that is watched."""

@@ -4,6 +4,7 @@ changes, and what a batch leads to: events and messages.
 
 from __future__ import annotations
 
+from .budget import Budget
 from .graveyard import Graveyard
 from .locks import Locks
 from .messages import Messages
@@ -18,12 +19,14 @@ class Shared:
     """One for all sixteen databases."""
 
     __slots__ = (
+        "budget",
         "events",
         "graveyard",
         "locks",
         "messages",
         "once",
         "queues",
+        "reading_budget",
         "rolling",
         "roster",
         "script_steps",
@@ -39,6 +42,9 @@ class Shared:
         (`Messages.tell`). No part of the state. What is undone is taken off its end."""
         self.script_steps = 0
         """What the scripts of this batch have taken. No part of the state: each batch begins anew."""
+        self.budget = Budget()
+        self.reading_budget = Budget()
+        """For reads in transactions, which are done only on the node of their client."""
         self.graveyard = Graveyard()
         """What is large and not needed any more. No part of the state."""
         self.rolling = Rolling()
@@ -53,6 +59,8 @@ class Shared:
         """A batch begins, at this time (ms), so many milliseconds after the last one."""
         self.events.clear()
         self.script_steps = 0
+        self.budget.begin()
+        self.reading_budget.begin()
         self.messages.begin()
         self.queues.begin(gap_ms)
         self.locks.time = time

@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from .budget import Cost, estimate
 from .replies import ReplyError
+
+if TYPE_CHECKING:
+    from .keyspace import Keyspace
 
 
 class Route(Enum):
@@ -64,6 +68,10 @@ class Command:
     """Whether all that it ever answers is that it is not done, and why."""
     many: Many | None = None
     """Executes many of it at once, where that can be done for less than one after the other."""
+    cost: Cost | None = None
+    """What it costs (`budget.py`), if that may be much more than its words tell."""
+    is_dear_to_read: bool = False
+    """Whether it is a read that has a cost."""
     subcommands: dict[bytes, Command] = field(default_factory=dict)
 
     def replies_large(self, args: list[bytes]) -> bool:
@@ -74,7 +82,7 @@ class Command:
     @property
     def is_ordinary(self) -> bool:
         """Whether it asks for no more than the state, at once, and its name and number of words say that it may be begun."""
-        is_plain = self.reply_is_large is False and self.inspect is None
+        is_plain = self.reply_is_large is False and self.inspect is None and not self.is_dear_to_read
         return is_plain and self.route is not Route.CONNECTION and not (self.is_blocking or self.subcommands)
 
     def takes(self, words: int) -> bool:
@@ -94,6 +102,9 @@ Keys = list[tuple[int, str]]
 
 TABLE: dict[bytes, Command] = {}
 """By name, in capitals."""
+
+COSTS: dict[Callable[..., Any], Cost] = {}
+"""What writes cost, by their functions."""
 
 _by_spelling: dict[bytes, Command] = {}
 """The spellings seen so far, so that names need not be changed to capitals each time."""
@@ -126,20 +137,27 @@ def command(
     differs: str = "",
     is_refused: bool = False,
     many: Many | None = None,
+    cost: Cost | None = None,
+    pays_itself: bool = False,
 ) -> Callable[[Function], Function]:
     """Declare a command, or with "container|sub" a subcommand of one that is declared already.
 
     `types` are those whose values it is about, as groups are called, if its group does not say; or what else is to decide
-    to which categories it belongs.
+    to which categories it belongs. A write that has a cost pays it before it is done; one that seldom costs anything, and is
+    often asked for, does that in its function, where it does.
     """
 
     def declare(function: Function) -> Function:
         words = tuple(flags.split())
+        done: Callable[..., Any] = function
+        if cost is not None and route is Route.WRITE:
+            done = function if pays_itself else _paid(function, cost)
+            COSTS[done] = cost
         it = Command(
             name,
             arity,
             route,
-            function,
+            done,
             words,
             keys,
             group,
@@ -157,6 +175,8 @@ def command(
             differs,
             is_refused,
             many,
+            cost,
+            cost is not None and route is Route.READ,
         )
         container, bar, sub = name.upper().encode().partition(b"|")
         where = TABLE[container].subcommands if bar else TABLE
@@ -166,6 +186,16 @@ def command(
         return function
 
     return declare
+
+
+def _paid(function: Callable[..., Any], cost: Cost) -> Callable[..., Any]:
+    """The same, but for what it costs."""
+
+    def pay_first(keyspace: Keyspace, args: list[bytes]) -> Any:
+        keyspace.shared.budget.pay(estimate(cost, keyspace, args))
+        return function(keyspace, args)
+
+    return pay_first
 
 
 def _categories(flags: tuple[str, ...], group: str, types: list[str], dangerous: bool) -> tuple[str, ...]:

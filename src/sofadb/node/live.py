@@ -66,7 +66,7 @@ from .host import EXIT_INVARIANT, EXIT_STORAGE, Host
 from .joining import NOWHERE, Found, NotFound, find_cluster
 from .keeper import Keeper
 from .node import Node
-from .parcels import Digests, Parcel
+from .parcels import Digests, Full, Parcel
 from .peers import Lost, Myself, Peers
 from .snapshots import SnapshotSettings, Snapshotter
 from .tidying import Tidier
@@ -82,6 +82,8 @@ DAMAGES_MAX = 20
 ASK_EVERY_S = 1.0
 COMPARE_EVERY_S = 1.0
 LOOK_EVERY_S = 1.0
+FULL_HOLDS_MS = 3_000.0
+"""So long it counts that a node has said that it uses more memory than it may. It says so every second."""
 EXPIRY_SHORT_MS = 500.0
 """So seldom time moves for what falls due while there is no room for the log: what is left of it lasts for many hours."""
 TIMER_HAIR_S = 1e-6
@@ -104,6 +106,8 @@ class LiveWorld:
         self.tidier: Tidier
         self.saves: deque[float] = deque()
         """Since when each write waits that the disk was asked for and has not finished (monotonic milliseconds)."""
+        self.full_at: dict[NodeId, float] = {}
+        """Who has said, and when, that it uses more memory than it may (monotonic milliseconds)."""
         self.damages: list[Damage] = []
         """Where the log could not be read at the start."""
         self._timer: asyncio.TimerHandle | None = None
@@ -238,6 +242,8 @@ class RunningNode:
     refusal: str = ""
     """Why it was not, when it last asked."""
     started_at: float = field(default_factory=time.monotonic)
+    is_full: Callable[[], bool] = lambda: False
+    """Whether this node uses more memory than it may."""
     _expiry: asyncio.TimerHandle | None = None
     _comparing: asyncio.TimerHandle | None = None
     _disk_timer: asyncio.TimerHandle | None = None
@@ -386,6 +392,8 @@ class RunningNode:
         self._comparing = self.world.loop.call_later(COMPARE_EVERY_S, self.compare_digests)
         for node in self.replica.others():
             self.peers.send_parcel(node, digests.tell(self.node.applied))
+            if self.is_full():
+                self.peers.send_parcel(node, Full())
         instance = digests.diverged_at(self.replica.membership.latest)
         if instance is not None and not self.lost.done():
             self.peers.fall_silent()
@@ -396,6 +404,11 @@ class RunningNode:
             told_by = next(iter(self.peers.known.values()))
             address = f"{told_by.host}:{told_by.port}"
             self.lost.set_result(Lost(problem, told_by.node, address, self.opened.identity.cluster))
+
+    def is_leader_full(self) -> bool:
+        """Whether the leader has said of late that it uses more memory than it may."""
+        said_at = self.world.full_at.get(self.replica.leader or "", float("-inf"))
+        return self.world.host.now() - said_at < FULL_HOLDS_MS
 
     async def give_way(self, within_s: float) -> None:
         """If this node leads, have another one lead; return when it does, or when nothing came of it in time."""
@@ -624,6 +637,8 @@ async def _start_in(
     def on_parcel(sender: NodeId, parcel: Parcel) -> None:
         if isinstance(parcel, Digests):
             digests.heard(sender, parcel)
+        elif isinstance(parcel, Full):
+            world.full_at[sender] = host.now()
         else:
             fetcher.on_parcel(sender, parcel)
 

@@ -1,4 +1,4 @@
-"""What nodes tell one another beside Paxos's messages: snapshots in parts, and digests of their states.
+"""What nodes tell one another beside Paxos's messages: snapshots in parts, digests of their states, and that memory is short.
 
 None of it carries correctness: a snapshot is verified as a whole by whoever received it, and any parcel may be lost, late or
 twice. In a frame a parcel looks like a message, a version byte and a kind byte, but its kinds begin at 64. The bytes
@@ -75,7 +75,12 @@ class Digests:
     pairs: tuple[tuple[int, int], ...]
 
 
-Parcel = Offering | Fetch | Part | Gone | Digests
+@dataclass(frozen=True, slots=True)
+class Full:
+    """The sender uses more memory than it may: as long as it leads, others should not ask for what needs more."""
+
+
+Parcel = Offering | Fetch | Part | Gone | Digests | Full
 
 _HEAD = Struct(">BB")
 _PAIR = Struct(">QI")
@@ -85,6 +90,7 @@ _LAYOUTS: dict[type[Parcel], tuple[int, Struct]] = {
     Part: (66, Struct(">QQQ")),
     Gone: (67, Struct(">QQ")),
     Digests: (68, Struct(">B")),
+    Full: (69, Struct(">")),
 }
 """The kind byte, for ever, and the fields of fixed size."""
 _KINDS = {kind: parcel for parcel, (kind, _) in _LAYOUTS.items()}
@@ -110,6 +116,8 @@ def encode_parcel(parcel: Parcel) -> list[Buffer]:
             return [head + layout.pack(*title)]
         case Digests(pairs):
             return [head + layout.pack(len(pairs)), *(_PAIR.pack(*pair) for pair in pairs)]
+        case Full():
+            return [head]
 
 
 def decode_parcel(contents: Buffer) -> Parcel:
@@ -128,6 +136,10 @@ def decode_parcel(contents: Buffer) -> Parcel:
     rest = memoryview(contents)[_HEAD.size + layout.size :]
     if parcel is Digests:
         return _digests(fields[0], rest)
+    if parcel is Full:
+        if rest:
+            raise Malformed("bytes are left over")
+        return Full()
     title = Title(*fields[:2])
     if parcel is Part:
         if not 0 < len(rest) <= PART_BYTES_MAX:

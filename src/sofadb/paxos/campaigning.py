@@ -73,6 +73,9 @@ class Campaigning:
             return
         replica.become_leading(self.proposer)
 
+    def slept(self, since: float) -> None:
+        """This process did nothing since then. A campaign that took too long for that takes too long."""
+
     def on_tick(self) -> None:
         """Ask again where no complete answer came; give up after a while."""
         replica = self.replica

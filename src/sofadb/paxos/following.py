@@ -44,6 +44,8 @@ class Following:
         self.supporters: set[NodeId] = set()
         self.attempt = 0
         """The canvass that runs, or 0."""
+        self._has_slept = False
+        """Whether it has slept since it heard anything."""
         self._canvassed: dict[tuple[int, NodeId], float] = {}
         """Whom we have asked in which attempt, and when (monotonic milliseconds), if there was no answer yet."""
         self._wait()
@@ -58,9 +60,22 @@ class Following:
     def hear(self) -> None:
         """The leader (or a candidate that we promised) has just been heard: whatever canvass runs is void."""
         self.heard_at = self.replica.moment.now
+        self._has_slept = False
         self.attempt = 0
         if self.deadline > self.heard_at + 2 * self.replica.pace.timeout_ms:
             self._wait()  # the timeout was longer when the deadline was set
+
+    def slept(self, since: float) -> None:
+        """This process did nothing since then (monotonic milliseconds), and heard nobody: what was said waits to be read.
+
+        So the leader has its time once more, and some more. (But not again if it stays silent: where everything is late, it may
+        be dead all the same.)
+        """
+        if self.leader is not None and not self._has_slept:
+            self.hear()
+            self.heard_at += self.replica.pace.after_sleep_ms(self.replica.moment.now - since)
+            self._wait()
+            self._has_slept = True
 
     def _has_lost_leader(self) -> bool:
         """Whether it has been silent for too long. Who asks around goes on, though the answers show that all is slower here."""

@@ -95,6 +95,8 @@ class Leading:
         self.oldest = replica.membership.table[0][1]
         """... and the oldest configuration that has not yet had its day."""
         self.heard_at = dict.fromkeys(proposer.promised_by, replica.moment.now)
+        self.has_slept = False
+        """Whether we have slept since anybody confirmed us."""
         self.heartbeat_at = replica.moment.now
         self.announced = Instance(0)
         """The watermark that the others have been told."""
@@ -415,6 +417,7 @@ class Leading:
         replica = self.replica
         replica.clocks.heard(sender, confirmed.clock)
         self.heard_at[sender] = replica.moment.now
+        self.has_slept = False
         self.confirmed_upto[sender] = max(confirmed.chosen, self.confirmed_upto.get(sender, confirmed.chosen))
         if confirmed.chosen > replica.sequence.watermark:
             replica.lacks(confirmed.chosen, sender)
@@ -555,6 +558,24 @@ class Leading:
         return node == replica.me or replica.moment.now - heard_at < replica.pace.timeout_ms
 
     # Time
+
+    def slept(self, since: float) -> None:
+        """This process did nothing since then (monotonic milliseconds), such as when what was chosen took long to be executed.
+
+        Who was heard then has time to be heard again, once; and a disk, and others, may have done what we have not been told of.
+        A lease knows nothing of that: its time has passed.
+        """
+        now, timeout = self.replica.moment.now, self.replica.pace.timeout_ms
+        if not self.has_slept:
+            self.has_slept = True
+            for node, heard_at in self.heard_at.items():
+                if since - heard_at < timeout:
+                    self.heard_at[node] = now + self.replica.pace.after_sleep_ms(now - since)
+        for flight in self.flights.values():
+            flight.started_at += now - since
+        self.unsaved = {
+            instance: (began + now - since, size) for instance, (began, size) in self.unsaved.items()
+        }
 
     def on_tick(self) -> None:
         """Confirm, send again what was not answered, and give up if nobody follows or our disk hangs."""

@@ -21,6 +21,8 @@ from .values import Configuration
 
 ROUND_TRIPS = 6
 """An election timeout has room for so many: for a canvass, for phase 1, and for a message that is lost and sent again."""
+SLEEP_TIMEOUTS = 4
+"""Who was busy waits for others who may be busy with the same: as long as that took, up to so many election timeouts."""
 _SAMPLES = 16
 """Of so many round trips to a node the shortest counts."""
 _AGE_MS_MAX = 10_000
@@ -51,6 +53,10 @@ class Pace:
         """After how long something unanswered is sent again."""
         settings = self._settings
         return settings.resend_ms * self.timeout_ms / settings.election_timeout_ms
+
+    def after_sleep_ms(self, slept_ms: float) -> float:
+        """For how long others may still do what this process was busy with for so long, before they can be missed."""
+        return min(slept_ms, SLEEP_TIMEOUTS * self.timeout_ms)
 
     def measured(
         self, node: NodeId, round_trip_ms: float, configurations: tuple[Configuration, ...], now: float

@@ -31,7 +31,7 @@ from .ballot import NO_BALLOT, NO_INSTANCE, Ballot, Instance, NodeId
 from .campaigning import Campaigning
 from .clocks import Clocks
 from .doubt import Doubt
-from .effects import Abandon, Deliver, Effect, GiveUp, Leads, Offer, Save, Send, Teach, WakeAt
+from .effects import Abandon, Deliver, Effect, GiveUp, Leads, Offer, Save, Send, Serve, Teach, WakeAt
 from .events import (
     CutOff,
     Damaged,
@@ -130,7 +130,11 @@ class Replica:
         self.phase: Phase = Following(self, None, heard=False)
 
         self._effects: list[Effect] = []
+        self._delivers = False
+        """Whether there is a `Deliver` among them."""
         self._waking = float("inf")
+        self._before = 0.0
+        """When the step before this one was (monotonic milliseconds)."""
         self._saved_watermark = Instance(0)
         self._saved_cut = Instance(0)
         self._awaiting: set[NodeId] = set()
@@ -184,9 +188,9 @@ class Replica:
     def step(self, event: Event, moment: Moment) -> list[Effect]:
         """Take one event; return its effects, to be performed in this order."""
         assert moment.now >= self.moment.now, "the monotonic clock ran backwards"
-        self.moment = moment
+        self._before, self.moment = self.moment.now, moment
         self.clocks.moment = self.teaching.moment = moment
-        self._effects = []
+        self._effects, self._delivers = [], False
         self._on_event[type(event)](event)
         if self._is_unsettled:
             self._maybe_end_doubt()
@@ -198,7 +202,7 @@ class Replica:
         if wake_at < self._waking:
             self._waking = wake_at
             self.emit(WakeAt(wake_at))
-        return self._effects
+        return _others_first(self._effects) if self._delivers else self._effects
 
     @property
     def leader(self) -> NodeId | None:
@@ -447,7 +451,13 @@ class Replica:
             first = Instance(self.sequence.watermark + 1)
             self.emit(Send(others[self._sought % len(others)], Ask(first)))
 
+    def _mind_sleep(self) -> None:
+        """If we should have been woken long ago, this process slept, or did something else that took long."""
+        if self.moment.now > self._waking + self.pace.heartbeat_ms:
+            self.phase.slept(self._before)
+
     def _on_received(self, event: Received) -> None:
+        self._mind_sleep()
         if not self._is_absurd(event.message):
             self._on_message[type(event.message)](event.sender, event.message)
 
@@ -457,6 +467,7 @@ class Replica:
         return told.round > max(self.acceptor.promised, self.ballot).round + ROUNDS_AHEAD_MAX
 
     def _on_tick(self, event: Tick) -> None:
+        self._mind_sleep()
         self._waking = float("inf")
         self.phase.on_tick()
         now = self.moment.now
@@ -768,6 +779,7 @@ class Replica:
         if value.configuration is not None:
             self.membership.change(instance, value.configuration)
         self.emit(Deliver(instance, self.time, tuple(entries), value.configuration))
+        self._delivers = True
 
     # Time
 
@@ -805,3 +817,13 @@ class Replica:
             if self.leader is not None and (asked_at := self.reading.asked_at) is not None:
                 times.append(asked_at + self.pace.resend_ms)
         return min(times)
+
+
+_OURS = (Deliver, Serve, Abandon, Leads)
+"""What concerns nobody but our own state machine and its clients."""
+
+
+def _others_first(effects: list[Effect]) -> list[Effect]:
+    """What the others and the disk wait for goes before what is done here: that may take long, and theirs may begin meanwhile."""
+    others = [effect for effect in effects if not isinstance(effect, _OURS)]
+    return others + [effect for effect in effects if isinstance(effect, _OURS)]

@@ -39,6 +39,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from sofadb.database.arguments import parse_integer
+from sofadb.database.budget import estimate
 from sofadb.database.replies import NULL_ARRAY, Reply, ReplyError, Status
 from sofadb.database.runs import Call, Group, Run, Transaction, Turn, Watched
 from sofadb.database.table import Command, Route, check
@@ -47,6 +48,7 @@ from sofadb.unlikely import unlikely
 
 from .admission import DENIED, NO_AUTH, is_on_this_machine
 from .encoding import Buffer, encode
+from .memory import refusal
 from .pausing import writes as writes_now
 from .requests import Chunk, Requests
 from .sentinel import is_own_news
@@ -56,6 +58,7 @@ from .subscriptions import ALLOWED, BEGINNING, SUBSCRIBING, Kind
 from .usage import NO_COMMAND
 from .work import (
     Answer,
+    InTransaction,
     LastInstance,
     OnConnection,
     Waiting,
@@ -63,6 +66,7 @@ from .work import (
     WaitingForTurn,
     Watch,
     Work,
+    is_write,
 )
 
 if TYPE_CHECKING:
@@ -100,6 +104,8 @@ READS_BEHIND_WRITES_MAX = 4
 """So many reads may follow writes within a run. Each may hold a large value that the next write puts another in place of."""
 LARGE_READS_MAX = 8
 """So many reads whose replies may be large may be in a run, which then is alone under way."""
+READS_UNITS_MAX = 5_000
+"""Reads that cost more (`database/budget.py`) than this by themselves are begun alone, and done one a turn."""
 QUEUED_LARGE_BYTES = 16 << 10
 """What a command with a large reply counts for in a transaction."""
 
@@ -135,6 +141,23 @@ class _After(Run):
     def __init__(self, database: int, call: Call, instance: int) -> None:
         super().__init__(database, [call], b"")
         self.instance = instance
+
+
+class _Heavy(Run):
+    """A read that takes long enough to let others wait."""
+
+
+class _HeavyWork(Work):
+    """It is done in a turn of its own, on what this node's state has become by then: nothing behind it has been begun."""
+
+    __slots__ = ()
+
+    def execute(self, database: Database) -> None:
+        self.connection.state.heavy.add(self)
+
+    def execute_now(self) -> None:
+        """It is its turn."""
+        super().execute(self.connection.state.node.database)
 
 
 class _Elsewhere(Run):
@@ -448,6 +471,7 @@ class Connection(asyncio.Protocol):
         behind_reads = bool(self.flight) and self._carrier is None
         is_restricted, is_stranger = self.is_restricted, self.is_stranger
         pause = self.state.pause if self.state.pause.is_on else None
+        is_out_of_memory = self.state.is_out_of_memory
         database = self.database
         calls: list[Call] = []
         writes: list[int] = []
@@ -462,6 +486,8 @@ class Connection(asyncio.Protocol):
                     raise NO_AUTH
                 if is_restricted and command.name not in ALLOWED:
                     raise _not_for_subscribers(command)
+                if is_out_of_memory:
+                    self._demand_memory(command, args)
             except ReplyError as problem:
                 if args[0].upper() in (b"POST", b"HOST:"):
                     if not calls:
@@ -477,6 +503,19 @@ class Connection(asyncio.Protocol):
                 break
             self.last_command = command.name
             is_large = bool(command.reply_is_large) and self.multi is None and command.replies_large(args)
+            if (
+                command.is_dear_to_read
+                and (is_large or not command.reply_is_large)
+                and self._is_heavy(command, args)
+            ):
+                if calls:
+                    break
+                if self.flight:
+                    return None
+                self._is_alone = True
+                special = _Heavy(self.database, [(command.function, args)], b"")
+                index += 1
+                break
             if large_reads and (
                 command.route is not Route.READ or (is_large and large_reads == LARGE_READS_MAX)
             ):
@@ -539,11 +578,26 @@ class Connection(asyncio.Protocol):
             return special
         return Run(self.database, calls, _raw(chunk, writes))
 
+    def _is_heavy(self, command: Command, args: list[bytes]) -> bool:
+        """Whether this read, as far as this node knows now, would let others wait."""
+        if self.multi is not None or command.cost is None:
+            return False
+        keyspace = self.state.node.database.keyspaces[self.database]
+        return estimate(command.cost, keyspace, args) > READS_UNITS_MAX
+
+    def _demand_memory(self, command: Command, args: list[bytes]) -> None:
+        """There is no memory left for what may make the data grow. Raises `ReplyError`."""
+        problem = refusal(command, args, self.state.node.database.shared.scripts.texts)
+        if problem is not None:
+            raise problem
+
     def _function(self, command: Command, is_behind_write: bool = False) -> Any:
         if command.name == "sofa.lastinstance":
             return LastInstance(self, command.function, is_behind_write)
         if command.route is Route.CONNECTION:
             return OnConnection(self, command.function)
+        if command.is_dear_to_read and command.cost is not None and self.multi is not None:
+            return InTransaction(command.function, command.cost)
         return command.function
 
     def _consume(self, chunk: Chunk, index: int, database: int) -> None:
@@ -754,6 +808,13 @@ class Connection(asyncio.Protocol):
         self.unwatch()
         if is_aborted:
             return self._say(ReplyError("EXECABORT Transaction discarded because of previous errors."), args)
+        if self.state.is_out_of_memory:
+            try:
+                for call in (call for _, calls, _ in multi.groups for call in calls if is_write(call)):
+                    self._demand_memory(check(call[1]), call[1])
+            except ReplyError as problem:
+                aborted = f"EXECABORT Transaction discarded because of: {problem.text}"
+                return self._say(ReplyError(aborted), args)
         groups = [Group(number, calls, b"".join(raws)) for number, calls, raws in multi.groups]
         return _Exec(self, multi, watched, groups)
 
@@ -945,7 +1006,7 @@ NOT_IN_MULTI = ReplyError("ERR Command not allowed inside a transaction")
 NO_STATE = ReplyError("ERR this is no command of the connection")
 NO_ROOM = ReplyError(OVERLOADED)
 
-_WORKS: dict[type, type[Work]] = {Turn: WaitingForTurn, _After: WaitingForInstance}
+_WORKS: dict[type, type[Work]] = {Turn: WaitingForTurn, _After: WaitingForInstance, _Heavy: _HeavyWork}
 """What is made of a run, where it is more than a `Work`."""
 
 

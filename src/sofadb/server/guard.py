@@ -70,6 +70,7 @@ class Guard:
 
     def look(self, now: float) -> None:
         """Do what has to be done now (seconds on a monotonic clock)."""
+        self.state.memory.look()
         clients = list(self.state.clients.values())
         self.state.recent_input_bytes_max = max((client.held_bytes for client in clients), default=0)
         self._mind_idle(clients, now)

@@ -39,6 +39,8 @@ async def start(state: ServerState) -> None:
     state.server = await loop.create_server(connect, state.host, state.port, backlog=BACKLOG)
     state.guard = Guard(state)
     state.guard.start()
+    state.memory.look()
+    state.memory.start()
     state.look_for_leader()
 
 
@@ -75,6 +77,7 @@ async def stop(state: ServerState, within_s: float) -> None:
     if state.server is not None:
         state.server.close()
         state.guard.stop()
+        state.memory.stop()
     state.pause.end()
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within_s

@@ -253,4 +253,5 @@ class ShortWay:
     def _is_open(self) -> bool:
         """Whether nothing is on for which each command has to be looked at by itself."""
         state = self._state
-        return not (state.monitors or state.pause.is_on or state.is_overloaded or unlikely("the long way"))
+        is_odd = state.monitors or state.pause.is_on or state.is_overloaded or state.is_out_of_memory
+        return not (is_odd or unlikely("the long way"))

@@ -15,6 +15,8 @@ from sofadb.database.replies import ReplyError
 from sofadb.node.facts import Facts
 
 from .admission import Passwords
+from .heavy import Heavy
+from .memory import MemoryWatch
 from .monitoring import Monitors
 from .notifications import Notifications
 from .pausing import Pause
@@ -100,6 +102,8 @@ class Settings:
     """How many channels and patterns one connection may subscribe to."""
     subscriber_unread_bytes_max: int = 8 << 20
     """A subscriber that has left more than this unread when the next message comes is cut off."""
+    memory_bytes_max: int = 0
+    """With more in memory than this, nothing is taken in that may make it more (`memory`); 0: any amount may be used."""
     idle_s_max: int = 0
     """A client that has sent nothing for so long and waits for nothing is cut off; 0: never."""
     keepalive_s: int = 300
@@ -163,6 +167,10 @@ class ServerState:
     begun_commands: int = 0
     begun_bytes: int = 0
     """What is begun and not done."""
+    is_out_of_memory: bool = False
+    """Whether what may make the data grow has to be refused."""
+    is_leader_full: Callable[[], bool] = lambda: False
+    """Whether the leader uses more memory than it may."""
     refused_commands: int = 0
     """For lack of room."""
     held_bytes: int = 0
@@ -178,14 +186,17 @@ class ServerState:
     expired_before: int = 0
     """How many keys had expired when counting began anew."""
     waiting: WaitingRoom = field(default_factory=WaitingRoom)
+    heavy: Heavy = field(default_factory=Heavy)
     pause: Pause = field(init=False)
     short_way: ShortWay = field(init=False)
+    memory: MemoryWatch = field(init=False)
     server: Any = None
     guard: Any = None
 
     def __post_init__(self) -> None:
         self.pause = Pause(self._go_on)
         self.short_way = ShortWay(self)
+        self.memory = MemoryWatch(self)
         self.node.on_applied.append(self._on_applied)
         self.node.on_founded.append(self.waiting.call_all)
         self.node.on_leader.append(self._on_leader)

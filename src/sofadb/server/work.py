@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from sofadb.database.budget import Cost, estimate
 from sofadb.database.replies import NULL_ARRAY, Reply, ReplyError, Waits
 from sofadb.database.runs import Call, Run, Transaction, Turn
 from sofadb.database.table import Route, check
@@ -101,7 +102,7 @@ class Work:
         else:
             harmless = NO_OUTCOME if str(error).startswith("UNCERTAIN") else error
             self.replies = [
-                _without_state(call, error if self.needs_log and _is_write(call) else harmless)
+                _without_state(call, error if self.needs_log and is_write(call) else harmless)
                 for call in self.run.group.calls
             ]
         self.seconds = perf_counter() - begun
@@ -141,7 +142,8 @@ class Work:
             state.usage.note_spike(b"command", int(usec / 1000))
 
 
-def _is_write(call: Call) -> bool:
+def is_write(call: Call) -> bool:
+    """Whether it goes through the log."""
     function, args = call
     return not isinstance(function, OnConnection) and check(args).route is Route.WRITE
 
@@ -264,6 +266,20 @@ class OnConnection:
 
     def __call__(self, keyspace: Any, args: list[bytes]) -> Reply:
         return self.function(self.connection, args)
+
+
+class InTransaction:
+    """A read that may be dear, among the writes of a transaction: it is done only if there is room for it in the batch."""
+
+    __slots__ = ("cost", "function")
+
+    def __init__(self, function: Any, cost: Cost) -> None:
+        self.function = function
+        self.cost = cost
+
+    def __call__(self, keyspace: Any, args: list[bytes]) -> Reply:
+        keyspace.shared.reading_budget.pay(estimate(self.cost, keyspace, args))
+        return self.function(keyspace, args)
 
 
 class LastInstance(OnConnection):

@@ -370,6 +370,11 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self.pause()
         self._stall_end = (end, self.simulation.call_at(end, self.resume))
 
+    @property
+    def is_stalled(self) -> bool:
+        """Whether it does nothing for a while."""
+        return self._stall_end is not None
+
     def resume(self) -> None:
         """Go on after a pause, or before a stall has ended: first with all that fell due meanwhile, in order."""
         self._end_stall()

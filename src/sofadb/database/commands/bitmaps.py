@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..arguments import parse_integer
+from ..costs import BYTES_PER_UNIT, bytes_at, each_byte, growth
 from ..events import GENERIC, STRING
 from ..keyspace import Keyspace
 from ..replies import SYNTAX, Reply, ReplyError
@@ -35,6 +36,10 @@ def _offset(text: bytes, width: int = 0) -> int:
     return offset
 
 
+def _cost_of_setbit(keyspace: Keyspace, args: list[bytes]) -> int:
+    return growth(keyspace, args[1], _offset(args[2]) >> 3)
+
+
 @command(
     "setbit",
     4,
@@ -44,6 +49,8 @@ def _offset(text: bytes, width: int = 0) -> int:
     group="bitmap",
     since="2.2.0",
     summary="Set or clear a bit, and return what it was",
+    cost=_cost_of_setbit,
+    pays_itself=True,
 )
 def setbit(keyspace: Keyspace, args: list[bytes]) -> Reply:
     offset = _offset(args[2])
@@ -54,6 +61,8 @@ def setbit(keyspace: Keyspace, args: list[bytes]) -> Reply:
     value = keyspace.find_buffer(args[1]) or b""
     byte = value[at] if at < len(value) else 0
     was = int(byte & mask != 0)
+    if at > len(value):
+        keyspace.shared.budget.pay(_cost_of_setbit(keyspace, args))
     if bit != was or at >= len(value):
         overwrite(keyspace, args[1], at, bytes([byte | mask if bit else byte & ~mask]))
         keyspace.notify(STRING, b"setbit", args[1])
@@ -125,6 +134,10 @@ def _chunks(value: Buffer, bits: Range, filler: int) -> Iterator[tuple[int, Buff
         yield at, chunk
 
 
+def _cost_of_counting(keyspace: Keyspace, args: list[bytes]) -> int:
+    return 2 * each_byte(keyspace, args)
+
+
 @command(
     "bitcount",
     -2,
@@ -135,6 +148,7 @@ def _chunks(value: Buffer, bits: Range, filler: int) -> Iterator[tuple[int, Buff
     since="2.6.0",
     summary="How many bits are set, in all or between two places",
     complexity="O(N)",
+    cost=_cost_of_counting,
 )
 def bitcount(keyspace: Keyspace, args: list[bytes]) -> Reply:
     value = keyspace.find_buffer(args[1])
@@ -156,6 +170,7 @@ def bitcount(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="2.8.7",
     summary="Where the first bit is set, or not set",
     complexity="O(N)",
+    cost=each_byte,
 )
 def bitpos(keyspace: Keyspace, args: list[bytes]) -> Reply:
     bit = parse_integer(args[2])
@@ -176,6 +191,10 @@ def bitpos(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return -1
 
 
+def _cost_of_bitop(keyspace: Keyspace, args: list[bytes]) -> int:
+    return 3 * sum(bytes_at(keyspace, key) for key in args[3:]) // BYTES_PER_UNIT
+
+
 @command(
     "bitop",
     -4,
@@ -187,6 +206,7 @@ def bitpos(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="Put what comes of strings bit by bit: AND, OR, XOR or NOT",
     complexity="O(N)",
     key_use="OW update, RO access",
+    cost=_cost_of_bitop,
 )
 def bitop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     name, destination, sources = args[1].upper(), args[2], args[3:]
@@ -332,6 +352,11 @@ _WORDS_READING = {b"GET": 3, b"OVERFLOW": 2}
 """How many words those operations have that change nothing."""
 
 
+def _cost_of_bitfield(keyspace: Keyspace, args: list[bytes]) -> int:
+    ends = [it.end for it in _operations(args[2:]) if it.name != b"GET"]
+    return growth(keyspace, args[1], max(ends, default=0))
+
+
 @command(
     "bitfield",
     -2,
@@ -343,6 +368,8 @@ _WORDS_READING = {b"GET": 3, b"OVERFLOW": 2}
     summary="Get, set and add to numbers of any width within a string",
     key_use="RW access update variable_flags",
     find_keys=_keys_of_bitfield,
+    cost=_cost_of_bitfield,
+    pays_itself=True,
 )
 def bitfield(keyspace: Keyspace, args: list[bytes]) -> Reply:
     """The string grows first, as far as any number needs that is to be set, also if that fails then."""
@@ -354,6 +381,8 @@ def bitfield(keyspace: Keyspace, args: list[bytes]) -> Reply:
         return [_get(value, it) for it in operations]
     length = max(it.end for it in writes)
     grows = length > len(value)
+    if grows:
+        keyspace.shared.budget.pay(_cost_of_bitfield(keyspace, args))
     data = keyspace.open_string(key, length)
     replies: list[Reply] = []
     about: list[bytes] = []

@@ -12,11 +12,12 @@ from typing import Any
 from crc32c import crc32c
 
 from ..arguments import INTEGER_MAX, parse_integer
+from ..costs import each_byte, size_at
 from ..events import GENERIC
 from ..keyspace import Keyspace
 from ..replies import OK, SYNTAX, Reply, ReplyError
 from ..table import Route, command
-from ..values import HEAD, IS_WIDE, VALUES, Value
+from ..values import HEAD, IS_WIDE, LENGTH, VALUES, Value
 from .strings import ONE_KEY, STRING_BYTES_MAX
 
 FOOT = struct.Struct(">HI")  # version, checksum
@@ -74,6 +75,23 @@ def _unpack_elements(kind: int, packed: bytes) -> Value:
     return value
 
 
+PACK_NS, UNPACK_NS = 3_000, 5_000
+"""What an element costs."""
+
+
+def _cost_of_dump(keyspace: Keyspace, args: list[bytes]) -> int:
+    return min(size_at(keyspace, args[1]), ELEMENTS_MAX) * PACK_NS // 1_000 + each_byte(keyspace, args)
+
+
+def _cost_of_restore(keyspace: Keyspace, args: list[bytes]) -> int:
+    """What it says that it holds is not checked yet."""
+    dump = args[3]
+    if len(dump) <= HEAD.size or dump[0] == STRING_KIND:
+        return 0
+    _, elements = HEAD.unpack_from(dump, 1)
+    return min(int(elements), len(dump) // LENGTH.size, ELEMENTS_MAX) * UNPACK_NS // 1_000
+
+
 @command(
     "dump",
     2,
@@ -84,6 +102,7 @@ def _unpack_elements(kind: int, packed: bytes) -> Value:
     summary="A value as bytes, in a form of our own, for RESTORE",
     complexity="O(N)",
     reply_is_large=True,
+    cost=_cost_of_dump,
 )
 def dump(keyspace: Keyspace, args: list[bytes]) -> Reply:
     value = keyspace.find(args[1])
@@ -101,6 +120,7 @@ def dump(keyspace: Keyspace, args: list[bytes]) -> Reply:
     complexity="O(N)",
     dangerous=True,
     key_use="OW update",
+    cost=_cost_of_restore,
 )
 def restore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     """[REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]. The last two are checked and mean nothing here."""

@@ -17,6 +17,7 @@ from ..arguments import (
     picks_many,
     round_to_long_double,
 )
+from ..costs import each_element, each_pick
 from ..keyspace import Keyspace
 from ..replies import OK, SYNTAX, Pairs, Reply, ReplyError
 from ..scanning import may_meet_many, parse_cursor, parse_scan, scan_names
@@ -138,6 +139,7 @@ def hmget(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="All fields of a hash with their values",
     complexity="O(N)",
     reply_is_large=True,
+    cost=each_element(800),
 )
 def hgetall(keyspace: Keyspace, args: list[bytes]) -> Reply:
     value = keyspace.find_as(args[1], Hash)
@@ -155,6 +157,7 @@ def hgetall(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="All fields of a hash",
     complexity="O(N)",
     reply_is_large=True,
+    cost=each_element(20),
 )
 def hkeys(keyspace: Keyspace, args: list[bytes]) -> Reply:
     value = keyspace.find_as(args[1], Hash)
@@ -172,6 +175,7 @@ def hkeys(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="The values of all fields of a hash",
     complexity="O(N)",
     reply_is_large=True,
+    cost=each_element(20),
 )
 def hvals(keyspace: Keyspace, args: list[bytes]) -> Reply:
     value = keyspace.find_as(args[1], Hash)
@@ -310,6 +314,7 @@ def hincrbyfloat(keyspace: Keyspace, args: list[bytes]) -> Reply:
     complexity="O(N)",
     reply_is_large=picks_many,
     reply_varies=True,
+    cost=each_pick,
 )
 def hrandfield(keyspace: Keyspace, args: list[bytes]) -> Reply:
     if len(args) == 2:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ..arguments import INTEGER_MAX, is_integer, parse_integer
+from ..costs import size_of
 from ..events import GENERIC
 from ..keyspace import BUCKETS, Keyspace
 from ..patterns import matcher
 from ..replies import NOT_AN_INTEGER, OK, SYNTAX, Reply, ReplyError, Status
 from ..scanning import parse_cursor, parse_scan
 from ..table import Route, as_text, command
+from ..values import Hash, List, Set, SortedSet
 
 ONE_KEY = (1, 1, 1)
 ALL_KEYS = (1, -1, 1)
@@ -95,6 +97,10 @@ def type_(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return Status(type_of(keyspace.look(args[1])))
 
 
+def _cost_of_keys(keyspace: Keyspace, args: list[bytes]) -> int:
+    return len(keyspace.values)
+
+
 @command(
     "keys",
     2,
@@ -104,6 +110,7 @@ def type_(keyspace: Keyspace, args: list[bytes]) -> Reply:
     complexity="O(N)",
     dangerous=True,
     reply_is_large=True,
+    cost=_cost_of_keys,
 )
 def keys(keyspace: Keyspace, args: list[bytes]) -> Reply:
     if args[1] == b"*":
@@ -310,6 +317,15 @@ def _database(keyspace: Keyspace, number: int) -> Keyspace:
 SAME_OBJECT = "ERR source and destination objects are the same"
 
 
+COPY_NS = {List: 20, Set: 50, Hash: 100, SortedSet: 1_200}
+"""What it costs to copy an element."""
+
+
+def _cost_of_copy(keyspace: Keyspace, args: list[bytes]) -> int:
+    value = keyspace.look(args[1])
+    return size_of(value) * COPY_NS.get(type(value), 0) // 1_000
+
+
 @command(
     "copy",
     -3,
@@ -320,6 +336,7 @@ SAME_OBJECT = "ERR source and destination objects are the same"
     summary="Put a copy of a value at another key, perhaps in another database",
     complexity="O(N)",
     key_use="RO access, OW update",
+    cost=_cost_of_copy,
 )
 def copy(keyspace: Keyspace, args: list[bytes]) -> Reply:
     """[DB number] [REPLACE]"""
@@ -591,6 +608,10 @@ def flushall(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return OK
 
 
+SWAP_UNITS = 2_000
+"""What it costs to note that every key has changed there may be."""
+
+
 @command(
     "swapdb",
     3,
@@ -600,6 +621,7 @@ def flushall(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="4.0.0",
     summary="Let two databases change places",
     dangerous=True,
+    cost=lambda keyspace, args: SWAP_UNITS,
 )
 def swapdb(keyspace: Keyspace, args: list[bytes]) -> Reply:
     numbers = _number(args[1], "ERR invalid first DB index"), _number(args[2], "ERR invalid second DB index")

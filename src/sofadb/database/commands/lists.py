@@ -14,6 +14,7 @@ from itertools import count as counting
 from operator import eq
 
 from ..arguments import INTEGER_MIN, parse_at_least, parse_integer
+from ..costs import each_element, each_taken, size_at, sizes_at
 from ..events import GENERIC, LIST
 from ..keyspace import Keyspace
 from ..replies import NULL_ARRAY, OK, SYNTAX, Reply, ReplyError
@@ -26,6 +27,8 @@ MANY = 1_000
 """A reply of more elements counts as large."""
 STEPS_PER_BLOCK = 64
 """A deque finds an element by its index this much faster than by walking past those before it."""
+STEP_NS = 100
+"""What it costs to walk past one, or to take it."""
 
 
 # At the ends
@@ -197,6 +200,10 @@ def rpushx(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return 0 if keyspace.find_as(args[1], List) is None else rpush(keyspace, args)
 
 
+_cost_of_popping = each_taken(STEP_NS)
+_cost_of_looking = each_element(STEP_NS)
+
+
 def _pop(keyspace: Keyspace, args: list[bytes], at_left: bool) -> Reply:
     """With a count, the reply is an array, even of one or none."""
     if len(args) > 3:
@@ -207,6 +214,7 @@ def _pop(keyspace: Keyspace, args: list[bytes], at_left: bool) -> Reply:
     count = parse_at_least(0, args[2], "ERR value is out of range, must be positive")
     if keyspace.find_as(key, List) is None:
         return NULL_ARRAY
+    keyspace.shared.budget.pay(_cost_of_popping(keyspace, args))
     return pop(keyspace, key, at_left, count) if count else []
 
 
@@ -220,6 +228,8 @@ def _pop(keyspace: Keyspace, args: list[bytes], at_left: bool) -> Reply:
     summary="Take the first elements out of a list",
     complexity="O(N)",
     key_use="RW access delete",
+    cost=_cost_of_popping,
+    pays_itself=True,
 )
 def lpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _pop(keyspace, args, at_left=True)
@@ -235,9 +245,16 @@ def lpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="Take the last elements out of a list",
     complexity="O(N)",
     key_use="RW access delete",
+    cost=_cost_of_popping,
+    pays_itself=True,
 )
 def rpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _pop(keyspace, args, at_left=False)
+
+
+def _cost_of_lmpop(keyspace: Keyspace, args: list[bytes]) -> int:
+    keys, _, count = parse_lmpop(args[1:])
+    return min(count, max(sizes_at(keyspace, keys), default=0)) * STEP_NS // 1_000
 
 
 @command(
@@ -251,6 +268,7 @@ def rpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     complexity="O(N+M)",
     key_use="RW access delete",
     counted_keys=1,
+    cost=_cost_of_lmpop,
 )
 def lmpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys, at_left, count = parse_lmpop(args[1:])
@@ -384,6 +402,11 @@ def _is_long_range(args: list[bytes]) -> bool:
     return (first < 0) != (last < 0) or last - first >= MANY
 
 
+def _cost_of_lrange(keyspace: Keyspace, args: list[bytes]) -> int:
+    begin, end = _bounds(parse_integer(args[2]), parse_integer(args[3]), size_at(keyspace, args[1]))
+    return (end - begin) * STEP_NS // 1_000
+
+
 @command(
     "lrange",
     4,
@@ -394,11 +417,19 @@ def _is_long_range(args: list[bytes]) -> bool:
     summary="The elements between two positions, both included",
     complexity="O(S+N)",
     reply_is_large=_is_long_range,
+    cost=_cost_of_lrange,
 )
 def lrange(keyspace: Keyspace, args: list[bytes]) -> Reply:
     first, last = parse_integer(args[2]), parse_integer(args[3])
     value = keyspace.find_as(args[1], List)
     return [] if value is None else _part(value.items, *_bounds(first, last, len(value)))
+
+
+def _cost_of_ltrim(keyspace: Keyspace, args: list[bytes]) -> int:
+    """What is removed or what is kept, whichever is less."""
+    size = size_at(keyspace, args[1])
+    begin, end = _bounds(parse_integer(args[2]), parse_integer(args[3]), size)
+    return min(end - begin, size - (end - begin)) * STEP_NS // 1_000
 
 
 @command(
@@ -411,6 +442,7 @@ def lrange(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="Keep only the elements between two positions, both included",
     complexity="O(N)",
     key_use="RW delete",
+    cost=_cost_of_ltrim,
 )
 def ltrim(keyspace: Keyspace, args: list[bytes]) -> Reply:
     """The event comes even if all is kept, as in Redis; but then nothing has changed for WATCH."""
@@ -449,6 +481,7 @@ def _bounds(first: int, last: int, length: int) -> tuple[int, int]:
     summary="Put an element before or after the first that equals another",
     complexity="O(N)",
     key_use="RW insert",
+    cost=_cost_of_looking,
 )
 def linsert(keyspace: Keyspace, args: list[bytes]) -> Reply:
     key, where, pivot, element = args[1], args[2].upper(), args[3], args[4]
@@ -478,6 +511,7 @@ def linsert(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="Remove the first or the last elements that equal one, or all of them",
     complexity="O(N+M)",
     key_use="RW delete",
+    cost=_cost_of_looking,
 )
 def lrem(keyspace: Keyspace, args: list[bytes]) -> Reply:
     key, count, element = args[1], parse_integer(args[2]), args[3]
@@ -543,6 +577,7 @@ def _may_find_many(args: list[bytes]) -> bool:
     summary="The positions of elements that equal one",
     complexity="O(N)",
     reply_is_large=_may_find_many,
+    cost=_cost_of_looking,
 )
 def lpos(keyspace: Keyspace, args: list[bytes]) -> Reply:
     element = args[2]

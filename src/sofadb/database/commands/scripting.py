@@ -29,6 +29,8 @@ class Script(NamedTuple):
     """It says that it does not write."""
     may_write: bool
     """It speaks of itself, and does not say that it does not write."""
+    may_grow: bool = True
+    """It does not say that it may be run where there is no memory."""
 
 
 def parse_script(text: bytes) -> Script:
@@ -53,7 +55,8 @@ def parse_script(text: bytes) -> Script:
         if flag.decode("latin-1") not in _KNOWN_FLAGS:
             raise ReplyError(f"ERR Unexpected flag in script shebang: {_shown(flag)}")
     is_read_only = b"no-writes" in flags
-    return Script(end + rest, is_read_only, not is_read_only)
+    may_grow = not is_read_only and b"allow-oom" not in flags
+    return Script(end + rest, is_read_only, not is_read_only, may_grow)
 
 
 def _shown(text: bytes) -> str:

@@ -11,6 +11,17 @@ from itertools import chain, islice
 
 from .. import events
 from ..arguments import INTEGER_MAX, demand_few, parse_at_least, parse_picks, picks_many
+from ..budget import Cost
+from ..costs import (
+    PICK_NS,
+    counted_keys,
+    difference_of,
+    each_element,
+    each_pick,
+    each_taken,
+    intersection_of,
+    sizes_at,
+)
 from ..keyspace import Keyspace
 from ..replies import SYNTAX, Reply, ReplyError, Unordered
 from ..scanning import may_meet_many, parse_cursor, parse_scan, scan_names
@@ -167,6 +178,7 @@ def smismember(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="All members of a set",
     complexity="O(N)",
     reply_is_large=True,
+    cost=each_element(20),
 )
 def smembers(keyspace: Keyspace, args: list[bytes]) -> Reply:
     value = keyspace.find_as(args[1], Set)
@@ -174,6 +186,9 @@ def smembers(keyspace: Keyspace, args: list[bytes]) -> Reply:
 
 
 _NOT_POSITIVE = "ERR value is out of range, must be positive"
+
+
+_cost_of_spop = each_taken(2 * PICK_NS)
 
 
 @command(
@@ -187,6 +202,8 @@ _NOT_POSITIVE = "ERR value is out of range, must be positive"
     complexity="O(N)",
     reply_is_large=picks_many,
     key_use="RW access delete",
+    cost=_cost_of_spop,
+    pays_itself=True,
 )
 def spop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     """One, or with a count a set of so many."""
@@ -196,6 +213,8 @@ def spop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     value = keyspace.find_as(args[1], Set)
     if value is None or count == 0:
         return None if count is None else Unordered()
+    if count is not None:
+        keyspace.shared.budget.pay(_cost_of_spop(keyspace, args))
     names = _pop(keyspace, args[1], value, 1 if count is None else count)
     return names[0] if count is None else Unordered(names)
 
@@ -229,6 +248,7 @@ _MANY_TIMES = 5
     complexity="O(N)",
     reply_is_large=picks_many,
     reply_varies=True,
+    cost=each_pick,
 )
 def srandmember(keyspace: Keyspace, args: list[bytes]) -> Reply:
     """One, or with a count a list of so many."""
@@ -309,6 +329,50 @@ def _store(keyspace: Keyspace, key: bytes, names: list[bytes], event: bytes) -> 
     return len(names)
 
 
+VISIT_NS = 300
+"""To look for a name in a set, or to take it over from one."""
+STORE_NS = 400
+"""To put it into a new one."""
+
+
+def _cost_of_sinter(first: int) -> Cost:
+    """Of what several sets, whose keys begin with a word, have in common. Where there is a word before them, it is stored."""
+
+    def cost(keyspace: Keyspace, args: list[bytes]) -> int:
+        sizes = sizes_at(keyspace, args[first:])
+        return _units(intersection_of(sizes), min(sizes, default=0) * (first - 1))
+
+    return cost
+
+
+def _cost_of_sunion(first: int) -> Cost:
+    """As `_cost_of_sinter`."""
+
+    def cost(keyspace: Keyspace, args: list[bytes]) -> int:
+        met = sum(sizes_at(keyspace, args[first:]))
+        return _units(met, met * (first - 1))
+
+    return cost
+
+
+def _cost_of_sdiff(first: int) -> Cost:
+    """As `_cost_of_sinter`."""
+
+    def cost(keyspace: Keyspace, args: list[bytes]) -> int:
+        sizes = sizes_at(keyspace, args[first:])
+        return _units(difference_of(sizes), sizes[0] * (first - 1))
+
+    return cost
+
+
+def _cost_of_sintercard(keyspace: Keyspace, args: list[bytes]) -> int:
+    return _units(intersection_of(sizes_at(keyspace, counted_keys(args, 1))), 0)
+
+
+def _units(visited: int, stored: int) -> int:
+    return (visited * VISIT_NS + stored * STORE_NS) // 1_000
+
+
 @command(
     "sinter",
     -2,
@@ -319,6 +383,7 @@ def _store(keyspace: Keyspace, key: bytes, names: list[bytes], event: bytes) -> 
     summary="What several sets have in common",
     complexity="O(N*M)",
     reply_is_large=True,
+    cost=_cost_of_sinter(1),
 )
 def sinter(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return Unordered(_intersection(_find_all(keyspace, args[1:])))
@@ -334,6 +399,7 @@ def sinter(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="How much several sets have in common, perhaps counted up to a limit",
     complexity="O(N*M)",
     counted_keys=1,
+    cost=_cost_of_sintercard,
 )
 def sintercard(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys_end = 2 + parse_at_least(1, args[1], "ERR numkeys should be greater than 0")
@@ -360,6 +426,7 @@ def sintercard(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="Put what several sets have in common at a key",
     complexity="O(N*M)",
     key_use="RW update, RO access",
+    cost=_cost_of_sinter(2),
 )
 def sinterstore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     names = list(_intersection(_find_all(keyspace, args[2:])))
@@ -376,6 +443,7 @@ def sinterstore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="What is in any of several sets",
     complexity="O(N)",
     reply_is_large=True,
+    cost=_cost_of_sunion(1),
 )
 def sunion(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return Unordered(_union(_find_all(keyspace, args[1:])))
@@ -391,6 +459,7 @@ def sunion(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="Put what is in any of several sets at a key",
     complexity="O(N)",
     key_use="OW update, RO access",
+    cost=_cost_of_sunion(2),
 )
 def sunionstore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _store(keyspace, args[1], _union(_find_all(keyspace, args[2:])), b"sunionstore")
@@ -406,6 +475,7 @@ def sunionstore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="What is in the first of several sets and in no other",
     complexity="O(N)",
     reply_is_large=True,
+    cost=_cost_of_sdiff(1),
 )
 def sdiff(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return Unordered(_difference(_find_all(keyspace, args[1:])))
@@ -421,6 +491,7 @@ def sdiff(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="Put what is in the first of several sets and in no other at a key",
     complexity="O(N)",
     key_use="OW update, RO access",
+    cost=_cost_of_sdiff(2),
 )
 def sdiffstore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _store(keyspace, args[1], _difference(_find_all(keyspace, args[2:])), b"sdiffstore")

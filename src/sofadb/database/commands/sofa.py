@@ -6,7 +6,7 @@ from ..arguments import parse_integer
 from ..keys import keys_behind
 from ..keyspace import Keyspace
 from ..locks import place_of
-from ..replies import SYNTAX, Reply, ReplyError
+from ..replies import SYNTAX, Busy, Reply, ReplyError
 from ..table import Command, Route, check_inner, command
 
 ID_BYTES_MAX = 256
@@ -61,9 +61,11 @@ def once(keyspace: Keyspace, args: list[bytes]) -> Reply:
 
 
 def _answer(inner: Command, keyspace: Keyspace, args: list[bytes]) -> Reply:
-    """Run a command; what it raises is its reply."""
+    """Run a command; what it raises is its reply, unless it was not its turn (then the id is as good as new)."""
     try:
         return inner.function(keyspace, args)
+    except Busy:
+        raise
     except ReplyError as problem:
         return problem.as_reply()
 

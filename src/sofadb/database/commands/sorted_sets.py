@@ -25,6 +25,8 @@ from ..arguments import (
     parse_picks,
     picks_many,
 )
+from ..budget import Cost
+from ..costs import counted_keys, each_pick, each_taken, intersection_of, sizes_at
 from ..events import GENERIC, SORTED_SET
 from ..graveyard import LARGE
 from ..keyspace import Keyspace
@@ -396,16 +398,28 @@ class _Range(NamedTuple):
 
     def of(self, value: SortedSet | None) -> list[Element]:
         """The elements, in the order that is asked for."""
-        if value is None or self.offset < 0:
+        if value is None:
             return []
+        begin, end = self._ranks(value)
+        return value.order[begin:end][::-1] if self.is_reversed else value.order[begin:end]
+
+    def count(self, value: SortedSet | None) -> int:
+        """How many they are."""
+        if value is None:
+            return 0
+        begin, end = self._ranks(value)
+        return end - begin
+
+    def _ranks(self, value: SortedSet) -> tuple[int, int]:
+        """From which rank they go to before which."""
+        if self.offset < 0:
+            return 0, 0
         begin, end = self.span(value)
         if self.is_reversed:
             end = max(end - self.offset, begin)
-            begin = begin if self.limit < 0 else max(begin, end - self.limit)
-            return value.order[begin:end][::-1]
+            return begin if self.limit < 0 else max(begin, end - self.limit), end
         begin = min(begin + self.offset, end)
-        end = end if self.limit < 0 else min(end, begin + self.limit)
-        return value.order[begin:end]
+        return begin, end if self.limit < 0 else min(end, begin + self.limit)
 
 
 _BY = {b"BYSCORE": by_score, b"BYLEX": by_name}
@@ -474,6 +488,24 @@ def _answer(keyspace: Keyspace, key: bytes, wanted: _Range) -> Reply:
     return _shown(wanted.of(keyspace.find_as(key, SortedSet)), wanted.with_scores)
 
 
+SHOW_NS, TAKE_NS, STORE_NS = 1_000, 9_000, 4_000
+"""What an element costs that is shown, taken out, or put into a new sorted set."""
+
+
+def _cost_of_range(by: Callable[[bytes, bytes], Span] | None, is_reversed: bool | None) -> Cost:
+    """Of showing what is asked for with words that are read so."""
+
+    def cost(keyspace: Keyspace, args: list[bytes]) -> int:
+        return _parse_range(args[2:], by, is_reversed).count(_at(keyspace, args[1])) * SHOW_NS // 1_000
+
+    return cost
+
+
+def _at(keyspace: Keyspace, key: bytes) -> SortedSet | None:
+    value = keyspace.look(key)
+    return value if isinstance(value, SortedSet) else None
+
+
 def _shown(elements: list[Element], with_scores: bool) -> Reply:
     """Names, perhaps each with its score behind it."""
     if with_scores:
@@ -492,6 +524,7 @@ def _shown(elements: list[Element], with_scores: bool) -> Reply:
     summary="The elements within a range of ranks, scores or names",
     complexity="O(log(N)+M)",
     reply_is_large=_is_long,
+    cost=_cost_of_range(None, None),
 )
 def zrange(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _answer(keyspace, args[1], _parse_range(args[2:]))
@@ -508,6 +541,7 @@ def zrange(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="The elements within a range of ranks, counted from the end",
     complexity="O(log(N)+M)",
     reply_is_large=_is_long,
+    cost=_cost_of_range(by_rank, True),
 )
 def zrevrange(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _answer(keyspace, args[1], _parse_range(args[2:], by_rank, is_reversed=True))
@@ -524,6 +558,7 @@ def zrevrange(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="The elements within a range of scores",
     complexity="O(log(N)+M)",
     reply_is_large=_is_unlimited,
+    cost=_cost_of_range(by_score, False),
 )
 def zrangebyscore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _answer(keyspace, args[1], _parse_range(args[2:], by_score, is_reversed=False))
@@ -540,6 +575,7 @@ def zrangebyscore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="The elements within a range of scores, the highest first",
     complexity="O(log(N)+M)",
     reply_is_large=_is_unlimited,
+    cost=_cost_of_range(by_score, True),
 )
 def zrevrangebyscore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _answer(keyspace, args[1], _parse_range(args[2:], by_score, is_reversed=True))
@@ -556,6 +592,7 @@ def zrevrangebyscore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="The elements within a range of names, if all scores are the same",
     complexity="O(log(N)+M)",
     reply_is_large=_is_unlimited,
+    cost=_cost_of_range(by_name, False),
 )
 def zrangebylex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _answer(keyspace, args[1], _parse_range(args[2:], by_name, is_reversed=False))
@@ -572,9 +609,14 @@ def zrangebylex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="The elements within a range of names, the last first, if all scores are the same",
     complexity="O(log(N)+M)",
     reply_is_large=_is_unlimited,
+    cost=_cost_of_range(by_name, True),
 )
 def zrevrangebylex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _answer(keyspace, args[1], _parse_range(args[2:], by_name, is_reversed=True))
+
+
+def _cost_of_zrangestore(keyspace: Keyspace, args: list[bytes]) -> int:
+    return _parse_range(args[3:], is_stored=True).count(_at(keyspace, args[2])) * STORE_NS // 1_000
 
 
 @command(
@@ -588,6 +630,7 @@ def zrevrangebylex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="Put the elements within a range at another key",
     complexity="O(log(N)+M)",
     key_use="OW update, RO access",
+    cost=_cost_of_zrangestore,
 )
 def zrangestore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     elements = _parse_range(args[3:], is_stored=True).of(keyspace.find_as(args[2], SortedSet))
@@ -629,6 +672,19 @@ def _take(keyspace: Keyspace, key: bytes, begin: int, end: int, event: bytes) ->
     return elements
 
 
+def _cost_of_removal(by: Callable[[bytes, bytes], Span]) -> Cost:
+    """Of taking out what lies between the ends that are read so: what is taken or what is left, whichever is less."""
+
+    def cost(keyspace: Keyspace, args: list[bytes]) -> int:
+        value = _at(keyspace, args[1])
+        if value is None:
+            return 0
+        begin, end = by(args[2], args[3])(value)
+        return min(end - begin, len(value) - (end - begin)) * TAKE_NS // 1_000
+
+    return cost
+
+
 def _remove(keyspace: Keyspace, key: bytes, span: Span, event: bytes) -> int:
     value = keyspace.find_as(key, SortedSet)
     begin, end = (0, 0) if value is None else span(value)
@@ -650,6 +706,7 @@ def _remove(keyspace: Keyspace, key: bytes, span: Span, event: bytes) -> int:
     summary="Take out the elements within a range of ranks",
     complexity="O(log(N)+M)",
     key_use="RW delete",
+    cost=_cost_of_removal(by_rank),
 )
 def zremrangebyrank(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _remove(keyspace, args[1], by_rank(args[2], args[3]), b"zremrangebyrank")
@@ -666,6 +723,7 @@ def zremrangebyrank(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="Take out the elements within a range of scores",
     complexity="O(log(N)+M)",
     key_use="RW delete",
+    cost=_cost_of_removal(by_score),
 )
 def zremrangebyscore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _remove(keyspace, args[1], by_score(args[2], args[3]), b"zremrangebyscore")
@@ -682,6 +740,7 @@ def zremrangebyscore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="Take out the elements within a range of names, if all scores are the same",
     complexity="O(log(N)+M)",
     key_use="RW delete",
+    cost=_cost_of_removal(by_name),
 )
 def zremrangebylex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _remove(keyspace, args[1], by_name(args[2], args[3]), b"zremrangebylex")
@@ -698,6 +757,9 @@ def pop(keyspace: Keyspace, key: bytes, is_max: bool, count: int) -> list[Elemen
     return _take(keyspace, key, 0, count, b"zpopmin")
 
 
+_cost_of_popping = each_taken(TAKE_NS)
+
+
 def _pop(keyspace: Keyspace, args: list[bytes], is_max: bool) -> Reply:
     """Without a count, the one pair is no pair of its own, not in RESP3 either."""
     if len(args) > 3:
@@ -706,6 +768,8 @@ def _pop(keyspace: Keyspace, args: list[bytes], is_max: bool) -> Reply:
     count = parse_at_least(0, args[2], "ERR value is out of range, must be positive") if is_counted else 1
     if keyspace.find_as(args[1], SortedSet) is None or not count:
         return []
+    if is_counted:
+        keyspace.shared.budget.pay(_cost_of_popping(keyspace, args))
     pairs = _shown(pop(keyspace, args[1], is_max, count), with_scores=True)
     return pairs if is_counted else list(pairs)
 
@@ -722,6 +786,8 @@ def _pop(keyspace: Keyspace, args: list[bytes], is_max: bool) -> Reply:
     complexity="O(log(N)*M)",
     reply_is_large=picks_many,
     key_use="RW access delete",
+    cost=_cost_of_popping,
+    pays_itself=True,
 )
 def zpopmin(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _pop(keyspace, args, is_max=False)
@@ -739,6 +805,8 @@ def zpopmin(keyspace: Keyspace, args: list[bytes]) -> Reply:
     complexity="O(log(N)*M)",
     reply_is_large=picks_many,
     key_use="RW access delete",
+    cost=_cost_of_popping,
+    pays_itself=True,
 )
 def zpopmax(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _pop(keyspace, args, is_max=True)
@@ -747,6 +815,11 @@ def zpopmax(keyspace: Keyspace, args: list[bytes]) -> Reply:
 def _pops_many(args: list[bytes]) -> bool:
     """Whether these words end with a count of more than three digits."""
     return len(args[-1]) > 3 and args[-1].isdigit()
+
+
+def _cost_of_zmpop(keyspace: Keyspace, args: list[bytes]) -> int:
+    keys, _, count = parse_zmpop(args[1:])
+    return min(count, max(sizes_at(keyspace, keys), default=0)) * TAKE_NS // 1_000
 
 
 @command(
@@ -761,6 +834,7 @@ def _pops_many(args: list[bytes]) -> bool:
     reply_is_large=_pops_many,
     key_use="RW access delete",
     counted_keys=1,
+    cost=_cost_of_zmpop,
 )
 def zmpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys, is_max, count = parse_zmpop(args[1:])
@@ -802,6 +876,7 @@ def parse_zmpop(words: list[bytes]) -> tuple[list[bytes], bool, int]:
     complexity="O(N)",
     reply_is_large=picks_many,
     reply_varies=True,
+    cost=each_pick,
 )
 def zrandmember(keyspace: Keyspace, args: list[bytes]) -> Reply:
     """A negative count lets the same elements be picked again."""
@@ -960,6 +1035,16 @@ def _sorted(scores: dict[bytes, float], with_scores: bool) -> Reply:
     return _shown(sorted((score, name) for name, score in scores.items()), with_scores)
 
 
+def _cost_of_several(at: int, visits: Callable[[list[int]], int]) -> Cost:
+    """Of what comes of several, whose number is the word at a place, and who are looked into so often."""
+
+    def cost(keyspace: Keyspace, args: list[bytes]) -> int:
+        sizes = sizes_at(keyspace, counted_keys(args, at))
+        return visits(sizes) * STORE_NS // 1_000
+
+    return cost
+
+
 @command(
     "zunion",
     -3,
@@ -971,6 +1056,7 @@ def _sorted(scores: dict[bytes, float], with_scores: bool) -> Reply:
     complexity="O(N)+O(M*log(M))",
     reply_is_large=True,
     counted_keys=1,
+    cost=_cost_of_several(1, sum),
 )
 def zunion(keyspace: Keyspace, args: list[bytes]) -> Reply:
     options = _parse(keyspace, args, is_weighed=True, is_stored=False)
@@ -988,6 +1074,7 @@ def zunion(keyspace: Keyspace, args: list[bytes]) -> Reply:
     complexity="O(N*K)+O(M*log(M))",
     reply_is_large=True,
     counted_keys=1,
+    cost=_cost_of_several(1, intersection_of),
 )
 def zinter(keyspace: Keyspace, args: list[bytes]) -> Reply:
     options = _parse(keyspace, args, is_weighed=True, is_stored=False)
@@ -1005,6 +1092,7 @@ def zinter(keyspace: Keyspace, args: list[bytes]) -> Reply:
     complexity="O(N*K)+O(M*log(M))",
     reply_is_large=True,
     counted_keys=1,
+    cost=_cost_of_several(1, intersection_of),
 )
 def zdiff(keyspace: Keyspace, args: list[bytes]) -> Reply:
     options = _parse(keyspace, args, is_weighed=False, is_stored=False)
@@ -1023,6 +1111,7 @@ def zdiff(keyspace: Keyspace, args: list[bytes]) -> Reply:
     complexity="O(N)+O(M*log(M))",
     key_use="OW update, RO access",
     counted_keys=2,
+    cost=_cost_of_several(2, sum),
 )
 def zunionstore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     options = _parse(keyspace, args, is_weighed=True, is_stored=True)
@@ -1041,6 +1130,7 @@ def zunionstore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     complexity="O(N*K)+O(M*log(M))",
     key_use="OW update, RO access",
     counted_keys=2,
+    cost=_cost_of_several(2, intersection_of),
 )
 def zinterstore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     options = _parse(keyspace, args, is_weighed=True, is_stored=True)
@@ -1059,6 +1149,7 @@ def zinterstore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     complexity="O(N*K)+O(M*log(M))",
     key_use="OW update, RO access",
     counted_keys=2,
+    cost=_cost_of_several(2, intersection_of),
 )
 def zdiffstore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     options = _parse(keyspace, args, is_weighed=False, is_stored=True)
@@ -1075,6 +1166,7 @@ def zdiffstore(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="How many elements are in all of several sorted sets, perhaps counted only so far",
     complexity="O(N*K)",
     counted_keys=1,
+    cost=_cost_of_several(1, intersection_of),
 )
 def zintercard(keyspace: Keyspace, args: list[bytes]) -> Reply:
     """A limit of 0 is none."""

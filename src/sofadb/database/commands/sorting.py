@@ -17,6 +17,8 @@ from itertools import islice
 from math import isinf
 
 from ..arguments import demand_few, parse_integer
+from ..budget import Cost
+from ..costs import size_at
 from ..events import GENERIC, LIST
 from ..keyspace import Keyspace
 from ..patterns import PATTERN_BYTES_MAX
@@ -202,6 +204,23 @@ def _up_to_zero(text: bytes) -> bytes:
     return text.partition(b"\0")[0]
 
 
+SORT_NS, LOOK_UP_NS, STEP_NS = 3_000, 1_500, 200
+"""What it costs to put an element in its place, to look up what lies where a pattern leads, and to walk past one."""
+
+
+def _cost_of_sort(may_store: bool) -> Cost:
+    def cost(keyspace: Keyspace, args: list[bytes]) -> int:
+        wish = _parse(args[2:], may_store)
+        size = size_at(keyspace, args[1])
+        begin, end = _limits(wish, size)
+        sorting = size * (SORT_NS + LOOK_UP_NS * (wish.by is not None))
+        if wish.is_as_it_comes and wish.store is None:
+            sorting = end * STEP_NS
+        return (sorting + (end - begin) * len(wish.gets) * LOOK_UP_NS) // 1_000
+
+    return cost
+
+
 def _is_answered_at_length(args: list[bytes]) -> bool:
     try:
         return _parse(args[2:], may_store=True).store is None
@@ -237,6 +256,7 @@ _WORDS_OF_OPTION = {b"LIMIT": 3, b"GET": 2, b"BY": 2, b"STORE": 2}
     reply_is_large=_is_answered_at_length,
     key_use="RO access",
     find_keys=_keys_of_sort,
+    cost=_cost_of_sort(may_store=True),
 )
 def sort(keyspace: Keyspace, args: list[bytes]) -> Reply:
     wish = _parse(args[2:], may_store=True)
@@ -266,6 +286,7 @@ def sort(keyspace: Keyspace, args: list[bytes]) -> Reply:
     complexity="O(N+M*log(M))",
     dangerous=True,
     reply_is_large=True,
+    cost=_cost_of_sort(may_store=False),
 )
 def sort_ro(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _answer(keyspace, args[1], _parse(args[2:], may_store=False))

@@ -12,6 +12,7 @@ from ..arguments import (
     parse_long_double,
     round_to_long_double,
 )
+from ..costs import BYTES_PER_UNIT, bytes_at, growth
 from ..events import EXPIRED, GENERIC, STRING
 from ..keyspace import Keyspace
 from ..replies import NOT_A_FLOAT, NOT_AN_INTEGER, OK, SYNTAX, TOO_LONG, Reply, ReplyError
@@ -354,6 +355,20 @@ def strlen(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return len(keyspace.find_buffer(args[1]) or b"")
 
 
+def _cost_of_getrange(keyspace: Keyspace, args: list[bytes]) -> int:
+    first, last = _bounds(parse_integer(args[2]), parse_integer(args[3]), bytes_at(keyspace, args[1]))
+    return max(0, last + 1 - first) // BYTES_PER_UNIT
+
+
+def _bounds(first: int, last: int, length: int) -> tuple[int, int]:
+    """The first byte and the last one, where negative numbers count from the end; none if the last comes before the first."""
+    if first < 0 and last < 0 and first > last:
+        return 0, -1
+    first = max(first + length, 0) if first < 0 else first
+    last = max(last + length, 0) if last < 0 else last
+    return first, min(last, length - 1)
+
+
 @command(
     "getrange",
     4,
@@ -363,14 +378,12 @@ def strlen(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="string",
     since="2.4.0",
     summary="A part of a string",
+    cost=_cost_of_getrange,
 )
 def getrange(keyspace: Keyspace, args: list[bytes]) -> Reply:
     first, last = parse_integer(args[2]), parse_integer(args[3])
     value = keyspace.find_buffer(args[1]) or b""
-    if first < 0 and last < 0 and first > last:
-        return b""
-    first = max(first + len(value), 0) if first < 0 else first
-    last = max(last + len(value), 0) if last < 0 else last
+    first, last = _bounds(first, last, len(value))
     if last - first < SLICE_COPIED_BYTES_MAX or type(value) is bytearray:
         return bytes(value[first : last + 1])
     return memoryview(value)[first : last + 1]
@@ -384,7 +397,12 @@ command(
     keys=ONE_KEY,
     group="string",
     summary="A part of a string (the old name of GETRANGE)",
+    cost=_cost_of_getrange,
 )(getrange)
+
+
+def _cost_of_setrange(keyspace: Keyspace, args: list[bytes]) -> int:
+    return growth(keyspace, args[1], parse_integer(args[2])) if args[3] else 0
 
 
 @command(
@@ -397,6 +415,8 @@ command(
     since="2.2.0",
     summary="Overwrite a part of a string",
     key_use="RW update",
+    cost=_cost_of_setrange,
+    pays_itself=True,
 )
 def setrange(keyspace: Keyspace, args: list[bytes]) -> Reply:
     offset, part = parse_integer(args[2]), args[3]
@@ -407,6 +427,8 @@ def setrange(keyspace: Keyspace, args: list[bytes]) -> Reply:
         return len(value)
     if offset + len(part) > STRING_BYTES_MAX:
         raise ReplyError(TOO_LONG)
+    if offset > len(value):
+        keyspace.shared.budget.pay(_cost_of_setrange(keyspace, args))
     length = overwrite(keyspace, args[1], offset, part)
     keyspace.notify(STRING, b"setrange", args[1])
     return length
@@ -518,6 +540,11 @@ def incrbyfloat(keyspace: Keyspace, args: list[bytes]) -> Reply:
 # Two strings
 
 
+def _cost_of_lcs(keyspace: Keyspace, args: list[bytes]) -> int:
+    cells = (bytes_at(keyspace, args[1]) + 1) * (bytes_at(keyspace, args[2]) + 1)
+    return min(cells, LCS_CELLS_MAX) // LCS_CELLS_PER_UNIT
+
+
 @command(
     "lcs",
     -3,
@@ -529,6 +556,7 @@ def incrbyfloat(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="The longest common subsequence of two strings, of at most 64 KiB each",
     complexity="O(N*M)",
     reply_is_large=True,
+    cost=_cost_of_lcs,
 )
 def lcs(keyspace: Keyspace, args: list[bytes]) -> Reply:
     one, other = keyspace.find(args[1]), keyspace.find(args[2])
@@ -558,6 +586,8 @@ _STRING_OR_NONE = (bytes, type(None))
 LCS_BYTES_MAX = 64 << 10
 LCS_CELLS_MAX = STRING_BYTES_MAX // 4
 """Redis keeps 4 bytes for each pair of positions and has no more of them than a string may have. Here that takes some 30 ms."""
+
+LCS_CELLS_PER_UNIT = 500
 
 
 def _lcs_options(words: list[bytes]) -> tuple[bool, bool, bool, int]:

@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 import lupa.lua51 as lupa
 
 from ..arguments import parse_integer
+from ..budget import estimate
+from ..costs import bytes_at
 from ..keyspace import Keyspace
-from ..replies import NullArray, Pairs, Reply, ReplyError, Status, Unordered, Verbatim, Waits
+from ..replies import Busy, NullArray, Pairs, Reply, ReplyError, Status, Unordered, Verbatim, Waits
 from ..table import Command, Route, check, lookup
 from ..undo import Undo
-from ..values import Value
 from . import libraries
 from .rewriting import TooLarge, rewrite
 
@@ -47,9 +48,9 @@ JUMPS_MAX = 5_000
 """So many conditions and the like a script may have: where they hang together, Lua takes the square of them to compile it."""
 REPLY_STEPS = 20
 """What an element of a reply costs."""
-ELEMENT_STEPS = 10
-"""What an element costs that a command goes through."""
-STRING_BYTES_PER_ELEMENT = 320
+UNIT_STEPS = 60
+"""What a unit of a command's cost is in steps."""
+COPIED_BYTES_PER_STEP = 32
 AT_ONCE = 200
 """A longer reply goes to Lua as a table, not as values."""
 
@@ -159,7 +160,7 @@ class Engine:
         """As `compile`, of a script that is a write. Raises `ReplyError`, also if the batch has no time for it."""
         shared = keyspace.shared
         if shared.script_steps > BATCH_STEPS_MAX:
-            raise ReplyError(
+            raise Busy(
                 "BUSY other scripts have taken too long just now; this one was not executed. Try again."
             )
         if sha not in shared.scripts.texts:
@@ -191,7 +192,7 @@ class Engine:
         self._keyspace, self._keyspaces = keyspace, keyspace.all
         self._is_read_only, self._resp3 = is_read_only, False
         assert self._undo is None, "scripts do not run within scripts"
-        self._is_replicated = is_replicated
+        self._is_replicated = shared.budget.is_paid_elsewhere = is_replicated
         self.select(keyspace.number)
         try:
             given = words if len(words) <= AT_ONCE else [self._lua.table_from(words)]
@@ -203,6 +204,7 @@ class Engine:
         finally:
             undo, self._undo = self._undo, None
             broken, self._problem = self._problem, None
+            shared.budget.is_paid_elsewhere = False
         if is_replicated:
             shared.script_steps += int(self._taken())
         self._tidy()
@@ -277,7 +279,7 @@ class Engine:
 
     def _answer(self, words: list[bytes]) -> Answer:
         command = _check(words)
-        steps = len(words) + _elements(command, self._keyspace, words) * ELEMENT_STEPS
+        steps = len(words) + _steps_of(command, self._keyspace, words)
         if steps > STEPS_MAX:
             return steps, 0, _NIL  # It ends the script.
         own = _INSTEAD.get(command.name)
@@ -294,8 +296,6 @@ class Engine:
             steps += len(reply) * REPLY_STEPS
             if steps > STEPS_MAX:
                 return steps, 0, _NIL
-        elif type(reply) is int and command.name in _TELL_HOW_MANY:
-            steps += reply * ELEMENT_STEPS
         return self._for_lua(reply, steps)
 
     def select(self, number: int) -> None:
@@ -430,35 +430,15 @@ _NOT_ALLOWED = frozenset(
 """Commands of connections and servers, and those that wait. Where Redis allows one, its reply depends on the server asked."""
 
 
-def _elements(command: Command, keyspace: Keyspace, words: list[bytes]) -> int:
-    """About how many elements of values a command goes through. Some bytes of a string that is changed count as one."""
-    if command.name == "keys":
-        return len(keyspace.values)
+def _steps_of(command: Command, keyspace: Keyspace, words: list[bytes]) -> int:
+    """What a command costs. A string that it may change is copied, so that it could be taken back."""
+    cost = command.cost
+    steps = 0 if cost is None else estimate(cost, keyspace, words) * UNIT_STEPS
     first, last, step = command.keys
-    if not first and command.name not in _NUMBERED:
-        return 0
-    if command.name in _NUMBERED:
-        keys = words[1:]  # What else is among them is hardly a key.
-    else:
-        keys = words[first : last + 1 if last >= 0 else len(words) + last + 1 : step]
-    count = 0
-    for value in map(keyspace.values.get, keys):
-        if isinstance(value, Value):
-            count += len(value) if command.name in _GO_THROUGH_ALL else 0
-        elif value is not None and command.route is Route.WRITE:
-            count += len(value) // STRING_BYTES_PER_ELEMENT  # It was copied.
-    return count
-
-
-_GO_THROUGH_ALL = frozenset(
-    b"copy dump hgetall hkeys hvals linsert lpos lrem ltrim sdiff sdiffstore sinter sintercard sinterstore smembers sort sort_ro "
-    b"sunion sunionstore zdiff zdiffstore zinter zintercard zinterstore zunion zunionstore".decode().split()
-)
-"""Commands that go through all elements at their keys, or may."""
-_TELL_HOW_MANY = frozenset(("zremrangebyscore", "zremrangebyrank", "zremrangebylex", "zrangestore"))
-"""Commands whose reply says how many elements they went through."""
-_NUMBERED = frozenset(name for name in _GO_THROUGH_ALL if name[0] == "z" or name == "sintercard")
-"""Those of them that say how many keys they have."""
+    if first and command.route is Route.WRITE:
+        for key in words[first : last + 1 if last >= 0 else len(words) + last + 1 : step]:
+            steps += bytes_at(keyspace, key) // COPIED_BYTES_PER_STEP
+    return steps
 
 
 def _is_command(*words: bytes) -> bool:

@@ -162,6 +162,16 @@ _of_settings("slowlog-log-slower-than", "slow_us", integer(-1))
 setting("slowlog-max-len", lambda state: state.settings.slow_runs_max, integer(0, SLOW_RUNS_MAX), _slow_runs)
 _of_settings("latency-monitor-threshold", "spike_ms", integer())
 
+
+def _memory(state: ServerState, value: int) -> None:
+    state.settings = replace(state.settings, memory_bytes_max=value)
+    state.memory.look()
+    if state.server is not None:
+        state.memory.start()
+
+
+setting("maxmemory", lambda state: state.settings.memory_bytes_max, memory(), _memory)
+
 # To whom this node speaks, and of what
 
 
@@ -213,7 +223,6 @@ _OF_REDIS = "it says how Redis would hold values, by its own defaults (OBJECT EN
 fixed("appendonly", True, yes_or_no, _DURABLE)
 fixed("appendfsync", "always", one_of("everysec", "always", "no"), _DURABLE)
 fixed("save", "", anything, _SNAPSHOTS)
-fixed("maxmemory", 0, memory(), _NO_EVICTION)
 fixed("maxmemory-clients", 0, memory(), "sofadb bounds what clients hold by itself")
 fixed(
     "maxmemory-policy",

@@ -6,7 +6,6 @@ What it says of leading and following is put so that Redis's clients understand:
 
 from __future__ import annotations
 
-import os
 import platform
 import resource
 import time
@@ -18,6 +17,7 @@ from sofadb.database.table import Route, command
 from sofadb.node.facts import Facts, split_address
 
 from ..connection import Connection
+from ..memory import peak_bytes, resident_bytes, system_bytes
 from ..state import ServerState
 
 REDIS_VERSION = "7.0.15"
@@ -123,8 +123,8 @@ def _memory(state: ServerState, facts: Facts) -> Section:
         "used_memory_peak_perc": f"{100 * rss / peak:.2f}%",
         "total_system_memory": system,
         "total_system_memory_human": human(system),
-        "maxmemory": 0,
-        "maxmemory_human": "0B",
+        "maxmemory": state.settings.memory_bytes_max,
+        "maxmemory_human": human(state.settings.memory_bytes_max),
         "maxmemory_policy": "noeviction",
         "mem_fragmentation_ratio": "1.00",
         "mem_clients_normal": sum(each.held_bytes + each.unread_bytes for each in state.clients.values()),
@@ -297,25 +297,6 @@ NOT_BY_DEFAULT = {"commandstats", "latencystats"}
 
 
 # Memory
-
-
-def resident_bytes() -> int:
-    """What this process has in memory."""
-    try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
-    except OSError:  # Not Linux: the peak is the best there is.
-        return peak_bytes()
-
-
-def peak_bytes() -> int:
-    """The most that this process ever had in memory, as the system has noted it now and then."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def system_bytes() -> int:
-    """What this machine has."""
-    return os.sysconf("SC_PHYS_PAGES") * resource.getpagesize()
 
 
 def human(size: int) -> str:

@@ -7,7 +7,8 @@ from sofadb.database.table import Route, command
 
 from ..connection import Connection
 from ..help import declare_help
-from .info import human, peak_bytes, resident_bytes, system_bytes
+from ..memory import peak_bytes, resident_bytes, system_bytes
+from .info import human
 
 CONNECTION = Route.CONNECTION
 

@@ -8,7 +8,7 @@ from paxos.cluster import Packet
 from paxos.test_paxos_reconfiguration import configuration, leading, led_by_n1
 from sofadb.paxos import MoveTime, Reconfigure, Tick
 from sofadb.paxos.leading import Leading
-from sofadb.paxos.messages import Accept, Accepted, Canvass, Prepare, Promise, Support
+from sofadb.paxos.messages import Accept, Accepted, Ask, Canvass, Learn, Prepare, Promise, Support
 
 
 def among(packet: Packet, names: str, *kinds: type) -> bool:
@@ -37,9 +37,9 @@ def test_time_is_not_moved_where_those_who_vote_have_not_promised(alpha: int) ->
     cluster.network.clear()
     cluster.crash("n1")
 
-    # n2 is elected by n2 and n3; what n4 and n5 are asked and promise is slow.
+    # n2 is elected by n2 and n3; what n4 and n5 are asked, tell and promise is slow.
     def is_swift(packet: Packet) -> bool:
-        is_slow = isinstance(packet.message, Prepare | Promise | Canvass | Support)
+        is_slow = isinstance(packet.message, Prepare | Promise | Canvass | Support | Ask | Learn)
         return not (is_slow and {packet.sender, packet.to} & {"n4", "n5"})
 
     while not isinstance(cluster.replica("n2").phase, Leading):

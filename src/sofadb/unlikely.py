@@ -67,7 +67,7 @@ _choose: Callable[[str], bool] = never
 
 def unlikely(point: str) -> bool:
     """Whether the unlikely is to happen at this point, now."""
-    return _choose(point)
+    return _choose is not never and _choose(point)
 
 
 def choose_by(chooser: Callable[[str], bool]) -> None:

@@ -151,8 +151,7 @@ def frame(buffers: list[Buffer]) -> list[Buffer]:
     for buffer in buffers:
         size += len(buffer)
         checksum = crc32c(buffer, checksum)
-    header = _CHECKED.pack(size, checksum)
-    return [header + crc32c(header).to_bytes(4, "big"), *buffers]
+    return [_HEADER.pack(size, checksum, crc32c(_CHECKED.pack(size, checksum))), *buffers]
 
 
 class FrameReader:
@@ -168,7 +167,10 @@ class FrameReader:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the contents of each frame that is complete."""
-        self._buffer += data
+        buffer: bytes | bytearray = data
+        if self._buffer or not self._greeted:
+            self._buffer += data
+            buffer = self._buffer
         at = 0
         if not self._greeted:
             start = bytes(self._buffer[: len(PREAMBLE)])
@@ -182,18 +184,22 @@ class FrameReader:
                 )
             self._greeted = True
             at = len(PREAMBLE)
-        while len(self._buffer) - at >= _HEADER.size:
-            size, checksum, header_checksum = _HEADER.unpack_from(self._buffer, at)
-            if crc32c(self._buffer[at : at + _CHECKED.size]) != header_checksum:
+        begin, available = at + _HEADER.size, len(buffer)
+        while begin <= available:
+            size, checksum, header_checksum = _HEADER.unpack_from(buffer, at)
+            if crc32c(buffer[at : at + _CHECKED.size]) != header_checksum:
                 raise BadPeer("the header of a frame arrived damaged")
             if size > self.bytes_max:
                 raise BadPeer(f"it announced a frame of {size} bytes, and {self.bytes_max} are allowed")
-            end = at + _HEADER.size + size
-            if len(self._buffer) < end:
+            end = begin + size
+            if end > available:
                 break
-            contents = bytes(memoryview(self._buffer)[at + _HEADER.size : end])
+            contents = bytes(memoryview(buffer)[begin:end])
             if crc32c(contents) != checksum:
                 raise BadPeer("a frame arrived damaged")
-            at = end
+            at, begin = end, end + _HEADER.size
             yield contents
-        del self._buffer[:at]
+        if buffer is data:
+            self._buffer += data[at:]
+        else:
+            del self._buffer[:at]

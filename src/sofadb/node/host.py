@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, Protocol
 
+from sofadb.paxos import Moment
 from sofadb.storage.files import DiskFiles, StorageError
 from sofadb.storage.identity import Anew, Newcomer, Opened, open_directory, told_to_begin_anew
 from sofadb.storage.journal import Journal
@@ -42,6 +43,10 @@ class Host(Protocol):
 
     def clock(self) -> int:
         """Milliseconds since 1970; may be wrong, and may jump."""
+        ...
+
+    def moment(self) -> Moment:
+        """What both clocks say, and a fresh random number."""
         ...
 
     def new_salt(self) -> int:
@@ -102,6 +107,10 @@ class LiveHost:
 
     def clock(self) -> int:
         return int(time.time() * 1000)
+
+    def moment(self) -> Moment:
+        now = time.clock_gettime(time.CLOCK_BOOTTIME) * 1000
+        return Moment(now, int(time.time() * 1000), self.chance.random())
 
     def new_salt(self) -> int:
         return int.from_bytes(os.urandom(8), "big")

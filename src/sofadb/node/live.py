@@ -30,7 +30,6 @@ from sofadb.paxos import (
     GiveUp,
     Instance,
     Message,
-    Moment,
     NodeId,
     Note,
     Offer,
@@ -97,6 +96,8 @@ class LiveWorld:
         self.host = host
         self.loop = loop
         self.journal = journal
+        self.moment = host.moment
+        """What the clocks say, and a fresh random number."""
         self.writer: Writer
         self.peers: Peers
         self.driver: Driver
@@ -112,16 +113,9 @@ class LiveWorld:
         """Where the log could not be read at the start."""
         self._timer: asyncio.TimerHandle | None = None
 
-    def moment(self) -> Moment:
-        host = self.host
-        return Moment(host.now(), host.clock(), host.chance.random())
-
     def send(self, to: NodeId, message: Message) -> None:
-        if (
-            isinstance(message, Accept)
-            and unlikely("smallest quorum")
-            and not self._is_of_smallest_quorum(to)
-        ):
+        is_accept = type(message) is Accept
+        if is_accept and unlikely("smallest quorum") and not self._is_of_smallest_quorum(to):
             return
         self.peers.send(to, message)
         if unlikely("message twice"):
@@ -135,8 +129,7 @@ class LiveWorld:
     def save(self, records: tuple[Record, ...], done: Callable[[], None]) -> None:
         self.saves.append(self.host.now())
         encoded = [for_journal(record) for record in records]
-        self.snapshots.logged_bytes += sum(len(buffer) for record in encoded for buffer in record.data)
-        self.writer.save(encoded, done)
+        self.snapshots.logged_bytes += self.writer.save(encoded, done)
 
     def wake_at(self, time: float) -> None:
         if self._timer is not None:
@@ -203,10 +196,10 @@ def _from_journal(opened: Opened, data: bytes, kind: type = object) -> Record:
 
 def for_journal(record: Record) -> JournalRecord:
     """A record as the journal takes it."""
-    key = record.instance if isinstance(record, Acceptance | Learned) else 0
+    if isinstance(record, Acceptance | Learned):
+        return JournalRecord(record.instance, encode(record))
     # What is saved along with this must outlive the cut that it is saved for.
-    needed_at = record.instance + 1 if isinstance(record, CutUpTo) else 0
-    return JournalRecord(key, encode(record), needed_at)
+    return JournalRecord(0, encode(record), record.instance + 1 if isinstance(record, CutUpTo) else 0)
 
 
 class _Proof:
@@ -601,7 +594,7 @@ async def _start_in(
     )
 
     def received(sender: NodeId, message: Message) -> None:
-        is_full = writer.pending_bytes > UNSAVED_BYTES_MAX or journal.is_short_of_space
+        is_full = writer.pending_bytes > UNSAVED_BYTES_MAX or journal.shortage is not None
         is_full = is_full or unlikely("too much unsaved")
         if not is_full or not isinstance(message, Accept | Learn | Forward):
             driver.handle(Received(sender, message))

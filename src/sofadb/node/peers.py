@@ -379,19 +379,23 @@ class Inbound(asyncio.Protocol):
 
     def _hear(self, peer: Peer, contents: bytes) -> None:
         """What a peer has to say, on the lane where it belongs."""
-        assert self.greeting is not None
-        parcel = decode_parcel(contents) if is_parcel(contents) else None
-        message = decode_message(contents) if parcel is None else None
-        if isinstance(parcel, Part) is not (self.greeting.lane == BULK):
-            raise BadPeer("it sends on one lane what belongs on another")
-        if not self.peers.is_cleared:
+        if is_parcel(contents):
+            parcel = decode_parcel(contents)
+            self._mind_lane(isinstance(parcel, Part))
+            if self.peers.is_cleared:
+                self.peers.on_parcel(peer.node, parcel)
             return
-        if message is not None:
-            if isinstance(message, Accepted):
-                peer.confirmed = max(peer.confirmed, (message.ballot, message.instance))
+        message = decode_message(contents)
+        self._mind_lane(is_part=False)
+        if self.peers.is_cleared:
+            if type(message) is Accepted and (message.ballot, message.instance) > peer.confirmed:
+                peer.confirmed = (message.ballot, message.instance)
             self.peers.received(peer.node, message)
-        elif parcel is not None:
-            self.peers.on_parcel(peer.node, parcel)
+
+    def _mind_lane(self, is_part: bool) -> None:
+        assert self.greeting is not None
+        if is_part is not (self.greeting.lane == BULK):
+            raise BadPeer("it sends on one lane what belongs on another")
 
     def _on_greeting(self, greeting: Greeting) -> None:
         self.greeting = greeting

@@ -10,7 +10,10 @@ Encoders return a list of buffers, so that large payloads are never copied toget
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import groupby
+from operator import attrgetter
 from struct import Struct, error
 from typing import Any, TypeVar
 
@@ -45,15 +48,63 @@ Buffer = bytes | memoryview
 _Sound = TypeVar("_Sound")
 
 _U8 = Struct(">B")
-_U32 = Struct(">I")
 _U64 = Struct(">Q")
 _I64 = Struct(">q")
+_INSTANCES = Struct(">QQ")
 _ENTRY = Struct(">QQI")
 _VALUE = Struct(">qBI")
+COPIED_BYTES_MAX = 4096
+"""What is no larger than this is copied together with what stands around it; larger ones are buffers of their own."""
+_NAMES_KEPT = 1024
+"""The same few names and ballots come and go all the time: of so many the bytes are remembered, and the other way round."""
 
 
 class Malformed(ValueError):
     """These bytes are no message, record or foundation of ours."""
+
+
+@lru_cache(_NAMES_KEPT)
+def _name_bytes(name: str) -> bytes:
+    encoded = name.encode()
+    return _U8.pack(len(encoded)) + encoded
+
+
+@lru_cache(_NAMES_KEPT)
+def _name_of(encoded: bytes) -> str:
+    try:
+        return str(encoded, "ascii")
+    except UnicodeDecodeError:
+        raise Malformed("a node id is not ASCII") from None
+
+
+@lru_cache(_NAMES_KEPT)
+def _ballot_bytes(ballot: Ballot) -> bytes:
+    return _U64.pack(ballot.round) + _name_bytes(ballot.node)
+
+
+@lru_cache(_NAMES_KEPT)
+def _ballot_of(encoded: bytes) -> Ballot:
+    return Ballot(_U64.unpack_from(encoded)[0], _name_of(encoded[_U64.size + 1 :]))
+
+
+def _value_buffers(value: Value) -> Sequence[Buffer]:
+    """A value's bytes: those that came in, or those that were made when they were first asked for."""
+    if value.encoded is None:
+        writer = _Writer(b"")
+        configuration = value.configuration
+        writer.small += _VALUE.pack(value.stamp, configuration is not None, len(value.entries))
+        if configuration is not None:
+            writer.configuration(configuration)
+        writer.entries(value.entries)
+        value.keep_encoded(writer.finish())
+    assert value.encoded is not None
+    return value.encoded
+
+
+def _followed_by(small: bytes, value: Value) -> list[Buffer]:
+    """`small`, and behind it a value."""
+    first, *rest = _value_buffers(value)
+    return [small + first, *rest] if len(first) <= COPIED_BYTES_MAX else [small, first, *rest]
 
 
 class _Writer:
@@ -61,9 +112,9 @@ class _Writer:
 
     __slots__ = ("buffers", "small")
 
-    def __init__(self, kind: int) -> None:
+    def __init__(self, head: bytes) -> None:
         self.buffers: list[Buffer] = []
-        self.small = bytearray((VERSION, kind))
+        self.small = bytearray(head)
 
     def number(self, value: int) -> None:
         self.small += _U64.pack(value)
@@ -72,33 +123,26 @@ class _Writer:
         self.small += _I64.pack(value)
 
     def name(self, value: str) -> None:
-        encoded = value.encode()
-        self.small += _U8.pack(len(encoded))
-        self.small += encoded
+        self.small += _name_bytes(value)
 
     def ballot(self, value: Ballot) -> None:
-        self.number(value.round)
-        self.name(value.node)
+        self.small += _ballot_bytes(value)
 
     def payload(self, value: Buffer) -> None:
-        if len(value) <= 4096:
+        if len(value) <= COPIED_BYTES_MAX:
             self.small += value
         else:
             self.buffers += (bytes(self.small), value)
             self.small = bytearray()
 
     def entries(self, entries: tuple[Entry, ...]) -> None:
-        for entry in entries:
-            self.name(entry.node)
-            self.small += _ENTRY.pack(entry.incarnation, entry.sequence, len(entry.payload))
-            self.payload(entry.payload)
+        for node, incarnation, sequence, payload in entries:
+            self.small += _name_bytes(node) + _ENTRY.pack(incarnation, sequence, len(payload))
+            self.payload(payload)
 
     def value(self, value: Value) -> None:
-        configuration = value.configuration
-        self.small += _VALUE.pack(value.stamp, configuration is not None, len(value.entries))
-        if configuration is not None:
-            self.configuration(configuration)
-        self.entries(value.entries)
+        for buffer in _value_buffers(value):
+            self.payload(buffer)
 
     def configuration(self, configuration: Configuration) -> None:
         for group in (configuration.acceptors, configuration.learners):
@@ -113,13 +157,14 @@ class _Writer:
 
 
 class _Reader:
-    """Walks over bytes that may be anything."""
+    """Walks over bytes that may be anything, from `at` on."""
 
-    __slots__ = ("at", "data")
+    __slots__ = ("at", "data", "end")
 
-    def __init__(self, data: Buffer) -> None:
+    def __init__(self, data: Buffer, at: int) -> None:
         self.data = memoryview(data)
-        self.at = 0
+        self.at = at
+        self.end = len(data)
 
     def take(self, layout: Struct) -> tuple[Any, ...]:
         try:
@@ -139,19 +184,24 @@ class _Reader:
         return int(self.take(_I64)[0])
 
     def bytes(self, length: int) -> memoryview:
-        if length > len(self.data) - self.at:
+        begin = self.at
+        self.at = end = begin + length
+        if end > self.end:
             raise Malformed("it ends too early")
-        self.at += length
-        return self.data[self.at - length : self.at]
+        return self.data[begin:end]
 
     def name(self) -> str:
-        try:
-            return str(self.bytes(self.take(_U8)[0]), "ascii")
-        except UnicodeDecodeError:
-            raise Malformed("a node id is not ASCII") from None
+        begin = self.at + 1
+        if begin > self.end:
+            raise Malformed("it ends too early")
+        self.at = begin
+        return _name_of(bytes(self.bytes(self.data[begin - 1])))
 
     def ballot(self) -> Ballot:
-        return Ballot(self.number(), self.name())
+        at_name = self.at + _U64.size
+        if at_name >= self.end:
+            raise Malformed("it ends too early")
+        return _ballot_of(bytes(self.bytes(_U64.size + 1 + self.data[at_name])))
 
     def entries(self, count: int) -> tuple[Entry, ...]:
         entries = []
@@ -162,9 +212,14 @@ class _Reader:
         return tuple(entries)
 
     def value(self) -> Value:
+        begin = self.at
         stamp, has_configuration, count = self.take(_VALUE)
-        configuration = self.configuration() if has_configuration else None
-        return Value(stamp, self.entries(count), configuration)
+        if has_configuration:
+            configuration = self.configuration()
+            return Value(stamp, self.entries(count), configuration)
+        value = Value(stamp, self.entries(count))
+        value.keep_encoded((self.data[begin : self.at],))
+        return value
 
     def configuration(self) -> Configuration:
         groups = [tuple(self.name() for _ in range(self.take(_U8)[0])) for _ in range(2)]
@@ -177,12 +232,14 @@ class _Reader:
         except AssertionError as problem:
             raise Malformed(str(problem)) from None
 
-    def finish(self) -> None:
-        if self.at != len(self.data):
-            raise Malformed("bytes are left over")
+
+_Write = Callable[[bytes, Any], list[Buffer]]
+"""Takes the bytes that say what it is, and the item."""
+_Read = Callable[[_Reader], Any]
 
 
-def _write_promise(writer: _Writer, promise: Promise) -> None:
+def _write_promise(head: bytes, promise: Promise) -> list[Buffer]:
+    writer = _Writer(head)
     writer.ballot(promise.ballot)
     writer.number(promise.first)
     writer.number(0 if promise.last is None else promise.last)
@@ -193,6 +250,7 @@ def _write_promise(writer: _Writer, promise: Promise) -> None:
         writer.number(instance)
         writer.ballot(ballot)
         writer.value(value)
+    return writer.finish()
 
 
 def _read_promise(reader: _Reader) -> Promise:
@@ -204,23 +262,24 @@ def _read_promise(reader: _Reader) -> Promise:
     return Promise(ballot, first, tuple(reported), last or None, chosen, clock)
 
 
-def _write_accept(writer: _Writer, accept: Accept) -> None:
-    writer.ballot(accept.ballot)
-    writer.number(accept.instance)
-    writer.number(accept.chosen)
-    writer.value(accept.value)
+def _write_accept(head: bytes, accept: Accept) -> list[Buffer]:
+    instances = _INSTANCES.pack(accept.instance, accept.chosen)
+    return _followed_by(head + _ballot_bytes(accept.ballot) + instances, accept.value)
 
 
 def _read_accept(reader: _Reader) -> Accept:
-    ballot, instance, chosen = reader.ballot(), reader.instance(), reader.instance()
+    ballot = reader.ballot()
+    instance, chosen = reader.take(_INSTANCES)
     return Accept(ballot, instance, reader.value(), chosen)
 
 
-def _write_learn(writer: _Writer, learn: Learn) -> None:
+def _write_learn(head: bytes, learn: Learn) -> list[Buffer]:
+    writer = _Writer(head)
     writer.number(learn.first)
     writer.number(len(learn.values))
     for value in learn.values:
         writer.value(value)
+    return writer.finish()
 
 
 def _read_learn(reader: _Reader) -> Learn:
@@ -231,12 +290,15 @@ def _read_learn(reader: _Reader) -> Learn:
     return Learn(first, tuple(values))
 
 
-def _write_forward(writer: _Writer, forward: Forward) -> None:
+def _write_forward(head: bytes, forward: Forward) -> list[Buffer]:
+    writer = _Writer(head)
     writer.number(len(forward.entries))
     writer.entries(forward.entries)
+    return writer.finish()
 
 
-def _write_foundation(writer: _Writer, foundation: Foundation) -> None:
+def _write_foundation(head: bytes, foundation: Foundation) -> list[Buffer]:
+    writer = _Writer(head)
     writer.number(foundation.instance)
     writer.clock(foundation.time)
     writer.number(len(foundation.configurations))
@@ -248,6 +310,7 @@ def _write_foundation(writer: _Writer, foundation: Foundation) -> None:
         writer.name(node)
         writer.number(incarnation)
         writer.number(sequence)
+    return writer.finish()
 
 
 def _read_foundation(reader: _Reader) -> Foundation:
@@ -261,39 +324,53 @@ def _read_foundation(reader: _Reader) -> Foundation:
     return reader.sound(Foundation, instance, time, tuple(configurations), tuple(sessions))
 
 
-def _write_acceptance(writer: _Writer, record: Acceptance) -> None:
-    writer.number(record.instance)
-    writer.ballot(record.ballot)
-    writer.value(record.value)
+def _write_acceptance(head: bytes, record: Acceptance) -> list[Buffer]:
+    return _followed_by(head + _U64.pack(record.instance) + _ballot_bytes(record.ballot), record.value)
 
 
-def _write_learned(writer: _Writer, record: Learned) -> None:
-    writer.number(record.instance)
-    writer.value(record.value)
+def _write_learned(head: bytes, record: Learned) -> list[Buffer]:
+    return _followed_by(head + _U64.pack(record.instance), record.value)
 
 
-_FIELDS: dict[str, tuple[Callable[[_Writer, Any], None], Callable[[_Reader], Any]]] = {
-    "ballot": (_Writer.ballot, _Reader.ballot),
-    "number": (_Writer.number, _Reader.number),
-    "clock": (_Writer.clock, _Reader.clock),
-}
+_LAYOUTS = {"number": "Q", "clock": "q"}
 
 
-def _plain(kind: type, **fields: str) -> tuple[Callable[[_Writer, Any], None], Callable[[_Reader], Any]]:
+def _plain(kind: type, **fields: str) -> tuple[_Write, _Read]:
     """The codec of a message that is nothing but a few plain fields, in the order of its declaration."""
-    steps = [(name, *_FIELDS[field]) for name, field in fields.items()]
+    puts: list[tuple[Callable[[Any], Any], Callable[[Any], bytes]]] = []
+    layouts: list[Struct | None] = []
+    for is_ballot, group in groupby(fields, lambda name: fields[name] == "ballot"):
+        names = list(group)
+        if is_ballot:
+            puts += [(attrgetter(name), _ballot_bytes) for name in names]
+            layouts += [None] * len(names)
+        else:
+            layout = Struct(">" + "".join(_LAYOUTS[fields[name]] for name in names))
+            puts.append((attrgetter(*names), _packer(layout) if len(names) > 1 else layout.pack))
+            layouts.append(layout)
 
-    def write(writer: _Writer, message: Any) -> None:
-        for name, put, _ in steps:
-            put(writer, getattr(message, name))
+    def write(head: bytes, message: Any) -> list[Buffer]:
+        for get, put in puts:
+            head += put(get(message))
+        return [head]
 
     def read(reader: _Reader) -> Any:
-        return kind(*(get(reader) for _, _, get in steps))
+        values: list[Any] = []
+        for layout in layouts:
+            if layout is None:
+                values.append(reader.ballot())
+            else:
+                values += reader.take(layout)
+        return kind(*values)
 
     return write, read
 
 
-_Codec = tuple[type, Callable[[_Writer, Any], None], Callable[[_Reader], Any]]
+def _packer(layout: Struct) -> Callable[[tuple[int, ...]], bytes]:
+    return lambda values: layout.pack(*values)
+
+
+_Codec = tuple[type, _Write, _Read]
 
 # The kind bytes are for ever: a kind that goes out of use keeps its number.
 _MESSAGES: dict[int, _Codec] = {
@@ -352,27 +429,31 @@ _RECORDS: dict[int, _Codec] = {
     71: (Note, *_plain(Note, promised="ballot", accepted_upto="number")),
 }
 _FOUNDATIONS: dict[int, _Codec] = {97: (Foundation, _write_foundation, _read_foundation)}
-_KIND_OF = {codec[0]: (kind, codec[1]) for kind, codec in (_MESSAGES | _RECORDS | _FOUNDATIONS).items()}
+_WRITERS = {
+    kind: (bytes((VERSION, number)), write)
+    for number, (kind, write, _) in (_MESSAGES | _RECORDS | _FOUNDATIONS).items()
+}
 
 
 def encode(item: Message | Record | Foundation) -> list[Buffer]:
     """Return `item` as buffers, to be written one after the other."""
-    kind, write = _KIND_OF[type(item)]
-    writer = _Writer(kind)
-    write(writer, item)
-    return writer.finish()
+    head, write = _WRITERS[type(item)]
+    return write(head, item)
 
 
 def _decode(data: Buffer, codecs: dict[int, _Codec]) -> Any:
-    reader = _Reader(data)
-    version, kind = reader.take(_U8)[0], reader.take(_U8)[0]
+    if len(data) < 2:
+        raise Malformed("it ends too early")
+    version, kind = data[0], data[1]
     if version != VERSION:
         raise Malformed(f"it has format version {version}, this program knows version {VERSION}")
     codec = codecs.get(kind)
     if codec is None:
         raise Malformed(f"nothing is of kind {kind}")
+    reader = _Reader(data, 2)
     item = codec[2](reader)
-    reader.finish()
+    if reader.at != reader.end:
+        raise Malformed("bytes are left over")
     return item
 
 

@@ -13,7 +13,8 @@ far, so it never runs backwards (rule P5).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .ballot import NodeId
@@ -60,7 +61,10 @@ class Configuration:
 
     def is_quorum(self, nodes: frozenset[NodeId] | set[NodeId]) -> bool:
         """Whether `nodes` hold a majority of the acceptors. Counts who, never how many answers came."""
-        return sum(node in nodes for node in self.acceptors) >= self.quorum
+        count = 0
+        for node in self.acceptors:
+            count += node in nodes
+        return count >= self.quorum
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +76,24 @@ class Value:
     entries: tuple[Entry, ...] = ()
     configuration: Configuration | None = None
 
+    size: int = field(init=False, compare=False, repr=False)
+    """About how many bytes this is, on the wire and on disk."""
+    encoded: Sequence[bytes | memoryview] | None = field(init=False, compare=False, repr=False, default=None)
+    """Its bytes, once they are known: they are made once, and passed on as they came. No part of what it is."""
+
+    def __post_init__(self) -> None:
+        size = 32
+        for entry in self.entries:
+            size += 32 + len(entry.payload)
+        object.__setattr__(self, "size", size)
+
     @property
     def is_no_op(self) -> bool:
         return not self.entries and self.configuration is None
 
-    @property
-    def size(self) -> int:
-        """About how many bytes this is, on the wire and on disk."""
-        return 32 + sum(32 + len(entry.payload) for entry in self.entries)
+    def keep_encoded(self, encoded: Sequence[bytes | memoryview]) -> None:
+        """These are its bytes, as the codec has them."""
+        object.__setattr__(self, "encoded", encoded)
 
 
 NO_OP = Value(stamp=0)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from sofadb.paxos import Moment
 from sofadb.storage.files import StorageError
 from sofadb.storage.identity import Anew, Identity, Newcomer, Opened, begin_life, told_to_begin_anew
 from sofadb.storage.journal import Journal
@@ -148,6 +149,9 @@ class SimulatedHost:
 
     def clock(self) -> int:
         return self.wall_clock.read()
+
+    def moment(self) -> Moment:
+        return Moment(self.now(), self.clock(), self.chance.random())
 
     def disk_delay_s(self) -> float:
         """How long the disk takes for what it is asked now."""

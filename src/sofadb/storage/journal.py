@@ -84,10 +84,12 @@ class KeyIndex:
 
     def check(self, keys: Sequence[int]) -> None:
         """Raise `StorageError` if `put` would need an absurd amount of memory for these."""
-        low, high = min(keys, default=self.first), max(keys, default=self.first)
-        if self.places:
-            low, high = min(low, self.first), max(high, self.first + len(self.places) - 1)
-        if high - low - len(self.places) > KEY_GAP_MAX:
+        if not keys:
+            return
+        low, high, held = min(keys), max(keys), len(self.places)
+        if held:
+            low, high = min(low, self.first), max(high, self.first + held - 1)
+        if high - low - held > KEY_GAP_MAX:
             raise StorageError(
                 f"keys {low} to {high} are too far from each other: this is a mistake of the program"
             )
@@ -98,8 +100,9 @@ class KeyIndex:
         if key < self.first:
             self.places = array("Q", bytes(8 * (self.first - key))) + self.places
             self.first = key
-        if key >= self.first + len(self.places):
-            self.places.frombytes(bytes(8 * (key - self.first - len(self.places) + 1)))
+        lacking = key - self.first - len(self.places) + 1
+        if lacking > 0:
+            self.places.frombytes(bytes(8 * lacking))
         self.places[key - self.first] = generation << _OFFSET_BITS | offset
 
     def get(self, key: int) -> tuple[int, int] | None:
@@ -465,7 +468,7 @@ class Journal:
                     self._index.put(record.key, segment.generation, at)
                     segment.key_max = max(segment.key_max, record.key)
                 segment.needed_at = max(segment.needed_at, record.needed_at)
-                at += RECORD_HEADER_BYTES + sum(len(buffer) for buffer in record.data)
+                at += RECORD_HEADER_BYTES + record.size
 
     def _begin_segment(self, size: int) -> None:
         """Go on in a new segment of at least `size` bytes, and leave word of it in the one before."""
@@ -670,5 +673,5 @@ def _name(generation: int) -> str:
 def _block_size(records: Sequence[Record]) -> int:
     size = BLOCK_HEADER_BYTES
     for record in records:
-        size += RECORD_HEADER_BYTES + sum(len(buffer) for buffer in record.data)
+        size += RECORD_HEADER_BYTES + record.size
     return size + -size % 8

@@ -30,7 +30,7 @@ What this does not know: whether a journal of which every segment is gone ever w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from struct import Struct
 from typing import NamedTuple
 
@@ -90,6 +90,14 @@ class Record:
     data: Sequence[Buffer]
     needed_at: int = 0
     """A cut at this key, or a lower one, keeps it, whatever `key` is (in this life of the journal; not written down)."""
+    size: int = field(init=False)
+    """Bytes of data."""
+
+    def __post_init__(self) -> None:
+        size = 0
+        for buffer in self.data:
+            size += len(buffer)
+        object.__setattr__(self, "size", size)
 
 
 class SegmentHeader(NamedTuple):
@@ -166,15 +174,13 @@ def encode_block(segment: SegmentHeader, offset: int, records: Sequence[Record])
     buffers: list[Buffer] = [b""]
     headers, length = [], 0
     for record in records:
-        size, checksum = 0, 0
+        checksum = 0
         for buffer in record.data:
-            size += len(buffer)
             checksum = crc32c(buffer, checksum)
-        header = _RECORD.pack(record.key, size, checksum)
+        header = _RECORD.pack(record.key, record.size, checksum)
         headers.append(header)
-        buffers.append(header)
-        buffers += record.data
-        length += RECORD_HEADER_BYTES + size
+        buffers += (header, *record.data)
+        length += RECORD_HEADER_BYTES + record.size
     rest = _BLOCK.pack(0, segment.salt, offset, length, len(records))[4:]
     buffers[0] = _CHECKSUM.pack(_block_checksum(segment, rest, headers)) + rest
     total = BLOCK_HEADER_BYTES + length

@@ -108,10 +108,16 @@ class Writer:
         """Begin to work, in a thread."""
         self._thread.start()
 
-    def save(self, records: Sequence[Record], done: Callback) -> None:
-        """Have `done` called when `records`, and all saved before, are stable. Without records it is a barrier."""
-        size = sum(len(buffer) for record in records for buffer in record.data)
+    def save(self, records: Sequence[Record], done: Callback) -> int:
+        """Have `done` called when `records`, and all saved before, are stable. Without records it is a barrier.
+
+        Returns how many bytes of data the records have.
+        """
+        size = 0
+        for record in records:
+            size += record.size
         self._ask(Asked(records, size, done))
+        return size
 
     def give_up(self, key: int) -> None:
         """Cut the log below `key`, as `Journal.cut` does it, when all saved before is stable.

@@ -167,13 +167,11 @@ class FrameReader:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the contents of each frame that is complete."""
-        buffer: bytes | bytearray = data
-        if self._buffer or not self._greeted:
-            self._buffer += data
-            buffer = self._buffer
+        buffer = self._buffer
+        buffer += data
         at = 0
         if not self._greeted:
-            start = bytes(self._buffer[: len(PREAMBLE)])
+            start = bytes(buffer[: len(PREAMBLE)])
             if start[:7] != PREAMBLE[: min(7, len(start))]:
                 raise BadPeer("it does not speak SofaDB's protocol; is a client connected to the peer port?")
             if len(start) < len(PREAMBLE):
@@ -199,7 +197,4 @@ class FrameReader:
                 raise BadPeer("a frame arrived damaged")
             at, begin = end, end + _HEADER.size
             yield contents
-        if buffer is data:
-            self._buffer += data[at:]
-        else:
-            del self._buffer[:at]
+        del buffer[:at]

@@ -86,7 +86,8 @@ class Acceptor:
         self.promised = accept.ballot
         record = Acceptance(accept.instance, accept.ballot, accept.value)
         self.accepted[accept.instance] = record
-        self.accepted_upto = max(self.accepted_upto, accept.instance)
+        if accept.instance > self.accepted_upto:
+            self.accepted_upto = accept.instance
         return Answer(record, Accepted(accept.ballot, accept.instance))
 
     def value_accepted(self, instance: Instance, ballot: Ballot) -> Value | None:
@@ -101,7 +102,8 @@ class Acceptor:
         else:
             for instance in range(self.chosen + 1, chosen + 1):
                 self.accepted.pop(Instance(instance), None)
-        self.chosen = max(self.chosen, chosen)
+        if chosen > self.chosen:
+            self.chosen = chosen
 
     def restore(self, record: Promised | Acceptance) -> None:
         """Take back one record that was read from stable storage, in the order of writing."""

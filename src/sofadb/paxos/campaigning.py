@@ -26,6 +26,8 @@ class Campaigning:
     """Collects promises for `ballot`; dies when it leads, is outbid, or takes too long."""
 
     name = "campaigning"
+    leader: Ballot | None = None
+    """Nobody leads, as far as this replica knows."""
 
     def __init__(self, replica: Replica, ballot: Ballot, released: Ballot = NO_BALLOT) -> None:
         """`released`: the leader of that ballot gave way to us."""

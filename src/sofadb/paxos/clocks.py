@@ -42,9 +42,10 @@ class Clocks:
         if acceptors == (self.me,):
             return moment.clock
         self.heard(self.me, moment.clock)
-        known = (self.distance[node] for node in acceptors if node in self.distance)
-        distances = sorted(distance for distance, at in known if moment.now - at <= self.age_ms_max)
-        if 2 * len(distances) <= len(acceptors):
+        known = [self.distance[node] for node in acceptors if node in self.distance]
+        distances = sorted([distance for distance, at in known if moment.now - at <= self.age_ms_max])
+        count = len(distances)
+        if 2 * count <= len(acceptors):
             return 0
-        median = int(distances[(len(distances) - 1) // 2] + moment.now)
+        median = int(distances[(count - 1) // 2] + moment.now)
         return min(max(moment.clock, median - self.bound_ms), median + self.bound_ms)

@@ -81,13 +81,17 @@ class Confirming:
 
     def confirmed(self, configurations: tuple[Configuration, ...]) -> int:
         """The latest round that a quorum of every configuration has answered, or 0."""
-        return min(
-            sorted((self.answered.get(node, 0) for node in each.acceptors), reverse=True)[each.quorum - 1]
-            for each in configurations
-        )
+        answered = self.answered
+        latest = []
+        for each in configurations:
+            rounds = sorted([answered.get(node, 0) for node in each.acceptors], reverse=True)
+            latest.append(rounds[each.quorum - 1])
+        return min(latest)
 
     def take(self) -> list[tuple[Instance, list[Reader]]]:
         """The readers of all rounds that are confirmed, with their watermarks."""
+        if not self.rounds:
+            return []
         ready = [each for each in self.rounds if each.number <= self.confirmed(each.window)]
         if ready:
             self.rounds = [each for each in self.rounds if each not in ready]

@@ -75,7 +75,7 @@ class Leading:
     def __init__(self, replica: Replica, proposer: Proposer) -> None:
         self.replica = replica
         self.proposer = proposer
-        self.ballot = proposer.ballot
+        self.ballot = self.leader = proposer.ballot
         self.learner = Learner()
         self.flights: dict[Instance, _Flight] = {}
         self.unsaved: dict[Instance, tuple[float, int]] = {}
@@ -92,6 +92,8 @@ class Leading:
         self.confirming = Confirming()
         self.latest = replica.membership.latest
         """The latest change of which we have taken notice ..."""
+        self._led: Configuration | None = None
+        """The latest configuration of which we have a part, and the promises of a quorum: it stays so."""
         self.oldest = replica.membership.table[0][1]
         """... and the oldest configuration that has not yet had its day."""
         self.heard_at = dict.fromkeys(proposer.promised_by, replica.moment.now)
@@ -182,12 +184,12 @@ class Leading:
         settings = self.replica.settings
         for entry in self.replica.outbox.number(settings.queue_bytes_max):
             self._enqueue(entry)
-        limit = self._limit
-        self._finish(self.proposer.last_reported)
-        if self.own_first is None and self.next <= limit:
+        if self.proposer.highest or self.replica.sequence.ahead:
+            self._finish(self.proposer.last_reported)
+        if self.own_first is None and self.next <= self._limit:
             self.own_first = self.next
             self._propose(Value(self._now(), self._batch()))
-        while self.queue and self.next <= limit and not self.is_pausing and self._has_room():
+        while self.queue and not self.is_pausing and self._has_room() and self.next <= self._limit:
             self._propose(Value(self._now(), self._batch()))
             self._pass_over_known()
         if self.replica.membership.in_force_from > self.next and not self.is_pausing:
@@ -198,8 +200,10 @@ class Leading:
     def _has_room(self) -> bool:
         """Whether another batch may be on its way. What pushes a change through takes no room from it."""
         most = self.replica.settings.in_flight_max
-        if len(self.flights) < most or self.replica.membership.is_settled(self.replica.sequence.watermark):
-            return len(self.flights) < most
+        if len(self.flights) < most:
+            return True
+        if self.replica.membership.is_settled(self.replica.sequence.watermark):
+            return False
         return sum(not flight.accept.value.is_no_op for flight in self.flights.values()) < most
 
     def _batch(self) -> tuple[Entry, ...]:
@@ -210,7 +214,7 @@ class Leading:
             entry = self.queue.popleft()
             room -= len(entry.payload)
             batch.append(entry)
-        self.queue_bytes -= sum(len(entry.payload) for entry in batch)
+        self.queue_bytes -= self.replica.settings.batch_bytes_max - room
         return tuple(batch)
 
     def _propose(self, wanted: Value) -> Value:
@@ -281,9 +285,11 @@ class Leading:
     def on_advance(self) -> None:
         """The watermark rose: room for more, and readers may have become answerable."""
         watermark = self.replica.sequence.watermark
-        for instance in [instance for instance in self.flights if instance <= watermark]:
-            del self.flights[instance]
-        self.next = max(self.next, Instance(watermark + 1))
+        if self.flights:
+            for instance in [instance for instance in self.flights if instance <= watermark]:
+                del self.flights[instance]
+        if self.next <= watermark:
+            self.next = Instance(watermark + 1)
         self.learner.forget(watermark)
         self.proposer.forget(watermark)
         if self.replica.membership.latest is not self.latest:
@@ -373,16 +379,21 @@ class Leading:
 
     def _may_lead_in(self, configuration: Configuration) -> bool:
         """Whether its acceptors have promised; and whether we are here to stay, or it is not the one that we are no part of."""
+        if configuration is self._led:
+            return True
         latest = self.replica.membership.latest
         is_last = configuration == latest and self.replica.me not in latest.acceptors
-        return not is_last and self.proposer.is_prepared((configuration,))
+        may_lead = not is_last and self.proposer.is_prepared((configuration,))
+        if may_lead and self.replica.me in configuration.acceptors:
+            self._led = configuration
+        return may_lead
 
     @property
     def is_leaving(self) -> bool:
         """Whether we have no place in what comes, and everything before that is chosen."""
         membership = self.replica.membership
-        is_settled = membership.is_settled(self.replica.sequence.watermark)
-        return is_settled and self.replica.me not in membership.latest.acceptors
+        is_in_place = self.replica.me in membership.latest.acceptors
+        return not is_in_place and membership.is_settled(self.replica.sequence.watermark)
 
     def _part_with(self, past: Configuration) -> None:
         """Something was chosen without those who have no place any more: tell them once. If that is lost, nobody heeds them."""

@@ -51,7 +51,10 @@ class Membership:
 
     def has_a_say(self, node: NodeId) -> bool:
         """Whether `node` votes on what comes, as far as that is known, or voted on the last instance that was chosen."""
-        return any(node in configuration.acceptors for _, configuration in self.table)
+        for _, configuration in self.table:  # noqa: SIM110 (Asked for each message: a generator takes twice as long.)
+            if node in configuration.acceptors:
+                return True
+        return False
 
     def is_member(self, node: NodeId) -> bool:
         """Whether `node` has a say, or learns."""

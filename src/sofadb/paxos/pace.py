@@ -32,7 +32,7 @@ _AGE_MS_MAX = 10_000
 class Pace:
     """What this node has measured, and what its leader has told."""
 
-    __slots__ = ("_measured", "_settings", "_told_ms", "timeout_ms")
+    __slots__ = ("_measured", "_settings", "_told_ms", "heartbeat_ms", "resend_ms", "timeout_ms")
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -41,18 +41,10 @@ class Pace:
         self._told_ms = 0.0
         self.timeout_ms = settings.election_timeout_ms
         """The election timeout."""
-
-    @property
-    def heartbeat_ms(self) -> float:
+        self.heartbeat_ms = settings.heartbeat_ms
         """How often a leader is to be heard: several times within the timeout."""
-        settings = self._settings
-        return settings.heartbeat_ms * self.timeout_ms / settings.election_timeout_ms
-
-    @property
-    def resend_ms(self) -> float:
+        self.resend_ms = settings.resend_ms
         """After how long something unanswered is sent again."""
-        settings = self._settings
-        return settings.resend_ms * self.timeout_ms / settings.election_timeout_ms
 
     def after_sleep_ms(self, slept_ms: float) -> float:
         """For how long others may still do what this process was busy with for so long, before they can be missed."""
@@ -87,4 +79,6 @@ class Pace:
     def _settle(self, needed_ms: float) -> None:
         settings = self._settings
         wanted = max(needed_ms, self._told_ms, settings.election_timeout_ms)
-        self.timeout_ms = min(wanted, settings.election_timeout_ms_max)
+        self.timeout_ms = timeout_ms = min(wanted, settings.election_timeout_ms_max)
+        self.heartbeat_ms = settings.heartbeat_ms * timeout_ms / settings.election_timeout_ms
+        self.resend_ms = settings.resend_ms * timeout_ms / settings.election_timeout_ms

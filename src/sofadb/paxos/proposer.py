@@ -44,12 +44,9 @@ class Proposer:
     """For each instance, the highest-numbered proposal reported by anyone."""
     proposed: dict[Instance, Value] = field(default_factory=dict)
     """What was proposed under this number and is not yet known to be chosen."""
+    promised_by: frozenset[NodeId] = frozenset()
+    """Whose promise, with its whole report, is here: who, never how many."""
     _reports: dict[NodeId, _Report] = field(default_factory=dict)
-
-    @property
-    def promised_by(self) -> frozenset[NodeId]:
-        """Whose promise, with its whole report, is here: who, never how many."""
-        return frozenset(node for node, report in self._reports.items() if report.complete)
 
     def heard_from(self, node: NodeId) -> bool:
         """Whether `node` has answered at all."""
@@ -86,7 +83,9 @@ class Proposer:
         if promise.chosen > self.chosen:
             self.chosen, self.chosen_at = promise.chosen, node
         before = report.upto
-        report.complete = promise.last is None
+        if promise.last is None:
+            report.complete = True
+            self.promised_by |= {node}
         report.upto = max(before, promise.last or 0)
         return report.complete or report.upto > before
 
@@ -113,5 +112,6 @@ class Proposer:
     def forget(self, chosen: Instance) -> None:
         """Everything up to `chosen` is chosen: nothing to propose there any more."""
         for known in (self.highest, self.proposed):
-            for instance in [instance for instance in known if instance <= chosen]:
-                del known[instance]
+            if known:
+                for instance in [instance for instance in known if instance <= chosen]:
+                    del known[instance]

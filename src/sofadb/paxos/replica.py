@@ -86,6 +86,7 @@ from .values import Configuration, Entry, Value
 
 Phase = Following | Campaigning | Leading
 
+NEVER = float("inf")
 ROUNDS_AHEAD_MAX = 1 << 32
 """A ballot further above all that we know is a mistake or a lie."""
 
@@ -132,9 +133,12 @@ class Replica:
         self._effects: list[Effect] = []
         self._delivers = False
         """Whether there is a `Deliver` among them."""
-        self._waking = float("inf")
+        self._waking = NEVER
         self._before = 0.0
         """When the step before this one was (monotonic milliseconds)."""
+        self._others: list[NodeId] = []
+        self._others_of: Configuration | None = None
+        """Whose members but ourselves these are."""
         self._saved_watermark = Instance(0)
         self._saved_cut = Instance(0)
         self._awaiting: set[NodeId] = set()
@@ -142,14 +146,14 @@ class Replica:
         self._is_started = False
         self._attempts = 0
         self._missing_upto = Instance(0)
-        self._leaderless_since = float("inf")
+        self._leaderless_since = NEVER
         """Since when nobody leads, as far as this replica knows; infinite while somebody does."""
         self._asked: tuple[Instance, float] = (Instance(0), float("-inf"))
         self._is_unsettled = False
         """Whether it is not on record yet that whatever was damaged is made good."""
         self._seek_at = 0.0
         self._sought = 0
-        self._resend_at = float("inf")
+        self._resend_at = NEVER
         self._resend_pause = settings.resend_ms
         self._on_event: dict[type, Callable[[Any], None]] = {
             Founded: self._on_founded,
@@ -194,9 +198,9 @@ class Replica:
         self._on_event[type(event)](event)
         if self._is_unsettled:
             self._maybe_end_doubt()
-        if self.leader is not None:
-            self._leaderless_since = float("inf")
-        elif self._leaderless_since == float("inf"):
+        if self.phase.leader is not None:
+            self._leaderless_since = NEVER
+        elif self._leaderless_since == NEVER:
             self._leaderless_since = moment.now
         wake_at = self._wake_at()
         if wake_at < self._waking:
@@ -207,11 +211,8 @@ class Replica:
     @property
     def leader(self) -> NodeId | None:
         """Who leads, as far as this replica knows."""
-        if isinstance(self.phase, Leading):
-            return self.me
-        if isinstance(self.phase, Following) and self.phase.leader is not None:
-            return self.phase.leader.node
-        return None
+        leader = self.phase.leader
+        return None if leader is None else leader.node
 
     @property
     def ballot(self) -> Ballot:
@@ -237,7 +238,12 @@ class Replica:
 
     def others(self) -> list[NodeId]:
         """All members but ourselves."""
-        return [node for node in self.membership.members() if node != self.me]
+        table = self.membership.table
+        only = table[0][1] if len(table) == 1 else None
+        if only is None or only is not self._others_of:
+            self._others = [node for node in self.membership.members() if node != self.me]
+            self._others_of = only
+        return self._others
 
     def new_attempt(self) -> int:
         """A number for a canvass, never used before in this incarnation."""
@@ -303,7 +309,7 @@ class Replica:
     def settle(self) -> None:
         """Hand on, in order, whatever has become part of the unbroken run (rule P8)."""
         before = self.sequence.watermark
-        while (taken := self.sequence.take()) is not None:
+        while self.sequence.ahead and (taken := self.sequence.take()) is not None:
             self._deliver(*taken)
         watermark = self.sequence.watermark
         if watermark == before:
@@ -314,7 +320,8 @@ class Replica:
             self.phase.on_advance()
         elif isinstance(self.phase, Campaigning):
             self.phase.maybe_lead()
-        self._answer_reads()
+        if self.reading.granted:
+            self._answer_reads()
 
     def take_awaiting(self) -> set[NodeId]:
         """Those whose clients asked for something that was handed on since this was last asked."""
@@ -424,7 +431,7 @@ class Replica:
         # Whoever has others to hear listens first: a node that is back deposes nobody, and helps nobody to depose.
         self.phase = Following(self, None, self.acceptor.promised, heard=bool(self.others()))
         # While the log was read back nobody could be heard: that does not count.
-        self._leaderless_since = float("inf")
+        self._leaderless_since = NEVER
         self._on_tick(Tick())
 
     def _maybe_end_doubt(self) -> None:
@@ -463,12 +470,16 @@ class Replica:
 
     def _is_absurd(self, message: Message) -> bool:
         """Whether it tells of a ballot that no number of elections can have led to: there must always be a higher one."""
-        told = max(getattr(message, "ballot", NO_BALLOT), getattr(message, "promised", NO_BALLOT))
-        return told.round > max(self.acceptor.promised, self.ballot).round + ROUNDS_AHEAD_MAX
+        told = getattr(message, "ballot", NO_BALLOT).round
+        if (promised := getattr(message, "promised", NO_BALLOT).round) > told:
+            told = promised
+        if told <= self.acceptor.promised.round + ROUNDS_AHEAD_MAX:
+            return False
+        return bool(told > self.ballot.round + ROUNDS_AHEAD_MAX)
 
     def _on_tick(self, event: Tick) -> None:
         self._mind_sleep()
-        self._waking = float("inf")
+        self._waking = NEVER
         self.phase.on_tick()
         now = self.moment.now
         if self.is_in_doubt and now >= self._seek_at:
@@ -560,7 +571,7 @@ class Replica:
         known = self.sequence.ahead.get(accept.instance, accept.value)
         if self.is_in_doubt:
             return
-        if known != accept.value:
+        if known is not accept.value and known != accept.value:
             return  # Another value is chosen there, so this ballot is an old one. What is on disk shall stay the chosen one.
         answer = self.acceptor.on_accept(accept)
         assert not isinstance(answer, Refused), "nothing higher is promised"
@@ -606,11 +617,11 @@ class Replica:
 
     def _hear(self, ballot: Ballot) -> None:
         """Whoever owns `ballot` leads, and nothing higher is promised here. (An old message of an earlier leader: no.)"""
-        known = self.phase.leader if isinstance(self.phase, Following) else None
-        if known == ballot and isinstance(self.phase, Following):
-            self.phase.hear()
-        elif known is None or known < ballot:
+        phase = self.phase
+        if not isinstance(phase, Following) or phase.leader is None or phase.leader < ballot:
             self.become_following(ballot, heard=True)
+        elif phase.leader == ballot:
+            phase.hear()
 
     def _on_watermark(self, leader: NodeId, ballot: Ballot, chosen: Instance) -> None:
         """The leader of `ballot` says that everything up to `chosen` is chosen.
@@ -710,14 +721,14 @@ class Replica:
         leader = self.leader
         while leader is not None and self.outbox.has_unsent:
             self.emit(Send(leader, Forward(tuple(self.outbox.number(self.settings.message_bytes_max)))))
-            if self._resend_at == float("inf"):
+            if self._resend_at == NEVER:
                 self._resend_in(self.pace.resend_ms)
 
     def _resend_in(self, milliseconds: float) -> None:
         """Have what was sent sent again, unless something of it takes effect before (each time it waits longer)."""
         self._resend_pause = milliseconds
         waits = self.outbox.sent and not isinstance(self.phase, Leading)
-        self._resend_at = self.moment.now + milliseconds if waits else float("inf")
+        self._resend_at = self.moment.now + milliseconds if waits else NEVER
 
     def _send_again(self) -> None:
         """What has not taken effect goes to whoever leads now, in order, the oldest first."""
@@ -767,14 +778,15 @@ class Replica:
 
     def _deliver(self, instance: Instance, value: Value) -> None:
         """It is `instance`'s turn. An entry takes effect only as the next of its session."""
-        self.time = max(self.time, value.stamp)
+        if value.stamp > self.time:
+            self.time = value.stamp
         entries: list[tuple[int | None, Entry]] = []
         for entry in value.entries:
             if self.sessions.admit(entry):
                 ours = entry.node == self.me and entry.incarnation == self.outbox.incarnation
                 entries.append((self.outbox.settle(entry) if ours else None, entry))
                 self._awaiting.add(entry.node)
-                if ours and self._resend_at != float("inf"):
+                if ours and self._resend_at != NEVER:
                     self._resend_in(self.pace.resend_ms)
         if value.configuration is not None:
             self.membership.change(instance, value.configuration)
@@ -805,18 +817,22 @@ class Replica:
 
     def _wake_at(self) -> float:
         """When to look at the clock next, for whatever reason (monotonic milliseconds)."""
-        times = [self.phase.wake_at(), self._resend_at]
-        if self.is_in_doubt and self._is_started:
-            times.append(self._seek_at)
-        if (oldest := self.outbox.oldest) is not None:
-            times.append(self._gives_up_at(oldest))
+        wake_at = self.phase.wake_at()
+        if self._resend_at < wake_at:
+            wake_at = self._resend_at
+        if self.is_in_doubt and self._is_started and self._seek_at < wake_at:
+            wake_at = self._seek_at
+        oldest = self.outbox.oldest
         if self.reading.count:
             oldest_read = self.reading.oldest
             assert oldest_read is not None, "a read that waits, waits somewhere"
-            times.append(self._gives_up_at(oldest_read))
-            if self.leader is not None and (asked_at := self.reading.asked_at) is not None:
-                times.append(asked_at + self.pace.resend_ms)
-        return min(times)
+            oldest = oldest_read if oldest is None else min(oldest, oldest_read)
+            if self.phase.leader is not None and (asked_at := self.reading.asked_at) is not None:
+                wake_at = min(wake_at, asked_at + self.pace.resend_ms)
+        # (Nobody gives up before he has waited for as long as if nobody led.)
+        if oldest is not None and oldest + self.settings.patience_leaderless_ms < wake_at:
+            wake_at = min(wake_at, self._gives_up_at(oldest))
+        return wake_at
 
 
 _OURS = (Deliver, Serve, Abandon, Leads)

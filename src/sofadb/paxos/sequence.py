@@ -38,7 +38,7 @@ class Sequence:
         """`value` was chosen for `instance`. Learning it again changes nothing; learning another value is the end."""
         assert instance > self.watermark, f"instance {instance} is settled"
         known = self.ahead.setdefault(instance, value)
-        assert known == value, f"two values were chosen for instance {instance}"
+        assert known is value or known == value, f"two values were chosen for instance {instance}"
 
     def take(self) -> tuple[Instance, Value] | None:
         """Hand on the next value of the run, if it is known."""

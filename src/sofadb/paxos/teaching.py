@@ -10,17 +10,12 @@ Links are faster than modest: what is thought to be on its way is bounded, or un
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
 
 from .ballot import Instance, NodeId
 from .events import Moment
 
-
-class _Sent(NamedTuple):
-    first: Instance
-    last: Instance
-    until: float
-    """When it should have arrived at the latest (monotonic milliseconds)."""
+_Sent = tuple[Instance, Instance, float]
+"""The first instance, the last, and when it should have arrived at the latest (monotonic milliseconds)."""
 
 
 class Teaching:
@@ -40,16 +35,19 @@ class Teaching:
     def sent(self, node: NodeId, first: Instance, last: Instance, size: int) -> None:
         """The values of `first..last`, `size` bytes in all, leave for `node`: behind what left before."""
         now = self.moment.now
-        way = self._sent.setdefault(node, deque())
-        while way and way[0].until + self.pause_ms <= now:
+        if (way := self._sent.get(node)) is None:
+            way = self._sent[node] = deque()
+        while way and way[0][2] + self.pause_ms <= now:
             way.popleft()
-        begin = min(max(now, way[-1].until), now + self.behind_ms_max) if way else now
-        way.append(_Sent(first, last, begin + size / self.bytes_per_ms))
+        begin = now
+        if way and way[-1][2] > now:
+            begin = min(way[-1][2], now + self.behind_ms_max)
+        way.append((first, last, begin + size / self.bytes_per_ms))
 
     def is_on_its_way(self, node: NodeId, instance: Instance) -> bool:
         """Whether the value of `instance` may still arrive at `node`."""
         now = self.moment.now
         return any(
-            each.first <= instance <= each.last and each.until + self.pause_ms > now
-            for each in self._sent.get(node, ())
+            first <= instance <= last and until + self.pause_ms > now
+            for first, last, until in self._sent.get(node, ())
         )

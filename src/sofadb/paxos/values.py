@@ -42,6 +42,8 @@ class Configuration:
 
     acceptors: tuple[NodeId, ...]
     learners: tuple[NodeId, ...] = ()
+    members: tuple[NodeId, ...] = field(init=False, compare=False, repr=False)
+    """Both, sorted."""
 
     def __post_init__(self) -> None:
         assert self.acceptors, "a configuration has at least one acceptor"
@@ -49,10 +51,7 @@ class Configuration:
         assert list(self.learners) == sorted(set(self.learners) - set(self.acceptors)), (
             "learners have no vote"
         )
-
-    @property
-    def members(self) -> tuple[NodeId, ...]:
-        return tuple(sorted((*self.acceptors, *self.learners)))
+        object.__setattr__(self, "members", tuple(sorted((*self.acceptors, *self.learners))))
 
     @property
     def quorum(self) -> int:

@@ -63,14 +63,22 @@ def never(point: str) -> bool:
 
 
 _choose: Callable[[str], bool] = never
+possible: set[str] = set()
+"""Where the unlikely may be chosen at all: nowhere in production, everywhere in the laboratory.
+
+What is passed for every message looks here first (`possible and unlikely(...)`), and makes no call for nothing.
+"""
 
 
 def unlikely(point: str) -> bool:
     """Whether the unlikely is to happen at this point, now."""
-    return _choose is not never and _choose(point)
+    return bool(possible) and _choose(point)
 
 
 def choose_by(chooser: Callable[[str], bool]) -> None:
     """For the laboratory: from now on `chooser` decides, until `choose_by(never)`."""
     global _choose
     _choose = chooser
+    possible.clear()
+    if chooser is not never:
+        possible.update(POINTS)

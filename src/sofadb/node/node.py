@@ -18,7 +18,7 @@ from sofadb.database.replies import ReplyError
 from sofadb.database.runs import apply
 from sofadb.paxos import Abandon, Deliver, HandOver, KeepLead, Leads, MoveTime, NodeId, Read, Serve, Submit
 from sofadb.paxos.leading import Leading
-from sofadb.unlikely import unlikely
+from sofadb.unlikely import possible, unlikely
 
 from .driver import Driver
 
@@ -113,7 +113,7 @@ class Node:
 
     def _flush(self) -> None:
         """Hand on what came in during this turn."""
-        if unlikely("work a turn later"):
+        if possible and unlikely("work a turn later"):
             self._call_soon(self._flush)
             return
         self._flush_is_due = False
@@ -124,7 +124,7 @@ class Node:
                 work.fail(ReplyError(DISK_FULL))
             works = []
         begin, size, sections = 0, 0, list[bytes]()
-        bytes_max = 0 if unlikely("submission of one work") else SUBMISSION_BYTES_MAX
+        bytes_max = 0 if possible and unlikely("submission of one work") else SUBMISSION_BYTES_MAX
         for index, work in enumerate(works):
             sections.append(work.encode())
             size += len(sections[-1])

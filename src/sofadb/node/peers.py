@@ -37,7 +37,7 @@ from sofadb.paxos.codec import Malformed, decode_message, encode
 from sofadb.paxos.messages import Accepted, Forward
 from sofadb.storage.files import NoSpace
 from sofadb.storage.identity import Life, plain_name
-from sofadb.unlikely import unlikely
+from sofadb.unlikely import possible, unlikely
 
 from .facts import UNKNOWN_HOST, split_address
 from .frames import (
@@ -379,23 +379,22 @@ class Inbound(asyncio.Protocol):
 
     def _hear(self, peer: Peer, contents: bytes) -> None:
         """What a peer has to say, on the lane where it belongs."""
+        assert self.greeting is not None
+        is_for_parts = self.greeting.lane == BULK
         if is_parcel(contents):
             parcel = decode_parcel(contents)
-            self._mind_lane(isinstance(parcel, Part))
+            if isinstance(parcel, Part) is not is_for_parts:
+                raise BadPeer("it sends on one lane what belongs on another")
             if self.peers.is_cleared:
                 self.peers.on_parcel(peer.node, parcel)
             return
         message = decode_message(contents)
-        self._mind_lane(is_part=False)
+        if is_for_parts:
+            raise BadPeer("it sends on one lane what belongs on another")
         if self.peers.is_cleared:
             if type(message) is Accepted and (message.ballot, message.instance) > peer.confirmed:
                 peer.confirmed = (message.ballot, message.instance)
             self.peers.received(peer.node, message)
-
-    def _mind_lane(self, is_part: bool) -> None:
-        assert self.greeting is not None
-        if is_part is not (self.greeting.lane == BULK):
-            raise BadPeer("it sends on one lane what belongs on another")
 
     def _on_greeting(self, greeting: Greeting) -> None:
         self.greeting = greeting
@@ -581,13 +580,13 @@ class Peers:
         if framed_message is not message:
             buffers = frame(encode(message))
             # The commands of a session keep their order, so they share a lane whatever their size.
-            is_large = isinstance(message, Forward) or sum(map(len, buffers)) > SMALL_BYTES_MAX
-            lane = LARGE if is_large or unlikely("message on the large lane") else SMALL
+            is_large = type(message) is Forward or sum(map(len, buffers)) > SMALL_BYTES_MAX
+            lane = LARGE if is_large or (possible and unlikely("message on the large lane")) else SMALL
             self._framed = (message, buffers, lane)
         link = peer.links.get(lane) if self.is_cleared else None
-        if link is None or unlikely("message lost") or not link.send(buffers):
+        if link is None or (possible and unlikely("message lost")) or not link.send(buffers):
             peer.dropped += 1
-        elif unlikely("link broken"):
+        elif possible and unlikely("link broken"):
             link.give_up("it was broken on purpose")
 
     def send_parcel(self, to: NodeId, parcel: Parcel) -> bool:

@@ -146,6 +146,6 @@ class Outbox:
     @property
     def oldest(self) -> float | None:
         """Since when the oldest waits whose client still waits (monotonic milliseconds)."""
-        if self._abandoned < len(self.sent):
+        if self.sent and (not self._abandoned or self._abandoned < len(self.sent)):
             return self.sent[self._abandoned].since
         return self._unsent[0].since if self._unsent else None

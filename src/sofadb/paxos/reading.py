@@ -119,12 +119,20 @@ class Reading:
     @property
     def asked_at(self) -> float | None:
         """When the attempt that was asked longest ago was last asked (monotonic milliseconds)."""
-        return min((attempt.asked_at for attempt in self.attempts.values()), default=None)
+        first: float | None = None
+        for attempt in self.attempts.values():
+            if first is None or attempt.asked_at < first:
+                first = attempt.asked_at
+        return first
 
     @property
     def oldest(self) -> float | None:
         """Since when the oldest read waits (monotonic milliseconds)."""
-        first = [self.idle[0][1]] if self.idle else []
-        first += [attempt.reads[0][1] for attempt in self.attempts.values()]
-        first += [granted.reads[0][1] for granted in self.granted]
-        return min(first, default=None)
+        first = self.idle[0][1] if self.idle else None
+        for attempt in self.attempts.values():
+            if first is None or attempt.reads[0][1] < first:
+                first = attempt.reads[0][1]
+        for granted in self.granted:
+            if first is None or granted.reads[0][1] < first:
+                first = granted.reads[0][1]
+        return first

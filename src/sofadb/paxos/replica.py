@@ -465,8 +465,11 @@ class Replica:
 
     def _on_received(self, event: Received) -> None:
         self._mind_sleep()
-        if not self._is_absurd(event.message):
-            self._on_message[type(event.message)](event.sender, event.message)
+        message = event.message
+        # (Most tell of the ballot that is promised here, and of no other.)
+        is_usual = getattr(message, "ballot", None) == self.acceptor.promised and type(message) is not Refused
+        if is_usual or not self._is_absurd(message):
+            self._on_message[type(message)](event.sender, message)
 
     def _is_absurd(self, message: Message) -> bool:
         """Whether it tells of a ballot that no number of elections can have led to: there must always be a higher one."""
@@ -826,9 +829,11 @@ class Replica:
         if self.reading.count:
             oldest_read = self.reading.oldest
             assert oldest_read is not None, "a read that waits, waits somewhere"
-            oldest = oldest_read if oldest is None else min(oldest, oldest_read)
-            if self.phase.leader is not None and (asked_at := self.reading.asked_at) is not None:
-                wake_at = min(wake_at, asked_at + self.pace.resend_ms)
+            if oldest is None or oldest_read < oldest:
+                oldest = oldest_read
+            asked_at = None if self.phase.leader is None else self.reading.asked_at
+            if asked_at is not None and asked_at + self.pace.resend_ms < wake_at:
+                wake_at = asked_at + self.pace.resend_ms
         # (Nobody gives up before he has waited for as long as if nobody led.)
         if oldest is not None and oldest + self.settings.patience_leaderless_ms < wake_at:
             wake_at = min(wake_at, self._gives_up_at(oldest))

@@ -1,0 +1,44 @@
+"""What a thousand commands cost stays what it is. Nothing here is timed.
+
+`MOST` holds about a tenth more than was counted when it was written. What rises above it has become dearer: find out why, or, if
+it has to be so, put what the failure tells in its place, and a tenth more. What has become cheaper by much goes there, too.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from costs.counted import Costs, Load, count
+
+SET, GET = (b"SET", b"k" * 16, b"v" * 256), (b"GET", b"k" * 16)
+COUNTED = (
+    "leader_calls",
+    "follower_calls",
+    "messages",
+    "bytes_sent",
+    "records",
+    "bytes_logged",
+    "syncs",
+)
+LOADS = {
+    "one write at a time": (Load(1, 1, SET), 500),
+    "50 x 1 writes": (Load(50, 1, SET), 2_000),
+    "50 x 16 writes": (Load(50, 16, SET), 16_000),
+    "50 x 1 reads": (Load(50, 1, GET), 2_000),
+}
+MOST = {
+    "one write at a time": (595_000, 725_000, 6870, 1_020_000, 6610, 1_460_000, 5140),
+    "50 x 1 writes": (162_000, 133_000, 399, 752_000, 582, 1_130_000, 186),
+    "50 x 16 writes": (20_000, 27_300, 29, 666_000, 42, 999_000, 11),
+    "50 x 1 reads": (113_000, 10_400, 319, 18_300, 0, 0, 0),
+}
+"""For a thousand commands, in the order of `COUNTED`."""
+
+
+@pytest.mark.parametrize("name", LOADS)
+def test_commands_cost_no_more_than_they_did(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    load, commands = LOADS[name]
+    costs: Costs = count(load, commands, monkeypatch)
+    counted = tuple(costs.for_a_thousand(what) for what in COUNTED)
+    dearer = [what for what, now, most in zip(COUNTED, counted, MOST[name], strict=True) if now > most]
+    assert not dearer, f"of {name}, these are dearer: {', '.join(dearer)}; now it is {counted}"

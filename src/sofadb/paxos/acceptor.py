@@ -102,8 +102,7 @@ class Acceptor:
         else:
             for instance in range(self.chosen + 1, chosen + 1):
                 self.accepted.pop(Instance(instance), None)
-        if chosen > self.chosen:
-            self.chosen = chosen
+        self.chosen = max(self.chosen, chosen)
 
     def restore(self, record: Promised | Acceptance) -> None:
         """Take back one record that was read from stable storage, in the order of writing."""

@@ -442,7 +442,8 @@ def encode(item: Message | Record | Foundation) -> list[Buffer]:
 
 
 def _decode(data: Buffer, codecs: dict[int, _Codec]) -> Any:
-    if len(data) < 2:
+    reader = _Reader(data, 2)
+    if reader.end < 2:
         raise Malformed("it ends too early")
     version, kind = data[0], data[1]
     if version != VERSION:
@@ -450,7 +451,6 @@ def _decode(data: Buffer, codecs: dict[int, _Codec]) -> Any:
     codec = codecs.get(kind)
     if codec is None:
         raise Malformed(f"nothing is of kind {kind}")
-    reader = _Reader(data, 2)
     item = codec[2](reader)
     if reader.at != reader.end:
         raise Malformed("bytes are left over")

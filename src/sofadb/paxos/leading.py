@@ -288,8 +288,7 @@ class Leading:
         if self.flights:
             for instance in [instance for instance in self.flights if instance <= watermark]:
                 del self.flights[instance]
-        if self.next <= watermark:
-            self.next = Instance(watermark + 1)
+        self.next = max(self.next, Instance(watermark + 1))
         self.learner.forget(watermark)
         self.proposer.forget(watermark)
         if self.replica.membership.latest is not self.latest:

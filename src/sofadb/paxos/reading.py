@@ -121,8 +121,7 @@ class Reading:
         """When the attempt that was asked longest ago was last asked (monotonic milliseconds)."""
         first: float | None = None
         for attempt in self.attempts.values():
-            if first is None or attempt.asked_at < first:
-                first = attempt.asked_at
+            first = attempt.asked_at if first is None or attempt.asked_at < first else first
         return first
 
     @property
@@ -130,9 +129,9 @@ class Reading:
         """Since when the oldest read waits (monotonic milliseconds)."""
         first = self.idle[0][1] if self.idle else None
         for attempt in self.attempts.values():
-            if first is None or attempt.reads[0][1] < first:
-                first = attempt.reads[0][1]
+            since = attempt.reads[0][1]
+            first = since if first is None or since < first else first
         for granted in self.granted:
-            if first is None or granted.reads[0][1] < first:
-                first = granted.reads[0][1]
+            since = granted.reads[0][1]
+            first = since if first is None or since < first else first
         return first

@@ -840,11 +840,11 @@ class Replica:
         return wake_at
 
 
-_OURS = (Deliver, Serve, Abandon, Leads)
+_OURS = frozenset((Deliver, Serve, Abandon, Leads))
 """What concerns nobody but our own state machine and its clients."""
 
 
 def _others_first(effects: list[Effect]) -> list[Effect]:
     """What the others and the disk wait for goes before what is done here: that may take long, and theirs may begin meanwhile."""
-    others = [effect for effect in effects if not isinstance(effect, _OURS)]
-    return others + [effect for effect in effects if isinstance(effect, _OURS)]
+    others = [effect for effect in effects if type(effect) not in _OURS]
+    return others + [effect for effect in effects if type(effect) in _OURS]

@@ -459,8 +459,12 @@ class Replica:
             self.emit(Send(others[self._sought % len(others)], Ask(first)))
 
     def _mind_sleep(self) -> None:
-        """If we should have been woken long ago, this process slept, or did something else that took long."""
-        if self.moment.now > self._waking + self.pace.heartbeat_ms:
+        """If we should have been woken long ago, this process slept, or did something else that took long.
+
+        (A timer may be late all by itself. Where other events came meanwhile, nobody slept.)
+        """
+        long_ago = self.moment.now - self.pace.heartbeat_ms
+        if self._waking < long_ago and self._before < long_ago:
             self.phase.slept(self._before)
 
     def _on_received(self, event: Received) -> None:

@@ -1044,8 +1044,8 @@ class Faults:
         while self.cluster.now < end:
             if not isinstance(phase, Leading) or not machine.is_leading or machine.is_paused:
                 waiting_since = None
-            elif waiting_since is None and self._is_writing(machine):
-                waiting_since = self.cluster.now
+            elif waiting_since is None and self._is_writing(machine) and phase.unsaved:
+                waiting_since = self.cluster.now  # (For what is no vote of its own nobody waits.)
             is_same = running is machine.running and running is not None and running.replica.phase is phase
             if waiting_since is not None and is_same and host.stalled_until == end:
                 a_leader_whose_disk_hangs_gives_up(name, self.cluster.now - waiting_since)

@@ -1042,10 +1042,12 @@ class Faults:
         phase = None if running is None else running.replica.phase
         waiting_since: float | None = None
         while self.cluster.now < end:
-            if not isinstance(phase, Leading) or not machine.is_leading or machine.is_paused:
+            # (What was under way when the disk stopped may have got there. And for what is no vote nobody waits.)
+            has_votes = isinstance(phase, Leading) and bool(phase.unsaved) and self._is_writing(machine)
+            if not has_votes or not machine.is_leading or machine.is_paused:
                 waiting_since = None
-            elif waiting_since is None and self._is_writing(machine) and phase.unsaved:
-                waiting_since = self.cluster.now  # (For what is no vote of its own nobody waits.)
+            elif waiting_since is None:
+                waiting_since = self.cluster.now
             is_same = running is machine.running and running is not None and running.replica.phase is phase
             if waiting_since is not None and is_same and host.stalled_until == end:
                 a_leader_whose_disk_hangs_gives_up(name, self.cluster.now - waiting_since)

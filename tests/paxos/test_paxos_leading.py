@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from paxos.cluster import Cluster, Packet
 from sofadb.paxos import Ballot, Entry, Instance, Value
 from sofadb.paxos.effects import Deliver, Send
@@ -304,3 +306,35 @@ def test_what_a_disk_has_done_while_its_leader_slept_may_still_be_told() -> None
     cluster.save(leader)
     cluster.settle()
     assert not lead.unsaved
+
+
+@pytest.mark.parametrize("first", ["nothing", "submit", "read"])
+def test_what_comes_first_after_a_sleep_does_not_matter(first: str) -> None:
+    """What this node's own clients ask may stand in line before what the others have said."""
+    cluster, leader, _ = elected(THREE)
+    cluster.advance(200)
+    lead = leading(cluster, leader)
+    cluster.now += 3_000
+    if first == "submit":
+        cluster.submit(leader, b"x")
+    if first == "read":
+        cluster.ask(leader)
+    cluster.step(leader, Tick())
+    assert cluster.replica(leader).phase is lead
+
+
+@pytest.mark.parametrize("sleeps", [False, True])
+def test_who_sleeps_again_and_again_gives_up_all_the_same_without_a_quorum(sleeps: bool) -> None:
+    cluster, leader, (friend, *gone) = elected(["n1", "n2", "n3", "n4", "n5"])
+    cluster.advance(200)
+    lead = leading(cluster, leader)
+    for node in gone:
+        cluster.isolate(node)
+    began = cluster.now
+    while cluster.replica(leader).phase is lead:
+        assert cluster.now - began < 5_000
+        if sleeps:
+            cluster.now += 700
+            cluster.step(leader, Tick())
+            cluster.step(friend, Tick())
+        cluster.advance(100)

@@ -97,8 +97,9 @@ class Leading:
         self.oldest = replica.membership.table[0][1]
         """... and the oldest configuration that has not yet had its day."""
         self.heard_at = dict.fromkeys(proposer.promised_by, replica.moment.now)
-        self.has_slept = False
-        """Whether we have slept since anybody confirmed us."""
+        self.excused: frozenset[NodeId] = frozenset()
+        """Who is taken for heard until `excused_until`, since we slept when they may have spoken."""
+        self.excused_at = self.excused_until = float("-inf")
         self.heartbeat_at = replica.moment.now
         self.announced = Instance(0)
         """The watermark that the others have been told."""
@@ -427,7 +428,6 @@ class Leading:
         replica = self.replica
         replica.clocks.heard(sender, confirmed.clock)
         self.heard_at[sender] = replica.moment.now
-        self.has_slept = False
         self.confirmed_upto[sender] = max(confirmed.chosen, self.confirmed_upto.get(sender, confirmed.chosen))
         if confirmed.chosen > replica.sequence.watermark:
             replica.lacks(confirmed.chosen, sender)
@@ -564,23 +564,29 @@ class Leading:
     def is_heard(self, node: NodeId) -> bool:
         """Whether `node` has answered us lately."""
         replica = self.replica
-        heard_at = self.heard_at.get(node, float("-inf"))
-        return node == replica.me or replica.moment.now - heard_at < replica.pace.timeout_ms
+        now = replica.moment.now
+        if node == replica.me or (node in self.excused and now < self.excused_until):
+            return True
+        return now - self.heard_at.get(node, float("-inf")) < replica.pace.timeout_ms
 
     # Time
 
     def slept(self, since: float) -> None:
         """This process did nothing since then (monotonic milliseconds), such as when what was chosen took long to be executed.
 
-        Who was heard then has time to be heard again, once; and a disk, and others, may have done what we have not been told of.
-        A lease knows nothing of that: its time has passed.
+        Who was heard then has time to be heard again; and a disk, and others, may have done what we have not been told of.
+        (But not once more before a quorum was heard: where we sleep again and again, nobody may follow us all the same.) A
+        lease knows nothing of that: its time has passed.
         """
-        now, timeout = self.replica.moment.now, self.replica.pace.timeout_ms
-        if not self.has_slept:
-            self.has_slept = True
-            for node, heard_at in self.heard_at.items():
-                if since - heard_at < timeout:
-                    self.heard_at[node] = now + self.replica.pace.after_sleep_ms(now - since)
+        replica = self.replica
+        now, timeout = replica.moment.now, replica.pace.timeout_ms
+        heard = {node for node, heard_at in self.heard_at.items() if heard_at >= self.excused_at}
+        if all(each.is_quorum(heard | {replica.me}) for each in replica.window()):
+            self.excused = frozenset(node for node in heard if since - self.heard_at[node] < timeout)
+            self.excused_at, self.excused_until = (
+                now,
+                now + replica.pace.after_sleep_ms(now - since) + timeout,
+            )
         for flight in self.flights.values():
             flight.started_at += now - since
         self.unsaved = {

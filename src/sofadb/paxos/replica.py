@@ -195,6 +195,8 @@ class Replica:
         self._before, self.moment = self.moment.now, moment
         self.clocks.moment = self.teaching.moment = moment
         self._effects, self._delivers = [], False
+        if self._waking < moment.now - self.pace.heartbeat_ms:
+            self._mind_sleep()
         self._on_event[type(event)](event)
         if self._is_unsettled:
             self._maybe_end_doubt()
@@ -459,16 +461,14 @@ class Replica:
             self.emit(Send(others[self._sought % len(others)], Ask(first)))
 
     def _mind_sleep(self) -> None:
-        """If we should have been woken long ago, this process slept, or did something else that took long.
+        """We should have been woken long ago: perhaps this process slept, or did something else that took long.
 
-        (A timer may be late all by itself. Where other events came meanwhile, nobody slept.)
+        (Or the timer alone is late. Where other events came meanwhile, nobody slept.)
         """
-        long_ago = self.moment.now - self.pace.heartbeat_ms
-        if self._waking < long_ago and self._before < long_ago:
+        if self._before < self.moment.now - self.pace.heartbeat_ms:
             self.phase.slept(self._before)
 
     def _on_received(self, event: Received) -> None:
-        self._mind_sleep()
         message = event.message
         # (Most tell of the ballot that is promised here, and of no other.)
         is_usual = getattr(message, "ballot", None) == self.acceptor.promised and type(message) is not Refused
@@ -485,7 +485,6 @@ class Replica:
         return bool(told > self.ballot.round + ROUNDS_AHEAD_MAX)
 
     def _on_tick(self, event: Tick) -> None:
-        self._mind_sleep()
         self._waking = NEVER
         self.phase.on_tick()
         now = self.moment.now

@@ -175,7 +175,7 @@ def test_a_leader_asks_new_acceptors_for_their_promises_before_it_proposes_to_th
     cluster.now += 1_000
     cluster.nodes["n2"].wake_at = cluster.now
     cluster.submit("n2", b"another")
-    cluster.advance(2_000)
+    cluster.advance(5_000)
     assert cluster.nodes["n4"].applied[:1] == [b"acknowledged"]
     cluster.configuration = Configuration(after)
     cluster.check_chosen()

@@ -258,7 +258,7 @@ def test_nobody_is_handed_to_who_cannot_lead(to: str | None) -> None:
             if name != old:
                 cluster.crash(name)
         heard_at = max(at for name, at in leading(cluster, old).heard_at.items() if name != old)
-        cluster.now = heard_at + 299
+        cluster.advance(heard_at + 299 - cluster.now)
         cluster.step(old, HandOver(None, 1_000))
         assert leading(cluster, old).successor is not None, "they were heard not long ago"
         leading(cluster, old).successor = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 from database_commands import NOW, Words, ask, begun, group_of
@@ -47,6 +48,7 @@ def filled() -> Database:
     ask(database, "HSET", "h", *(word for name in names for word in (name, name)))
     ask(database, "ZADD", "z", *(word for number, name in enumerate(names) for word in (number, name)))
     ask(database, "SET", "text", "x" * 1_000_000)
+    ask(database, "SET", "short", "x" * 5_000)
     return database
 
 
@@ -55,6 +57,47 @@ def next_batch(database: Database) -> None:
 
 
 # What a batch has room for
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        "SET k 1 NX GET",
+        "GETEX k",
+        "COPY k other REPLACE",
+        "COPY k other DB 1 REPLACE",
+        "SORT one BY nosort GET *",
+        "SORT one BY * ALPHA",
+        "SORT one BY nosort GET * STORE d",
+        "SOFA.ONCE id{n} GETEX k",
+    ],
+)
+def test_a_string_is_held_otherwise_only_so_often_in_a_batch(whole: str) -> None:
+    """As one that is whole, and as one that is overwritten: each time it is copied."""
+    database = begun()
+    ask(database, "RPUSH", "one", "k")
+    ask(database, "SETRANGE", "k", LAST_BYTE >> 2, "x")
+    held = database.keyspaces[0].values
+    changes = [type(held[b"k"])]
+    next_batch(database)
+    refused = []
+    for number in range(40):
+        for command in (whole.format(n=number), f"SETBIT k 0 {number % 2}"):
+            refused.append(kind_of(ask(database, *split(command))) == "BUSY")
+            changes.append(type(held[b"k"]))
+    assert 1 <= sum(one is not other for one, other in pairwise(changes)) <= 16
+    assert refused.count(True) > 30
+    assert not any(refused[1::2]), "what overwrites in place costs nothing"
+    assert database.shared.budget.spent <= BATCH_UNITS_MAX
+
+
+def test_copies_make_only_so_much_in_a_batch() -> None:
+    database = begun()
+    for length in (5_000, 60_000, STRING_BYTES_MAX >> 2):
+        next_batch(database)
+        ask(database, "SETRANGE", f"k{length}", length - 1, "x")
+        replies = [ask(database, "COPY", f"k{length}", f"c{length}-{number}") for number in range(10_000)]
+        assert sum(reply == 1 for reply in replies) * length <= 100 << 20
 
 
 def test_zeros_by_the_gigabyte_are_not_made_in_one_batch() -> None:
@@ -188,7 +231,13 @@ def test_scripts_count_by_themselves() -> None:
         ("ZMPOP 1 z MIN", "ZMPOP 1 z MIN COUNT 500"),
         ("SORT l BY nosort LIMIT 0 3", "SORT l ALPHA"),
         ("SORT_RO none", "SORT_RO l BY w_* GET #"),
-        ("COPY text d", "COPY z d"),
+        ("COPY short d", "COPY text d"),
+        ("COPY l d", "COPY z d"),
+        ("SET text x NX", "SET text x NX GET"),
+        ("SET short x GET", "SET text x GET"),
+        ("GETSET short x", "GETSET text x"),
+        ("GETDEL short", "GETDEL text"),
+        ("GETEX l", "GETEX text"),
         ("RESTORE d 0 x", "RESTORE d 0 dump"),
         ("DUMP none", "DUMP z"),
         ("BITCOUNT none", "BITCOUNT text"),
@@ -269,7 +318,14 @@ def test_what_a_string_costs_does_not_depend_on_how_it_is_held() -> None:
         ask(each, "SETBIT", "text", 5, 1)
     ask(other, "GET", "text")
     assert type(one.keyspaces[0].values[b"text"]) is not type(other.keyspaces[0].values[b"text"])
-    for command in ("BITOP NOT d text", "SETRANGE text 2000000 x", "GETRANGE text 0 -1", "BITCOUNT text"):
+    for command in (
+        "BITOP NOT d text",
+        "SETRANGE text 2000000 x",
+        "GETRANGE text 0 -1",
+        "BITCOUNT text",
+        "GETEX text",
+        "COPY text d",
+    ):
         assert cost_of(one, command) == cost_of(other, command) > 0
 
 
@@ -286,6 +342,10 @@ _CHOICES = [
     "ZPOPMIN d3 {n}",
     "SPOP d1 {n}",
     "COPY z d5 REPLACE",
+    "COPY k1 k4 REPLACE",
+    "GETEX k1",
+    "SET k2 {n} NX GET",
+    "SETBIT k4 0 1",
     "SORT s ALPHA LIMIT 0 {n} STORE d6",
     "LREM d6 0 name5",
     "LPOP d6 {n}",

@@ -10,7 +10,7 @@ from typing import Any
 
 from .arguments import parse_integer
 from .budget import Cost
-from .keyspace import Keyspace
+from .keyspace import LONG_STRING_BYTES, Keyspace
 from .values import Value
 
 BYTES_PER_UNIT = 1_000
@@ -72,6 +72,18 @@ def each_taken(nanoseconds: int) -> Cost:
         return min(max(0, parse_integer(args[2])), size_at(keyspace, args[1])) * nanoseconds // 1_000
 
     return cost
+
+
+def telling(keyspace: Keyspace, args: list[bytes]) -> int:
+    """Of a write that tells the whole string at its first key, as `telling_of`."""
+    return telling_of(bytes_at(keyspace, args[1]))
+
+
+def telling_of(length: int) -> int:
+    """Of making a string of so many bytes whole. It is copied if it was held as one that is overwritten (`LongString`), which
+    may be so on any replica, and again when it is overwritten next.
+    """
+    return 2 * length // BYTES_PER_UNIT if length >= LONG_STRING_BYTES else 0
 
 
 def growth(keyspace: Keyspace, key: bytes, length: int) -> int:

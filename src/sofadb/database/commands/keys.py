@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ..arguments import INTEGER_MAX, is_integer, parse_integer
-from ..costs import size_of
+from ..costs import BYTES_PER_UNIT, bytes_at
 from ..events import GENERIC
 from ..keyspace import BUCKETS, Keyspace
 from ..patterns import matcher
 from ..replies import NOT_AN_INTEGER, OK, SYNTAX, Reply, ReplyError, Status
 from ..scanning import parse_cursor, parse_scan
 from ..table import Route, as_text, command
-from ..values import Hash, List, Set, SortedSet
+from ..values import Hash, List, Set, SortedSet, Value
 
 ONE_KEY = (1, 1, 1)
 ALL_KEYS = (1, -1, 1)
@@ -317,13 +317,16 @@ def _database(keyspace: Keyspace, number: int) -> Keyspace:
 SAME_OBJECT = "ERR source and destination objects are the same"
 
 
-COPY_NS = {List: 20, Set: 50, Hash: 100, SortedSet: 1_200}
+COPY_NS: dict[type[Value], int] = {List: 20, Set: 50, Hash: 100, SortedSet: 1_200}
 """What it costs to copy an element."""
 
 
 def _cost_of_copy(keyspace: Keyspace, args: list[bytes]) -> int:
+    """Of a string that it exists twice and, as with `telling_of`, how it is held; a short one may be overwritten as well."""
     value = keyspace.look(args[1])
-    return size_of(value) * COPY_NS.get(type(value), 0) // 1_000
+    if isinstance(value, Value):
+        return len(value) * COPY_NS[type(value)] // 1_000
+    return 3 * bytes_at(keyspace, args[1]) // BYTES_PER_UNIT
 
 
 @command(

@@ -989,7 +989,7 @@ def _parse_sources(keyspace: Keyspace, args: list[bytes], at: int) -> list[Sorte
         raise ReplyError(f"ERR at least 1 input key is needed for '{args[0].decode().lower()}' command")
     if count > len(args) - at - 1:
         raise ReplyError(SYNTAX)
-    values = [keyspace.find(key) for key in args[at + 1 : at + 1 + count]]
+    values = [keyspace.look(key) for key in args[at + 1 : at + 1 + count]]
     if any(value is not None and type(value) not in (SortedSet, Set) for value in values):
         raise ReplyError(WRONG_TYPE)
     return values

@@ -18,13 +18,13 @@ from math import isinf
 
 from ..arguments import demand_few, parse_integer
 from ..budget import Cost
-from ..costs import size_at
+from ..costs import size_at, telling_of
 from ..events import GENERIC, LIST
-from ..keyspace import Keyspace
+from ..keyspace import LONG_STRING_BYTES, Keyspace
 from ..patterns import PATTERN_BYTES_MAX
 from ..replies import SYNTAX, WRONG_TYPE, Reply, ReplyError
 from ..table import Keys, Route, command
-from ..values import Hash, List, Set, SortedSet
+from ..values import Hash, List, Set, SortedSet, Value
 
 ONE_KEY = (1, 1, 1)
 
@@ -55,10 +55,12 @@ class _Wish:
     """There was a BY without an asterisk: the elements are not sorted."""
     gets: list[bytes] = field(default_factory=list)
     store: bytes | None = None
+    is_write: bool = False
+    """It is done on all replicas: SORT, even if it stores nothing."""
 
 
 def _parse(options: list[bytes], may_store: bool) -> _Wish:
-    wish = _Wish()
+    wish = _Wish(is_write=may_store)
     at = 0
     while at < len(options):
         option, left = options[at].upper(), len(options) - at - 1
@@ -96,13 +98,13 @@ def _answer(keyspace: Keyspace, key: bytes, wish: _Wish) -> list[bytes | None]:
     if not wish.gets:
         return list(elements)
     demand_few(len(elements) * len(wish.gets))
-    columns = [_looked_up(keyspace, pattern, elements) for pattern in wish.gets]
+    columns = [_looked_up(keyspace, pattern, elements, wish) for pattern in wish.gets]
     return [each for row in zip(*columns, strict=True) for each in row]
 
 
 def _sorted(keyspace: Keyspace, key: bytes, wish: _Wish) -> list[bytes]:
     """The elements that are asked for, in order. Raises `ReplyError`."""
-    value = keyspace.find(key)
+    value = keyspace.look(key)
     if value is None:
         return []
     if not isinstance(value, List | Set | SortedSet):
@@ -134,7 +136,7 @@ def _weighed(keyspace: Keyspace, elements: list[bytes], wish: _Wish) -> list[byt
     """The elements in the order of what they weigh: themselves, or what lies where BY says."""
     weights: Sequence[bytes | None] = elements
     if wish.by is not None:
-        weights = _looked_up(keyspace, wish.by, elements)
+        weights = _looked_up(keyspace, wish.by, elements, wish)
     order = list(range(len(elements)))
     if wish.is_alphabetical:
         # What has no weight comes first.
@@ -175,7 +177,9 @@ def _parse_weight(text: bytes) -> float:
     return weight
 
 
-def _looked_up(keyspace: Keyspace, pattern: bytes, elements: Sequence[bytes]) -> list[bytes | None]:
+def _looked_up(
+    keyspace: Keyspace, pattern: bytes, elements: Sequence[bytes], wish: _Wish
+) -> list[bytes | None]:
     """For each element what lies where `pattern` leads from it: a string, or a field of a hash; or `#`, the element itself."""
     visible = _up_to_zero(pattern)
     if visible == b"#":
@@ -187,11 +191,20 @@ def _looked_up(keyspace: Keyspace, pattern: bytes, elements: Sequence[bytes]) ->
     behind = pattern[len(before) + 1 :]
     if arrow < 0 or arrow + 2 == len(after):
         keys = (before + element + behind for element in elements)
-        strings = map(keyspace.find, keys)
-        return [value if type(value) is bytes else None for value in strings]
+        return [_string_at(keyspace, key, wish.is_write) for key in keys]
     name, behind = behind[arrow + 2 :], behind[:arrow]
-    hashes = (keyspace.find(before + element + behind) for element in elements)
+    hashes = (keyspace.look(before + element + behind) for element in elements)
     return [value.get(name) if type(value) is Hash else None for value in hashes]
+
+
+def _string_at(keyspace: Keyspace, key: bytes, pays: bool) -> bytes | None:
+    """The string at a key, if there is one. Raises `ReplyError` if it costs too much to make it whole."""
+    value = keyspace.look(key)
+    if value is None or isinstance(value, Value):
+        return None
+    if pays and len(value) >= LONG_STRING_BYTES:
+        keyspace.shared.budget.pay(telling_of(len(value)))
+    return keyspace.find_string(key)
 
 
 def _limits(wish: _Wish, length: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from ..arguments import (
     parse_long_double,
     round_to_long_double,
 )
-from ..costs import BYTES_PER_UNIT, bytes_at, growth
+from ..costs import BYTES_PER_UNIT, bytes_at, growth, telling
 from ..events import EXPIRED, GENERIC, STRING
 from ..keyspace import Keyspace
 from ..replies import NOT_A_FLOAT, NOT_AN_INTEGER, OK, SYNTAX, TOO_LONG, Reply, ReplyError
@@ -53,6 +53,18 @@ def _keys_of_set(args: list[bytes]) -> Keys:
     return [(1, "RW access update" if b"GET" in map(bytes.upper, args[3:]) else "OW update")]
 
 
+def _cost_of_set(keyspace: Keyspace, args: list[bytes]) -> int:
+    if len(args) == 3 or b"GET" not in map(bytes.upper, args[3:]):
+        return 0
+    return telling(keyspace, args)
+
+
+def _claim_and_tell(keyspace: Keyspace, args: list[bytes]) -> bytes | None:
+    """The whole string at the first key, for a write that answers with it. Raises WRONGTYPE, and if that would cost too much."""
+    keyspace.shared.budget.pay(telling(keyspace, args))
+    return keyspace.claim_string(args[1])
+
+
 def _set_many(keyspace: Keyspace, columns: Columns) -> list[Reply] | None:
     if len(columns) != 3 or not keyspace.set_strings(columns[1], columns[2]):
         return None
@@ -70,21 +82,24 @@ def _set_many(keyspace: Keyspace, columns: Columns) -> list[Reply] | None:
     key_use="RW access update variable_flags",
     find_keys=_keys_of_set,
     many=_set_many,
+    cost=_cost_of_set,
+    pays_itself=True,
 )
 def set_(keyspace: Keyspace, args: list[bytes]) -> Reply:
-    key, value = args[1], args[2]
     if len(args) == 3:
+        key, value = args[1], args[2]
         keyspace.set(key, value)
         if keyspace.shared.wanted_events:
             keyspace.notify(STRING, b"set", key)
         return OK
-    return _set_with_options(keyspace, key, value, args[3:])
+    return _set_with_options(keyspace, args)
 
 
-def _set_with_options(keyspace: Keyspace, key: bytes, value: bytes, options: list[bytes]) -> Reply:
+def _set_with_options(keyspace: Keyspace, args: list[bytes]) -> Reply:
     """NX | XX, GET, and one of EX | PX | EXAT | PXAT | KEEPTTL, in any order."""
+    key, value = args[1], args[2]
     condition, expires_at, keep, get_old = b"", None, False, False
-    words = iter(options)
+    words = iter(args[3:])
     for word in words:
         option = word.upper()
         if option in (b"NX", b"XX") and condition in (b"", option):
@@ -101,7 +116,7 @@ def _set_with_options(keyspace: Keyspace, key: bytes, value: bytes, options: lis
         else:
             raise ReplyError(SYNTAX)
     at = None if expires_at is None else _expiry_option(keyspace, *expires_at, "set")
-    old = keyspace.claim_string(key) if get_old else None
+    old = _claim_and_tell(keyspace, args) if get_old else None
     exists = keyspace.claim(key) is not None
     if (condition == b"NX" and exists) or (condition == b"XX" and not exists):
         return old
@@ -200,9 +215,11 @@ def psetex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=ONE_KEY,
     group="string",
     summary="Put a string and return the one before",
+    cost=telling,
+    pays_itself=True,
 )
 def getset(keyspace: Keyspace, args: list[bytes]) -> Reply:
-    old = keyspace.claim_string(args[1])
+    old = _claim_and_tell(keyspace, args)
     keyspace.set(args[1], args[2])
     keyspace.notify(STRING, b"set", args[1])
     return old
@@ -218,9 +235,11 @@ def getset(keyspace: Keyspace, args: list[bytes]) -> Reply:
     since="6.2.0",
     summary="The string at a key, which is removed",
     key_use="RW access delete",
+    cost=telling,
+    pays_itself=True,
 )
 def getdel(keyspace: Keyspace, args: list[bytes]) -> Reply:
-    old = keyspace.claim_string(args[1])
+    old = _claim_and_tell(keyspace, args)
     if keyspace.delete(args[1]):
         keyspace.notify(GENERIC, b"del", args[1])
     return old
@@ -235,6 +254,8 @@ def getdel(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="string",
     since="6.2.0",
     summary="The string at a key, whose expiry is changed",
+    cost=telling,
+    pays_itself=True,
 )
 def getex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     key, expires_at, persist = args[1], None, False
@@ -253,7 +274,7 @@ def getex(keyspace: Keyspace, args: list[bytes]) -> Reply:
                 expires_at = (option, amount)
             else:
                 raise ReplyError(SYNTAX)
-    value = keyspace.claim_string(key)
+    value = _claim_and_tell(keyspace, args)
     if value is None:
         return None
     if expires_at is not None:

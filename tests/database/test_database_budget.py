@@ -6,13 +6,13 @@ import random
 from itertools import pairwise
 
 import pytest
-from database_commands import NOW, Words, ask, begun, group_of
+from database_commands import NOW, Words, ask, begun, group_of, turn
 
 from sofadb.database import budget
 from sofadb.database.budget import BATCH_UNITS_MAX, COMMAND_UNITS_MAX, LITTLE_UNITS, estimate
 from sofadb.database.commands.strings import STRING_BYTES_MAX
 from sofadb.database.database import Database
-from sofadb.database.replies import Reply, ReplyError
+from sofadb.database.replies import Reply, ReplyError, Waits
 from sofadb.database.runs import Run, Transaction, apply
 from sofadb.database.table import TABLE, check
 
@@ -121,6 +121,22 @@ def test_nor_are_large_strings_turned_round_again_and_again() -> None:
     assert database.shared.budget.spent <= BATCH_UNITS_MAX
 
 
+@pytest.mark.parametrize("command", ["BLMPOP 0 2 none l LEFT COUNT 500", "BZMPOP 0 1 z MAX COUNT 500"])
+def test_who_waits_for_many_pays_when_it_takes_them(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = filled()
+    monkeypatch.setattr(budget, "BATCH_UNITS_MAX", 60)
+    assert isinstance(
+        turn(database, 1, *command.replace(" l ", " no ").replace(" z ", " no ").split()), Waits
+    )
+    assert database.shared.budget.spent == 0
+    assert len(turn(database, 2, *command.split())[1]) == 500
+    before = database.digest()
+    assert kind_of(turn(database, 3, *command.split())) == "BUSY"
+    assert database.digest() == before
+    next_batch(database)
+    assert len(turn(database, 4, *command.split())[1]) == 500
+
+
 def test_what_is_dear_by_itself_is_done_when_it_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     database = filled()
     monkeypatch.setattr(budget, "BATCH_UNITS_MAX", 100)
@@ -212,6 +228,8 @@ def test_scripts_count_by_themselves() -> None:
         ("LPOP l 3", "LPOP l 1000"),
         ("RPOP l", "RPOP l 1000"),
         ("LMPOP 2 none l LEFT COUNT 3", "LMPOP 2 none l LEFT COUNT 1000"),
+        ("BLMPOP 0 2 none l LEFT COUNT 3", "BLMPOP 0 2 none l LEFT COUNT 1000"),
+        ("BZMPOP 0 1 z MIN", "BZMPOP 0 1 z MIN COUNT 500"),
         ("LTRIM l 1 -1", "LTRIM l 500 -1"),
         ("LINSERT none BEFORE a b", "LINSERT l BEFORE a b"),
         ("LREM none 0 a", "LREM l 0 a"),
@@ -348,6 +366,8 @@ _CHOICES = [
     "SETBIT k4 0 1",
     "SORT s ALPHA LIMIT 0 {n} STORE d6",
     "LREM d6 0 name5",
+    "BLMPOP 0 1 d6 LEFT COUNT {n}",
+    "BZMPOP 0 1 d3 MAX COUNT {n}",
     "LPOP d6 {n}",
     "INCR n",
     "SWAPDB 3 4",

@@ -3,6 +3,8 @@
 Each looks at its keys in the order of its words and takes from the first that has elements and where it is the first in line
 (`queues.py`). Otherwise it stands in line at all of them. Within MULTI and in scripts nobody waits.
 
+Those that may take many pay for it (`budget.py`) when it is their turn; others take one, and cost nothing.
+
 A key of another type is an error at first. Whoever waits does not mind: what is there is not what it waits for.
 """
 
@@ -16,9 +18,9 @@ from ..queues import Place
 from ..replies import NULL_ARRAY, WRONG_TYPE, Reply, ReplyError
 from ..table import Route, command
 from ..values import List, SortedSet, Value
-from .lists import is_left, move, parse_lmpop
+from .lists import cost_of_lmpop, is_left, move, parse_lmpop
 from .lists import pop as pop_list
-from .sorted_sets import parse_zmpop
+from .sorted_sets import cost_of_zmpop, parse_zmpop
 from .sorted_sets import pop as pop_sorted_set
 
 KEYS_BEFORE_TIMEOUT = (1, -2, 1)
@@ -110,6 +112,10 @@ def brpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _pop(keyspace, args, at_left=False)
 
 
+def _cost_of_blmpop(keyspace: Keyspace, args: list[bytes]) -> int:
+    return cost_of_lmpop(keyspace, args[1:])
+
+
 @command(
     "blmpop",
     -5,
@@ -121,6 +127,8 @@ def brpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     complexity="O(N+M)",
     key_use="RW access delete",
     counted_keys=2,
+    cost=_cost_of_blmpop,
+    pays_itself=True,
 )
 def blmpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys, at_left, count = parse_lmpop(args[2:])
@@ -128,6 +136,7 @@ def blmpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     key = first_ready(keyspace, keys, List)
     if key is None:
         return wait(keyspace, keys, List, timeout_ms)
+    keyspace.shared.budget.pay(_cost_of_blmpop(keyspace, args))
     return [key, pop_list(keyspace, key, at_left, count)]
 
 
@@ -215,6 +224,10 @@ def bzpopmax(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _pop_sorted_set(keyspace, args, is_max=True)
 
 
+def _cost_of_bzmpop(keyspace: Keyspace, args: list[bytes]) -> int:
+    return cost_of_zmpop(keyspace, args[1:])
+
+
 @command(
     "bzmpop",
     -5,
@@ -226,6 +239,8 @@ def bzpopmax(keyspace: Keyspace, args: list[bytes]) -> Reply:
     complexity="O(K) + O(M*log(N))",
     key_use="RW access delete",
     counted_keys=2,
+    cost=_cost_of_bzmpop,
+    pays_itself=True,
 )
 def bzmpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys, is_max, count = parse_zmpop(args[2:])
@@ -233,4 +248,5 @@ def bzmpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     key = first_ready(keyspace, keys, SortedSet)
     if key is None:
         return wait(keyspace, keys, SortedSet, timeout_ms)
+    keyspace.shared.budget.pay(_cost_of_bzmpop(keyspace, args))
     return [key, [[name, score] for score, name in pop_sorted_set(keyspace, key, is_max, count)]]

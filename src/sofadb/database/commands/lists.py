@@ -252,7 +252,8 @@ def rpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return _pop(keyspace, args, at_left=False)
 
 
-def _cost_of_lmpop(keyspace: Keyspace, args: list[bytes]) -> int:
+def cost_of_lmpop(keyspace: Keyspace, args: list[bytes]) -> int:
+    """Of these words, with their first one the command's name."""
     keys, _, count = parse_lmpop(args[1:])
     return min(count, max(sizes_at(keyspace, keys), default=0)) * STEP_NS // 1_000
 
@@ -268,7 +269,7 @@ def _cost_of_lmpop(keyspace: Keyspace, args: list[bytes]) -> int:
     complexity="O(N+M)",
     key_use="RW access delete",
     counted_keys=1,
-    cost=_cost_of_lmpop,
+    cost=cost_of_lmpop,
 )
 def lmpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys, at_left, count = parse_lmpop(args[1:])

@@ -817,7 +817,8 @@ def _pops_many(args: list[bytes]) -> bool:
     return len(args[-1]) > 3 and args[-1].isdigit()
 
 
-def _cost_of_zmpop(keyspace: Keyspace, args: list[bytes]) -> int:
+def cost_of_zmpop(keyspace: Keyspace, args: list[bytes]) -> int:
+    """Of these words, with their first one the command's name."""
     keys, _, count = parse_zmpop(args[1:])
     return min(count, max(sizes_at(keyspace, keys), default=0)) * TAKE_NS // 1_000
 
@@ -834,7 +835,7 @@ def _cost_of_zmpop(keyspace: Keyspace, args: list[bytes]) -> int:
     reply_is_large=_pops_many,
     key_use="RW access delete",
     counted_keys=1,
-    cost=_cost_of_zmpop,
+    cost=cost_of_zmpop,
 )
 def zmpop(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys, is_max, count = parse_zmpop(args[1:])

@@ -285,6 +285,23 @@ def test_what_goes_through_much_costs_more(cheap: str, dear: str) -> None:
     assert estimate(cost, database.keyspaces[0], args) >= LITTLE_UNITS
 
 
+@pytest.mark.parametrize(
+    ("near", "far"),
+    [
+        ("LINDEX l 3", "LINDEX l 500000"),
+        ("LINDEX l 1000000", "LINDEX l -300000"),
+        ("LSET l -3 x", "LSET l 500000 x"),
+        ("LRANGE l 0 9", "LRANGE l 500000 500009"),
+        ("LRANGE l -100 -1", "LRANGE l 500000 500099"),
+        ("LTRIM l -100 -1", "LTRIM l 500000 500099"),
+    ],
+)
+def test_what_is_far_inside_a_list_costs_the_way_there(near: str, far: str) -> None:
+    database = begun()
+    ask(database, "RPUSH", "l", *["x"] * 1_000_000)
+    assert cost_of(database, near) <= LITTLE_UNITS < cost_of(database, far)
+
+
 def test_no_words_make_a_cost_fail() -> None:
     """Words that are wrong are the command's to tell of."""
     database = filled()

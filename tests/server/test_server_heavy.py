@@ -6,6 +6,7 @@ import pytest
 
 from server.server_fakes import Client, Server
 from sofadb.database import budget
+from sofadb.database.commands import lists
 from sofadb.server import connection
 
 
@@ -52,6 +53,21 @@ def test_what_is_behind_one_waits_and_sees_what_came_before_it(server: Server) -
     server.turn()
     server.node.execute_all()
     assert client.replies() == [800_000, b"OK", 3]
+
+
+@pytest.mark.parametrize(
+    "command", ["LPOS l none", "LPOS l none COUNT 1", "LINDEX l 1000", "LRANGE l 1000 1009"]
+)
+def test_so_is_what_goes_far_and_answers_little(
+    server: Server, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = filled(server)
+    monkeypatch.setattr(lists, "PASSED_PER_UNIT", 0.1)
+    client.send(command)
+    server.node.execute_all()
+    assert client.replies() == []
+    server.turn()
+    assert len(client.replies()) == 1
 
 
 def test_what_costs_little_is_done_at_once(server: Server) -> None:

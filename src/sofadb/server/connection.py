@@ -503,11 +503,7 @@ class Connection(asyncio.Protocol):
                 break
             self.last_command = command.name
             is_large = bool(command.reply_is_large) and self.multi is None and command.replies_large(args)
-            if (
-                command.is_dear_to_read
-                and (is_large or not command.reply_is_large)
-                and self._is_heavy(command, args)
-            ):
+            if command.is_dear_to_read and self._is_heavy(command, args):
                 if calls:
                     break
                 if self.flight:

@@ -28,7 +28,9 @@ MANY = 1_000
 STEPS_PER_BLOCK = 64
 """A deque finds an element by its index this much faster than by walking past those before it."""
 STEP_NS = 100
-"""What it costs to walk past one, or to take it."""
+"""What it costs to look at one, or to take it."""
+PASSED_PER_UNIT = 100
+"""So many are walked past in a microsecond, one by one."""
 
 
 # At the ends
@@ -345,6 +347,15 @@ def llen(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return 0 if value is None else len(value)
 
 
+def _cost_of_reaching(keyspace: Keyspace, args: list[bytes]) -> int:
+    """Of an element by its position: the way there from the nearer end, in blocks."""
+    size, index = size_at(keyspace, args[1]), parse_integer(args[2])
+    if not _is_within(index, size):
+        return 0
+    index %= size
+    return min(index, size - index) // (PASSED_PER_UNIT * STEPS_PER_BLOCK)
+
+
 @command(
     "lindex",
     3,
@@ -354,6 +365,7 @@ def llen(keyspace: Keyspace, args: list[bytes]) -> Reply:
     group="list",
     summary="The element at a position, which may be counted from the end",
     complexity="O(N)",
+    cost=_cost_of_reaching,
 )
 def lindex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     value = keyspace.find_as(args[1], List)
@@ -373,6 +385,7 @@ def lindex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     summary="Put another element in place of that at a position",
     complexity="O(N)",
     key_use="RW update",
+    cost=_cost_of_reaching,
 )
 def lset(keyspace: Keyspace, args: list[bytes]) -> Reply:
     key, element = args[1], args[3]
@@ -403,9 +416,16 @@ def _is_long_range(args: list[bytes]) -> bool:
     return (first < 0) != (last < 0) or last - first >= MANY
 
 
+def _cost_of_part(begin: int, end: int, size: int) -> int:
+    """Of `_part`: the way there, once or, in blocks, for each element; and the elements."""
+    count, way = end - begin, min(begin, size - end)
+    steps = count * way // STEPS_PER_BLOCK if count < STEPS_PER_BLOCK else way
+    return steps // PASSED_PER_UNIT + count * STEP_NS // 1_000
+
+
 def _cost_of_lrange(keyspace: Keyspace, args: list[bytes]) -> int:
-    begin, end = _bounds(parse_integer(args[2]), parse_integer(args[3]), size_at(keyspace, args[1]))
-    return (end - begin) * STEP_NS // 1_000
+    size = size_at(keyspace, args[1])
+    return _cost_of_part(*_bounds(parse_integer(args[2]), parse_integer(args[3]), size), size)
 
 
 @command(
@@ -430,7 +450,9 @@ def _cost_of_ltrim(keyspace: Keyspace, args: list[bytes]) -> int:
     """What is removed or what is kept, whichever is less."""
     size = size_at(keyspace, args[1])
     begin, end = _bounds(parse_integer(args[2]), parse_integer(args[3]), size)
-    return min(end - begin, size - (end - begin)) * STEP_NS // 1_000
+    if 2 * (end - begin) < size:
+        return _cost_of_part(begin, end, size)
+    return (size - (end - begin)) * STEP_NS // 1_000
 
 
 @command(

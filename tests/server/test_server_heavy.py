@@ -78,16 +78,18 @@ def test_what_costs_little_is_done_at_once(server: Server) -> None:
     assert len(client.replies()) == 4
 
 
-def test_a_client_that_is_gone_by_then_does_no_harm(server: Server) -> None:
-    client, other = filled(server), server.connect()
-    for each in (client, other):
-        each.send("BITCOUNT a")
+def test_nothing_is_read_for_clients_that_are_gone(server: Server) -> None:
+    clients = [filled(server), *(server.connect() for _ in range(5))]
+    for client in clients:
+        client.send("BITCOUNT a")
     server.node.execute_all()
-    client.hang_up()
-    server.turn()
-    server.turn()
-    assert other.replies() == [800_000]
-    assert server.state.begun_commands == 0
+    for client in clients[:-1]:
+        client.hang_up()
+    for _ in clients:
+        server.turn()
+    assert clients[-1].replies() == [800_000]
+    assert server.state.usage.figures_of(b"BITCOUNT").calls == 1
+    assert server.state.begun_commands == server.state.begun_bytes == 0
 
 
 def test_a_transaction_reads_only_so_much(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,8 +156,11 @@ class _HeavyWork(Work):
         self.connection.state.heavy.add(self)
 
     def execute_now(self) -> None:
-        """It is its turn."""
-        super().execute(self.connection.state.node.database)
+        """It is its turn. Nothing is read for a client that has gone away meanwhile."""
+        if self in self.connection.flight:
+            super().execute(self.connection.state.node.database)
+        else:
+            self.leave()
 
 
 class _Elsewhere(Run):

@@ -70,6 +70,7 @@ def next_batch(database: Database) -> None:
         "SORT one BY * ALPHA",
         "SORT one BY nosort GET * STORE d",
         "SOFA.ONCE id{n} GETEX k",
+        "SOFA.ONCE id{n} GET k",
     ],
 )
 def test_a_string_is_held_otherwise_only_so_often_in_a_batch(whole: str) -> None:
@@ -178,6 +179,37 @@ def test_an_id_is_as_good_as_new_if_its_command_was_refused() -> None:
     next_batch(database)
     assert ask(database, *once) == STRING_BYTES_MAX
     assert kind_of(ask(database, "SOFA.ONCE", "other", "SOFA.ONCE", "id", "GET", "k")) == "ERR"
+
+
+def test_nor_is_it_kept_that_a_transaction_had_no_room_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    database = begun()
+    monkeypatch.setattr("sofadb.database.runs.COMMAND_UNITS_MAX", 1_000)
+    (replies,) = transaction("SETRANGE k 900000 x", "SOFA.ONCE id BITOP NOT d k").execute(database)
+    assert [kind_of(reply) for reply in replies] == ["", "ERR"]
+    assert ask(database, "SOFA.STATUS", "id") == [b"never", 0]
+    monkeypatch.setattr(budget, "COMMAND_UNITS_MAX", 100)
+    assert kind_of(ask(database, "SOFA.ONCE", "id", "BITOP", "NOT", "d", "k")) == "ERR"
+    assert ask(database, "SOFA.STATUS", "id") == [b"never", 0], "it may be done when there is less of it"
+
+
+@pytest.mark.parametrize("outer", ["SOFA.ONCE id{n}", "SOFA.FENCED lock {token}"])
+@pytest.mark.parametrize("inner", ["SUNIONSTORE d s", "BITCOUNT text", "GET text", "MGET none text"])
+def test_what_is_wrapped_costs_what_it_costs_by_itself(
+    outer: str, inner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = filled()
+    token = ask(database, "SOFA.LOCK", "lock", 60_000)
+    monkeypatch.setattr(budget, "BATCH_UNITS_MAX", 2_500)
+    wrapped = [f"{outer.format(n=number, token=token)} {inner}" for number in range(20)]
+    assert cost_of(database, wrapped[0]) > LITTLE_UNITS
+    refusals = [kind_of(ask(database, *split(command))) for command in wrapped]
+    assert refusals[0] == ""
+    assert refusals[-1] == "BUSY"
+    before = database.digest()
+    assert [kind_of(reply) for reply in transaction("INCR n", wrapped[-1]).execute(database)] == ["BUSY"]
+    assert database.digest() == before
+    next_batch(database)
+    assert kind_of(ask(database, *split(wrapped[-1]))) == ""
 
 
 def test_a_transaction_is_done_wholly_or_not_at_all() -> None:
@@ -389,6 +421,8 @@ _CHOICES = [
     "INCR n",
     "SWAPDB 3 4",
     "SOFA.ONCE {n} SUNIONSTORE d7 s",
+    "SOFA.ONCE {n} BITCOUNT k1",
+    "SOFA.ONCE {n} GET k2",
     "EVAL return(redis.call('zunionstore','d8',1,'z')) 0",
 ]
 _READS = ["GET k1", "SMEMBERS d1", "ZRANGE z 0 -1", "BITCOUNT k1", "LRANGE d6 0 -1"]

@@ -57,23 +57,23 @@ class Budget:
         self.spent = 0
 
     def demand(self, units: int) -> None:
-        """There must be room for what costs so much. Raises `ReplyError`; `Busy` if there may be room later."""
+        """There must be room for what costs so much. Raises `Busy`."""
         if units <= LITTLE_UNITS:
             return
         if units > COMMAND_UNITS_MAX:
-            raise ReplyError(TOO_DEAR.format(-(-units // 1_000_000), COMMAND_UNITS_MAX // 1_000_000))
+            raise Busy(TOO_DEAR.format(-(-units // 1_000_000), COMMAND_UNITS_MAX // 1_000_000))
         if self.spent and self.spent + units > BATCH_UNITS_MAX:
             raise Busy(TOO_MUCH_AT_ONCE)
 
     def pay(self, units: int) -> None:
-        """A command that costs so much is about to be done. Raises `ReplyError` if it must not be."""
+        """A command that costs so much is about to be done. Raises `Busy` if it must not be."""
         if units <= LITTLE_UNITS or self.is_paid_elsewhere:
             return
         if self.left is None:
             self.demand(units)
         else:
             if units > self.left:
-                raise ReplyError(TOO_DEAR.format(-(-units // 1_000_000), COMMAND_UNITS_MAX // 1_000_000))
+                raise Busy(TOO_DEAR.format(-(-units // 1_000_000), COMMAND_UNITS_MAX // 1_000_000))
             self.left -= units
         self.spent += units
 

@@ -75,7 +75,7 @@ def each_taken(nanoseconds: int) -> Cost:
 
 
 def telling(keyspace: Keyspace, args: list[bytes]) -> int:
-    """Of a write that tells the whole string at its first key, as `telling_of`."""
+    """Of what tells the whole string at its first key, on all replicas: as `telling_of`."""
     return telling_of(bytes_at(keyspace, args[1]))
 
 

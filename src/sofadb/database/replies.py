@@ -52,7 +52,7 @@ class ReplyError(Exception):
 
 
 class Busy(ReplyError):
-    """Not now: it was not executed, and would be at another time. No outcome of what was asked for."""
+    """Not now: it was not executed, and may be at another time. No outcome of what was asked for."""
 
     def as_reply(self) -> ReplyError:
         """As any other error."""

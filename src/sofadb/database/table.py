@@ -70,6 +70,8 @@ class Command:
     """Executes many of it at once, where that can be done for less than one after the other."""
     cost: Cost | None = None
     """What it costs (`budget.py`), if that may be much more than its words tell."""
+    cost_in_log: Cost | None = None
+    """Of a read, what it costs within a write, where all replicas do it, if it costs nothing elsewhere."""
     is_dear_to_read: bool = False
     """Whether it is a read that has a cost."""
     subcommands: dict[bytes, Command] = field(default_factory=dict)
@@ -138,6 +140,7 @@ def command(
     is_refused: bool = False,
     many: Many | None = None,
     cost: Cost | None = None,
+    cost_in_log: Cost | None = None,
     pays_itself: bool = False,
 ) -> Callable[[Function], Function]:
     """Declare a command, or with "container|sub" a subcommand of one that is declared already.
@@ -176,6 +179,7 @@ def command(
             is_refused,
             many,
             cost,
+            cost_in_log,
             cost is not None and route is Route.READ,
         )
         container, bar, sub = name.upper().encode().partition(b"|")

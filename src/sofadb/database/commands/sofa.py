@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..arguments import parse_integer
+from ..budget import estimate
 from ..keys import keys_behind
 from ..keyspace import Keyspace
 from ..locks import place_of
@@ -37,6 +38,24 @@ def _check_once(args: list[bytes]) -> Command:
     return _check_inner(args, 2, ("sofa.once",))
 
 
+def _cost_of_inner(inner: Command, keyspace: Keyspace, args: list[bytes]) -> int:
+    cost = inner.cost_in_log or inner.cost
+    return 0 if cost is None else estimate(cost, keyspace, args)
+
+
+def _run(inner: Command, keyspace: Keyspace, args: list[bytes]) -> Reply:
+    """A read pays here, as a write does itself: all replicas do it."""
+    if inner.route is Route.READ:
+        keyspace.shared.budget.pay(_cost_of_inner(inner, keyspace, args))
+    return inner.function(keyspace, args)
+
+
+def _cost_of_once(keyspace: Keyspace, args: list[bytes]) -> int:
+    if args[1] in keyspace.shared.once.executions:
+        return 0
+    return _cost_of_inner(_check_once(args), keyspace, args[2:])
+
+
 @command(
     "sofa.once",
     -3,
@@ -47,6 +66,8 @@ def _check_once(args: list[bytes]) -> Command:
     complexity="That of the command",
     inspect=_check_once,
     find_keys=keys_behind(2),
+    cost=_cost_of_once,
+    pays_itself=True,
 )
 def once(keyspace: Keyspace, args: list[bytes]) -> Reply:
     table, id_ = keyspace.shared.once, args[1]
@@ -63,7 +84,7 @@ def once(keyspace: Keyspace, args: list[bytes]) -> Reply:
 def _answer(inner: Command, keyspace: Keyspace, args: list[bytes]) -> Reply:
     """Run a command; what it raises is its reply, unless it was not its turn (then the id is as good as new)."""
     try:
-        return inner.function(keyspace, args)
+        return _run(inner, keyspace, args)
     except Busy:
         raise
     except ReplyError as problem:
@@ -160,6 +181,10 @@ def _check_fenced(args: list[bytes]) -> Command:
     return _check_inner(args, 3, ("sofa.once", "sofa.fenced"))
 
 
+def _cost_of_fenced(keyspace: Keyspace, args: list[bytes]) -> int:
+    return _cost_of_inner(_check_fenced(args), keyspace, args[3:])
+
+
 @command(
     "sofa.fenced",
     -4,
@@ -170,8 +195,10 @@ def _check_fenced(args: list[bytes]) -> Command:
     complexity="That of the command",
     inspect=_check_fenced,
     find_keys=keys_behind(3),
+    cost=_cost_of_fenced,
+    pays_itself=True,
 )
 def fenced(keyspace: Keyspace, args: list[bytes]) -> Reply:
     inner = _check_fenced(args)
     keyspace.shared.locks.demand(args[1], parse_integer(args[2]))
-    return inner.function(keyspace, args[3:])
+    return _run(inner, keyspace, args[3:])

@@ -12,7 +12,7 @@ from ..arguments import (
     parse_long_double,
     round_to_long_double,
 )
-from ..costs import BYTES_PER_UNIT, bytes_at, growth, telling
+from ..costs import BYTES_PER_UNIT, bytes_at, growth, telling, telling_of
 from ..events import EXPIRED, GENERIC, STRING
 from ..keyspace import Keyspace
 from ..replies import NOT_A_FLOAT, NOT_AN_INTEGER, OK, SYNTAX, TOO_LONG, Reply, ReplyError
@@ -43,6 +43,7 @@ def _get_many(keyspace: Keyspace, columns: Columns) -> list[Reply] | None:
     group="string",
     summary="The string at a key",
     many=_get_many,
+    cost_in_log=telling,
 )
 def get(keyspace: Keyspace, args: list[bytes]) -> Reply:
     return keyspace.find_string(args[1])
@@ -294,6 +295,7 @@ def getex(keyspace: Keyspace, args: list[bytes]) -> Reply:
     keys=(1, -1, 1),
     group="string",
     summary="The strings at several keys",
+    cost_in_log=lambda keyspace, args: sum(telling_of(bytes_at(keyspace, key)) for key in args[1:]),
 )
 def mget(keyspace: Keyspace, args: list[bytes]) -> Reply:
     values = map(keyspace.find, args[1:])

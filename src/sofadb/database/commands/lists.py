@@ -447,7 +447,7 @@ def lrange(keyspace: Keyspace, args: list[bytes]) -> Reply:
 
 
 def _cost_of_ltrim(keyspace: Keyspace, args: list[bytes]) -> int:
-    """What is removed or what is kept, whichever is less."""
+    """What is removed, or what is kept and the way there, whichever is less."""
     size = size_at(keyspace, args[1])
     begin, end = _bounds(parse_integer(args[2]), parse_integer(args[3]), size)
     if 2 * (end - begin) < size:

@@ -198,7 +198,7 @@ def _looked_up(
 
 
 def _string_at(keyspace: Keyspace, key: bytes, pays: bool) -> bytes | None:
-    """The string at a key, if there is one. Raises `ReplyError` if it costs too much to make it whole."""
+    """The string at a key, if there is one. Raises `Busy` if it costs too much to make it whole."""
     value = keyspace.look(key)
     if value is None or isinstance(value, Value):
         return None

@@ -14,6 +14,7 @@ from real_events import events_of_both
 from real_redis import EXAMPLES, Both, RealRedis
 
 from processes import Redis
+from sofadb.database import runs
 from sofadb.database.commands.dumps import ELEMENTS_MAX, FOOT, VERSION, pack
 from sofadb.database.commands.strings import LCS_BYTES_MAX, STRING_BYTES_MAX
 from sofadb.database.database import Database
@@ -21,7 +22,7 @@ from sofadb.database.events import EXPIRED, GENERIC, NEW, STRING
 from sofadb.database.keyspace import LONG_STRING_BYTES
 from sofadb.database.loader import Loader
 from sofadb.database.replies import OK, ReplyError
-from sofadb.database.runs import Group, Run, Transaction
+from sofadb.database.runs import Group, Sent, Transaction
 from sofadb.database.subsequences import CommonSubsequence
 from sofadb.database.values import Hash, List, LongString, Set, SortedSet, Value
 
@@ -461,7 +462,7 @@ def test_a_long_string_is_no_number_and_stays_as_it_is_held(command: str) -> Non
     assert database.digest() == before
 
 
-def test_where_nobody_wants_replies_they_are_not_held_together() -> None:
+def test_where_nobody_wants_replies_they_are_not_held_together(monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[int] = []
     alive: set[int] = set()
 
@@ -475,10 +476,9 @@ def test_where_nobody_wants_replies_they_are_not_held_together() -> None:
         held.append(len(alive))
         return reply
 
-    calls = [(large, [b"GETDEL"])] * 5
-    for run in (Run(0, calls, b""), Transaction([], [Group(0, calls, b"")])):
+    monkeypatch.setattr(runs, "_calls", lambda raw: iter([(large, [b"GETDEL"])] * 5))
+    for each in (Sent(0, b""), Transaction([], [Group(0, [(large, [b"GETDEL"])] * 5, b"")])):
         held.clear()
-        run.apply(begun())
+        each.apply(begun())
         assert len(held) == 5
         assert max(held) <= 2
-        del run

@@ -14,7 +14,7 @@ from real_events import events_of_both
 from real_redis import EXAMPLES, Both, RealRedis
 
 from processes import Redis
-from sofadb.database import runs
+from sofadb.database import runs as runs_module
 from sofadb.database.commands.dumps import ELEMENTS_MAX, FOOT, VERSION, pack
 from sofadb.database.commands.strings import LCS_BYTES_MAX, STRING_BYTES_MAX
 from sofadb.database.database import Database
@@ -476,7 +476,7 @@ def test_where_nobody_wants_replies_they_are_not_held_together(monkeypatch: pyte
         held.append(len(alive))
         return reply
 
-    monkeypatch.setattr(runs, "_calls", lambda raw: iter([(large, [b"GETDEL"])] * 5))
+    monkeypatch.setattr(runs_module, "_calls", lambda raw: iter([(large, [b"GETDEL"])] * 5))
     for each in (Sent(0, b""), Transaction([], [Group(0, [(large, [b"GETDEL"])] * 5, b"")])):
         held.clear()
         each.apply(begun())

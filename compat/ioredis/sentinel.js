@@ -37,6 +37,7 @@ function find(options) {
     name: "sofadb",
     maxRetriesPerRequest: null, // Commands wait while nobody leads.
     sentinelRetryStrategy: () => 20,
+    sentinelCommandTimeout: 500, // A node that hangs takes connections and says nothing; perhaps it is the first one asked.
     retryStrategy: () => 20,
     disconnectTimeout: 100,
     ...options,

@@ -39,6 +39,7 @@ class FakeReplica:
     """Replica n1, which answers each event with the effects that the test has prepared for it."""
 
     me = "n1"
+    delivers = False
 
     def __init__(self, effects: dict[Event, list[Effect]]) -> None:
         self.effects = effects

@@ -6,7 +6,7 @@ import pytest
 
 from paxos.cluster import Cluster, Packet
 from sofadb.paxos import Ballot, Entry, Instance, Value
-from sofadb.paxos.effects import Deliver, Send
+from sofadb.paxos.effects import Deliver, Send, in_order
 from sofadb.paxos.events import Received, Tick
 from sofadb.paxos.leading import Leading
 from sofadb.paxos.messages import (
@@ -275,9 +275,9 @@ def test_what_the_others_wait_for_goes_before_what_is_done_here() -> None:
     cluster.pass_on(messages(cluster, Accept, others[0])[-1])
     cluster.save(others[0])
     packet = messages(cluster, Accepted, leader)[-1]
-    effects = [type(effect) for effect in cluster.step(leader, Received(packet.sender, packet.message))]
-    assert Send in effects
-    assert effects[-1] is Deliver
+    effects = in_order(cluster.step(leader, Received(packet.sender, packet.message)))
+    assert isinstance(effects[0], Send)
+    assert isinstance(effects[-1], Deliver)
 
 
 def test_a_leader_that_slept_has_time_to_be_heard_again_once_and_no_lease() -> None:

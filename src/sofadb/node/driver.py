@@ -1,8 +1,8 @@
 """Event in, effects performed: the same lines in production and in the laboratory.
 
 A `Replica` says what is to be done, as data; the `World` does it. Between the two stands only this file. It performs
-effects in their order, and it performs what stands inside a `Save` when, and only when, the world says that the save is
-stable. It decides nothing.
+effects in their order (but first what others wait for), and it performs what stands inside a `Save` when, and only when, the
+world says that the save is stable. It decides nothing.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from sofadb.paxos import (
     Tick,
     WakeAt,
 )
+from sofadb.paxos.effects import in_order
 from sofadb.paxos.following import Following
 from sofadb.paxos.leading import Leading
 from sofadb.unlikely import unlikely
@@ -100,8 +101,9 @@ class Driver:
 
     def handle(self, event: Event) -> None:
         """Let one event happen."""
-        perform = self._perform
-        for effect in self.replica.step(event, self.world.moment()):
+        perform, replica = self._perform, self.replica
+        effects = replica.step(event, self.world.moment())
+        for effect in in_order(effects) if replica.delivers else effects:
             perform[type(effect)](effect)
 
     def tick(self) -> None:

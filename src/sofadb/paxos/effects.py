@@ -1,4 +1,5 @@
-"""All that a replica can ask for. The order of the effects of a step is the order in which they are to be performed.
+"""All that a replica can ask for. The order of the effects of a step is the order in which they were decided; performed they may
+be in that order, or `in_order`.
 
 What must wait for stable storage stands *inside* the `Save` it waits for. There is no other way to say it, so there is no
 way to forget it.
@@ -112,3 +113,12 @@ class Leads:
 
 
 Effect = Send | Save | Deliver | Serve | Abandon | Teach | Offer | GiveUp | WakeAt | Leads
+
+_OURS = frozenset((Deliver, Serve, Abandon, Leads))
+"""What concerns nobody but our own state machine and its clients."""
+
+
+def in_order(effects: list[Effect]) -> list[Effect]:
+    """What the others and the disk wait for goes before what is done here: that may take long, and theirs may begin meanwhile."""
+    others = [effect for effect in effects if type(effect) not in _OURS]
+    return others + [effect for effect in effects if type(effect) in _OURS]

@@ -31,7 +31,7 @@ from .ballot import NO_BALLOT, NO_INSTANCE, Ballot, Instance, NodeId
 from .campaigning import Campaigning
 from .clocks import Clocks
 from .doubt import Doubt
-from .effects import Abandon, Deliver, Effect, GiveUp, Leads, Offer, Save, Send, Serve, Teach, WakeAt
+from .effects import Abandon, Deliver, Effect, GiveUp, Leads, Offer, Save, Send, Teach, WakeAt
 from .events import (
     CutOff,
     Damaged,
@@ -131,7 +131,7 @@ class Replica:
         self.phase: Phase = Following(self, None, heard=False)
 
         self._effects: list[Effect] = []
-        self._delivers = False
+        self.delivers = False
         """Whether there is a `Deliver` among them."""
         self._waking = NEVER
         self._before = 0.0
@@ -190,11 +190,11 @@ class Replica:
         }
 
     def step(self, event: Event, moment: Moment) -> list[Effect]:
-        """Take one event; return its effects, to be performed in this order."""
+        """Take one event; return its effects, in the order in which they were decided (`effects.in_order`)."""
         assert moment.now >= self.moment.now, "the monotonic clock ran backwards"
         self._before, self.moment = self.moment.now, moment
         self.clocks.moment = self.teaching.moment = moment
-        self._effects, self._delivers = [], False
+        self._effects, self.delivers = [], False
         if self._waking < moment.now - self.pace.heartbeat_ms:
             self._mind_sleep()
         self._on_event[type(event)](event)
@@ -208,7 +208,7 @@ class Replica:
         if wake_at < self._waking:
             self._waking = wake_at
             self.emit(WakeAt(wake_at))
-        return _others_first(self._effects) if self._delivers else self._effects
+        return self._effects
 
     @property
     def leader(self) -> NodeId | None:
@@ -797,7 +797,7 @@ class Replica:
         if value.configuration is not None:
             self.membership.change(instance, value.configuration)
         self.emit(Deliver(instance, self.time, tuple(entries), value.configuration))
-        self._delivers = True
+        self.delivers = True
 
     # Time
 
@@ -841,13 +841,3 @@ class Replica:
         if oldest is not None and oldest + self.settings.patience_leaderless_ms < wake_at:
             wake_at = min(wake_at, self._gives_up_at(oldest))
         return wake_at
-
-
-_OURS = frozenset((Deliver, Serve, Abandon, Leads))
-"""What concerns nobody but our own state machine and its clients."""
-
-
-def _others_first(effects: list[Effect]) -> list[Effect]:
-    """What the others and the disk wait for goes before what is done here: that may take long, and theirs may begin meanwhile."""
-    others = [effect for effect in effects if type(effect) not in _OURS]
-    return others + [effect for effect in effects if type(effect) in _OURS]

@@ -924,7 +924,18 @@ class Faults:
         self.cluster.pause(name)
         yield strike.lasts
         if machine.loop is loop:
+            if self._is_behind(machine):
+                self.matters(strike.kind)
             self.cluster.resume(name)
+
+    def _is_behind(self, machine: Machine) -> bool:
+        """Whether others know more to be chosen."""
+        upto = [
+            each.running.replica.sequence.watermark
+            for each in (machine, *self.cluster.machines.values())
+            if each.running is not None
+        ]
+        return machine.running is not None and max(upto) > upto[0]
 
     def paused_node(self, strike: Strike) -> Course:
         """SIGSTOP, and after a while SIGCONT."""

@@ -92,7 +92,8 @@ chaos: install ## Strike real nodes on a real network for MINUTES (60), from see
 soak: install ## Hunt on all cores for MINUTES (60) from seed FIRST (1000) on, explore every case, compare with Redis at length
 	$(BIN)/sofadb hunt --minutes $(MINUTES) --first $(FIRST)
 	$(BIN)/sofadb explore $$($(BIN)/sofadb explore --list-cases | sed 's/^/--case /')
-	SOFADB_EXAMPLES=10000 $(BIN)/python -m pytest --timeout 0 tests/server/test_server_differential.py tests/database
+	SOFADB_EXAMPLES=10000 $(BIN)/python -m pytest --timeout 0 tests/server/test_server_differential.py \
+	  tests/server/test_server_commands_differential.py tests/database
 
 seeds: install ## Find out anew in which world each sabotage is seen first
 	$(BIN)/python tools/find_seeds.py

@@ -379,6 +379,29 @@ def test_no_words_make_a_cost_fail() -> None:
                 assert estimate(command.cost, database.keyspaces[0], args) >= 0
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "SETRANGE k 9223372036854775807 v",
+        "SETRANGE k 67108864 v",
+        "SETBIT k 99999999999 1",
+        "BITFIELD k SET u8 #99999999999 1",
+        "SRANDMEMBER nothing -1000000000",
+        "HRANDFIELD nothing -1000000000",
+        "ZRANDMEMBER nothing -1000000000",
+        "SPOP nothing 1000000000",
+    ],
+)
+def test_what_is_refused_anyway_or_finds_nothing_costs_nothing(command: str) -> None:
+    """Also in a transaction, which is refused as a whole if it would cost too much."""
+    database = begun()
+    assert cost_of(database, command) == 0
+    alone = ask(database, *split(command))
+    (replies,) = transaction("SET other 1", command).execute(database)
+    assert isinstance(replies, list)
+    assert repr(replies[1]) == repr(alone)
+
+
 def test_what_a_string_costs_does_not_depend_on_how_it_is_held() -> None:
     one, other = filled(), filled()
     for each in (one, other):

@@ -59,8 +59,10 @@ def each_pick(keyspace: Keyspace, args: list[bytes]) -> int:
     """Of a command that picks as many elements by chance as its third word says: different ones or, if that is negative, any."""
     if len(args) < 3:
         return 0
-    count = parse_integer(args[2])
-    return (min(count, size_at(keyspace, args[1])) if count > 0 else -count) * PICK_NS // 1_000
+    count, size = parse_integer(args[2]), size_at(keyspace, args[1])
+    if not size:
+        return 0
+    return (min(count, size) if count > 0 else -count) * PICK_NS // 1_000
 
 
 def each_taken(nanoseconds: int) -> Cost:

@@ -425,7 +425,9 @@ command(
 
 
 def _cost_of_setrange(keyspace: Keyspace, args: list[bytes]) -> int:
-    return growth(keyspace, args[1], parse_integer(args[2])) if args[3] else 0
+    offset, part = parse_integer(args[2]), args[3]
+    is_done = part and offset + len(part) <= STRING_BYTES_MAX
+    return growth(keyspace, args[1], offset) if is_done else 0
 
 
 @command(

@@ -509,4 +509,7 @@ def test_random_words_get_the_same_replies(
     asked = [[*words(name), *more] for name, more in commands]
     theirs, ours = (client.pipeline(asked) for client in pair)
     for command, expected, actual in zip(asked, theirs, ours, strict=True):
-        assert shown(actual) == shown(expected), command
+        if command[:2] == [b"MEMORY", b"USAGE"] and isinstance(expected, int):
+            assert isinstance(actual, int), command
+        else:
+            assert shown(actual) == shown(expected), command

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,26 @@ def test_what_has_survived_a_full_collection_is_not_looked_at_again() -> None:
     assert gc.get_freeze_count() >= before + len(kept)
     collector.keep_short()
     assert gc.callbacks.count(collector._freeze_what_stays) == 1
+
+
+@pytest.mark.usefixtures("kept_short")
+@pytest.mark.parametrize("generation", [0, 1, 2])
+@pytest.mark.parametrize("kind", [list, dict.fromkeys, set, tuple])
+def test_what_is_large_is_not_looked_at_even_once(generation: int, kind: Callable[[Any], Any]) -> None:
+    gc.collect()
+    # What is kept is an object that a collection would look at.
+    large = kind([*range(collector.LARGE_ELEMENTS), ()])
+    gc.collect(generation)
+    assert all(it is not large for each in range(3) for it in gc.get_objects(each))
+
+
+@pytest.mark.usefixtures("kept_short")
+def test_cycles_are_found_where_nothing_is_large() -> None:
+    gc.collect()
+    cycle: list[Any] = [[number] for number in range(100)]
+    cycle.append(cycle)
+    del cycle
+    assert gc.collect(0) == 101
 
 
 @pytest.mark.usefixtures("kept_short")

@@ -4,15 +4,25 @@ A full collection looks at every list, dict and object there is: 0.4 s for a mil
 no cycles, and what serves clients leaves none behind, errors included (`ReplyError.as_reply`). So whatever a full collection
 leaves is frozen, which takes no time: the next one looks at nothing but what came since. Frozen objects are freed as ever when
 nobody refers to them. Cycles among them would stay; those that come and go are found, since they are young.
+
+What is young may be large all the same: the copy of a million references that a snapshot works on, a copy of a collection, a
+long reply. It would be looked through by three collections one after the other, each a tenth of a second. So before a collection
+begins it is seen whether anything so large is among what it would look at. If so, all that is frozen instead.
 """
 
 from __future__ import annotations
 
 import gc
+from collections import deque
+
+LARGE_ELEMENTS = 50_000
+"""A container with so many is large: to look through it takes some milliseconds."""
+
+_CONTAINERS = frozenset({deque, dict, frozenset, list, set, tuple})
 
 
 def keep_short() -> None:
-    """What is there by now stays; and so does, from now on, what has survived a full collection."""
+    """What is there by now stays; and so does, from now on, what has survived a full collection, and what is large."""
     gc.collect()
     gc.freeze()
     if _freeze_what_stays not in gc.callbacks:
@@ -20,5 +30,14 @@ def keep_short() -> None:
 
 
 def _freeze_what_stays(phase: str, info: dict[str, int]) -> None:
-    if phase == "stop" and info["generation"] == 2:
+    if phase == "start":
+        if any(map(_has_large, range(info["generation"] + 1))):
+            gc.freeze()
+    elif info["generation"] == 2:
         gc.freeze()
+
+
+def _has_large(generation: int) -> bool:
+    """Whether a large container is so young. (There are few objects that are: some hundreds, thousands, ten thousands.)"""
+    containers, large = _CONTAINERS, LARGE_ELEMENTS
+    return any(type(it) in containers and len(it) > large for it in gc.get_objects(generation))

@@ -10,10 +10,18 @@ from server.server_fakes import FakeNode, Server, pipeline, request
 from sofadb.database.database import Database
 from sofadb.database.replies import ReplyError
 from sofadb.database.runs import Sent, decode
-from sofadb.database.wire import WORD_BYTES_MAX, columns_of, lines_of, request_of, requests_of
+from sofadb.database.wire import (
+    WORD_BYTES_MAX,
+    beginning,
+    columns_of,
+    lines_of,
+    request_behind,
+    request_of,
+    requests_of,
+)
 from sofadb.server.encoding import encode, encode_small
 from sofadb.server.requests import Requests
-from sofadb.server.short_way import GATHERED_BYTES_MAX, PIECE_BYTES_MAX, Gathered
+from sofadb.server.short_way import GATHERED_BYTES_MAX, PIECE_BYTES_MAX, SEEN_MAX, Gathered
 from sofadb.server.state import Settings
 
 
@@ -101,6 +109,55 @@ def test_whatever_is_taken_apart_is_what_the_walk_finds(data: bytes) -> None:
 def test_a_part_of_a_request_is_none(cut: int) -> None:
     assert taken_apart(request("SET key value")[:cut]) is None
     assert taken_apart(request("GET other") + request("SET key value")[:cut]) is None
+
+
+@given(WORDS)
+def test_a_request_that_begins_as_another_did_is_taken_apart_behind_its_name(words: list[bytes]) -> None:
+    data, head = pipeline(words), beginning(words)
+    assert data.startswith(head)
+    assert request_behind(data, words[0], len(head), len(words) - 1) == words
+
+
+@given(
+    st.integers(1, 3),
+    st.binary(max_size=40)
+    | st.text("$01239\r\nab-+: _", max_size=40).map(str.encode)
+    | st.lists(st.sampled_from([b"$1", b"$2", b"$0", b"$-1", b"a", b"ab", b"", b"$16384"]), max_size=7).map(
+        lambda lines: b"".join(line + b"\r\n" for line in lines)
+    ),
+)
+@example(1, b"$1\r")
+@example(1, b"$+1\r\na\r\n")
+@example(1, b"$1_0\r\n0123456789\r\n")
+@example(1, b"$01\r\na\r\n")
+@example(1, b"$1000000000\r\na\r\n")
+@example(2, b"$1\r\na\r\n$1")
+def test_what_is_behind_a_name_is_what_the_walk_finds(count: int, data: bytes) -> None:
+    head = b"*%d\r\n$3\r\nSET\r\n" % (count + 1)
+    found = request_behind(head + data, b"SET", len(head), count)
+    requests = Requests()
+    walked = [words for chunk in requests.feed(head + data) for words in chunk.requests]
+    is_whole = len(walked) == 1 and not requests.waiting_bytes and not requests.problem
+    assert found == (walked[0] if is_whole else None)
+
+
+def test_only_so_many_beginnings_are_kept(server: Server) -> None:
+    client = server.connect()
+    for number in range(SEEN_MAX + 10):
+        client.send([b"MSET", *[b"a"] * (2 * (number % 30) + 2)])
+        client.send(
+            [
+                "".join(
+                    letter.upper() if number >> at & 1 else letter for at, letter in enumerate("setrange")
+                ).encode(),
+                b"a",
+                b"0",
+                b"x",
+            ]
+        )
+        client.node.execute_all()
+    assert len(server.state.short_way._seen) <= SEEN_MAX
+    assert set(client.replies()) == {b"OK", 1}
 
 
 def test_a_long_word_or_one_with_a_line_end_goes_the_long_way(server: Server) -> None:
@@ -198,6 +255,33 @@ def test_many_at_once_are_as_many_one_by_one(server: Server, prelude: str) -> No
     assert one.keyspaces[0].versions == other.keyspaces[0].versions
     assert one.keyspaces[0].expiry == other.keyspaces[0].expiry
     assert one.keyspaces[0].buckets == other.keyspaces[0].buckets
+
+
+@pytest.mark.parametrize("prelude", ["PING", "SET c 3 PX 100000", "LPUSH c x", "SET b 0 PX 1"])
+def test_many_clients_at_once_are_as_many_one_by_one(server: Server, prelude: str) -> None:
+    """Single commands and pipelines, of one kind, with others between them."""
+    apart = server_of(Settings()).connect()
+    asked = [
+        *(["SET a 1"], ["SET b 2", "SET c 3"], ["SET a 4"], ["INCR a"], ["SET d 6 NX"], ["SET a 7 XX GET"]),
+        *(["SET b 8"], ["SET c 9"], ["GET a"], ["GET a", "GET b"], ["GET nothing"], ["STRLEN c"], ["GET c"]),
+    ]
+    clients = [server.connect() for _ in asked]
+    for client in (clients[0], apart):
+        client.ask(prelude)
+    for _ in range(2):  # Once as what has not been seen yet, once as what has.
+        for client, commands in zip(clients, asked, strict=True):
+            client.send(*commands)
+        assert len(server.node.works) == 2
+        server.node.execute_all()
+        for client, commands in zip(clients, asked, strict=True):
+            assert client.replies() == [reply for each in commands for reply in apart.ask(each)]
+    one, other = server.node.database.keyspaces[0], apart.node.database.keyspaces[0]
+    assert one.values == other.values
+    assert one.expiry == other.expiry
+    assert server.state.begun_commands == server.state.begun_bytes == 0
+    asked_for = {name: figures.calls for name, figures in server.state.usage.figures.items()}
+    assert asked_for["set"] == 2 * 8 + prelude.count("SET")
+    assert asked_for["get"] == 2 * 5
 
 
 def test_the_digest_of_many_at_once_is_that_of_many_one_by_one() -> None:

@@ -6,6 +6,8 @@ what is not written as it should be is found, since it is not equal to that. Eve
 
 Requests of one length are taken apart into columns: all first words, all second words, and so on. What is done for a whole
 column costs each request little.
+
+A single request mostly begins as one did that was seen before: then only what is behind its name is taken apart.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ WORD_BYTES_MAX = 16 << 10
 WORDS_MAX = 63
 
 _HEADS = [b"$%d" % length for length in range(WORD_BYTES_MAX)]
+_LENGTHS = {head: length for length, head in enumerate(_HEADS)}
 _COUNTS = {b"*%d" % count: count for count in range(1, WORDS_MAX + 1)}
 _head_of = _HEADS.__getitem__
 
@@ -66,3 +69,25 @@ def requests_of(lines: list[bytes]) -> list[list[bytes]] | None:
         requests.append(words)
         at = end
     return requests
+
+
+def beginning(words: list[bytes]) -> bytes:
+    """What a request with these words begins with: how many there are, and the first of them."""
+    return b"*%d\r\n$%d\r\n%b\r\n" % (len(words), len(words[0]), words[0])
+
+
+def request_behind(data: bytes, name: bytes, at: int, count: int) -> list[bytes] | None:
+    """`name`, and `count` more words from a place to the end; None if that is not just what stands there, all short."""
+    words = [name]
+    for _ in range(count):
+        end = data.find(b"\r\n", at)
+        length = _LENGTHS.get(data[at:end])
+        if length is None or end < 0:
+            return None
+        begin = end + 2
+        at = begin + length
+        words.append(data[begin:at])
+        if data[at : at + 2] != b"\r\n":
+            return None
+        at += 2
+    return words if at == len(data) else None

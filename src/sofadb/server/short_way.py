@@ -4,7 +4,8 @@ Most of what clients send is of one kind: a piece of bytes that is one or severa
 need nothing but the state, on a connection that has nothing else under way. `Connection` does such a piece justice, but it
 has questions to ask that here have but one answer. So such a piece is taken as it is: split, looked up, and put behind those that
 came before it in this turn of the event loop. All reads of a turn are one piece of work for the node, and all
-writes of a turn in one database, as one section of the log; each is executed in one loop, and the replies written.
+writes of a turn in one database, as one section of the log; each is executed in one loop, and the replies written. Where
+pieces of several clients that ask for the same follow each other (GET, SET), their words are put together and executed as one.
 
 What is found to be anything else is not touched, and goes the long way. Order is kept: a piece goes the short way only if
 nothing of its connection is under way, or only such as it.
@@ -12,15 +13,23 @@ nothing of its connection is under way, or only such as it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from sofadb.database.replies import Reply, ReplyError
 from sofadb.database.runs import Call, Run, section
-from sofadb.database.table import Many, Route, ordinary
-from sofadb.database.wire import Columns, columns_of, lines_of, request_of, requests_of
+from sofadb.database.table import Command, Many, Route, ordinary
+from sofadb.database.wire import (
+    Columns,
+    beginning,
+    columns_of,
+    lines_of,
+    request_behind,
+    request_of,
+    requests_of,
+)
 from sofadb.unlikely import unlikely
 
 from .encoding import encode, encode_small
@@ -37,12 +46,14 @@ PIECE_BYTES_MAX = 64 << 10
 """A larger piece goes the long way."""
 GATHERED_BYTES_MAX = 1 << 20
 """With so many bytes of writes a further piece of work is begun."""
+SEEN_MAX = 1_000
+"""So many beginnings of requests are known again."""
 
 
 class Piece(Work):
     """What one connection sent in one piece. It stands among what the connection has under way."""
 
-    __slots__ = ("_requests", "columns", "data", "figures", "functions", "many")
+    __slots__ = ("columns", "data", "figures", "functions", "many", "rows", "width")
 
     def __init__(
         self,
@@ -59,12 +70,16 @@ class Piece(Work):
         """For each request, what executes it."""
         self.columns = columns
         self.many: Many | None = None
-        """What executes all of its columns, if there is such a thing."""
+        """What executes all of it at once, if there is such a thing."""
         self.data = data
         """Its bytes."""
         self.figures: Figures | None = None
         """Where it is counted, if all its commands are of one kind."""
-        self.commands = len(columns[0] if requests is None and columns is not None else requests or ())
+        if columns is not None:
+            self.commands, self.width = len(columns[0]), len(columns)
+        else:
+            assert requests is not None
+            self.commands, self.width = len(requests), len(requests[0])
         self.bytes = len(data)
         self.needs_log = needs_log
         self.behind = []
@@ -72,15 +87,16 @@ class Piece(Work):
         self.is_done = False
         self.is_local = False
         self.seconds = 0.0
-        self._requests = requests
+        self.rows = requests or []
+        """As `requests`; empty as long as nobody has asked for those of columns."""
 
     @property
     def requests(self) -> list[list[bytes]]:
         """The words of each command."""
-        if self._requests is None:
+        if not self.rows:
             assert self.columns is not None
-            self._requests = list(map(list, zip(*self.columns, strict=True)))
-        return self._requests
+            self.rows = list(map(list, zip(*self.columns, strict=True)))
+        return self.rows
 
     @property
     def calls(self) -> list[Call]:
@@ -112,35 +128,15 @@ class Gathered:
     def execute(self, database: Database) -> None:
         """Execute each command and answer each client."""
         state = self.state
-        keyspace = database.keyspaces[self.database]
-        queues = database.shared.queues
         slow = state.settings.shortest_told_us
         commands = size = written = 0
-        before = perf_counter()
-        for piece in self.pieces:
-            replies: list[Reply] | None = None
-            has_failed = False
-            if piece.many is not None and piece.columns is not None:
-                replies = piece.many(keyspace, piece.columns)
-            if replies is None:
-                replies = []
-                for function, args in zip(piece.functions, piece.requests, strict=False):
-                    try:
-                        replies.append(function(keyspace, args))
-                    except ReplyError as problem:
-                        replies.append(problem.as_reply())
-                        has_failed = True
-                    if queues.touched:
-                        database.call()
-            now = perf_counter()
-            usec, before = (now - before) * 1e6, now
+        for piece, replies, usec, has_failed in self._executed(database):
             figures, connection = piece.figures, piece.connection
             if piece.needs_log:
                 connection.last_instance = database.instance
             is_short = connection.is_plain and connection.flight[0] is piece and not piece.behind
             if not is_short or has_failed or figures is None or usec >= slow:
                 self._go_the_long_way(piece, replies, usec, database)
-                before = perf_counter()
                 continue
             count = piece.commands
             figures.usec += usec
@@ -156,6 +152,54 @@ class Gathered:
         state.begun_commands -= commands
         state.begun_bytes -= size
         state.bytes_written += written
+
+    def _executed(self, database: Database) -> Iterator[tuple[Piece, list[Reply], float, bool]]:
+        """Each piece when it is executed, its replies, how long that took (us), and whether anything in it failed."""
+        keyspace = database.keyspaces[self.database]
+        pieces, begin = self.pieces, 0
+        while begin < len(pieces):
+            first, end = pieces[begin], begin + 1
+            many, width = first.many, first.width
+            while (
+                many is not None
+                and end < len(pieces)
+                and pieces[end].many is many
+                and pieces[end].width == width
+            ):
+                end += 1
+            group, begin = pieces[begin:end], end
+            before = perf_counter()
+            replies = None if many is None else many(keyspace, _columns_of(group))
+            if replies is None:
+                for piece in group:
+                    yield self._execute_alone(piece, database)
+                continue
+            usec = (perf_counter() - before) * 1e6 / len(replies)
+            at = 0
+            for piece in group:
+                count = piece.commands
+                yield piece, replies[at : at + count], usec * count, False
+                at += count
+
+    def _execute_alone(self, piece: Piece, database: Database) -> tuple[Piece, list[Reply], float, bool]:
+        keyspace = database.keyspaces[self.database]
+        queues = database.shared.queues
+        has_failed = False
+        before = perf_counter()
+        if piece.many is not None and piece.columns is not None:
+            done = piece.many(keyspace, piece.columns)
+            if done is not None:
+                return piece, done, (perf_counter() - before) * 1e6, False
+        replies: list[Reply] = []
+        for function, args in zip(piece.functions, piece.requests, strict=False):
+            try:
+                replies.append(function(keyspace, args))
+            except ReplyError as problem:
+                replies.append(problem.as_reply())
+                has_failed = True
+            if queues.touched:
+                database.call()
+        return piece, replies, (perf_counter() - before) * 1e6, has_failed
 
     def _go_the_long_way(self, piece: Piece, replies: list[Reply], usec: float, database: Database) -> None:
         piece.become_long(self.database)
@@ -173,6 +217,18 @@ class Gathered:
             piece.fail(error)
 
 
+def _columns_of(pieces: list[Piece]) -> Columns:
+    """The words of pieces of which each command has as many."""
+    rows = [piece.rows[0] for piece in pieces if piece.columns is None]
+    if len(rows) == len(pieces):
+        return list(map(list, zip(*rows, strict=True)))
+    columns: Columns = [[] for _ in range(pieces[0].width)]
+    for piece in pieces:
+        for column, more in zip(columns, piece.columns or zip(*piece.requests, strict=True), strict=True):
+            column += more
+    return columns
+
+
 class ShortWay:
     """Takes pieces, and gathers them."""
 
@@ -180,37 +236,59 @@ class ShortWay:
         self._state = state
         self._writes: Gathered | None = None
         self._reads: Gathered | None = None
+        self._seen: dict[bytes, tuple[Command, bytes, int]] = {}
+        """By what single requests began with: the command, how its name is spelled, and how many words are behind it."""
 
     def take(self, connection: Connection, data: bytes) -> bool:
         """Begin what a plain connection sent; False if it has to go the long way, and nothing was done."""
+        head = data[: data.find(b"\r\n", 8) + 2]
+        if (seen := self._seen.get(head)) is not None:
+            command, name, behind = seen
+            words = request_behind(data, name, len(head), behind)
+            if words is not None:
+                return self._gather(connection, data, command, name, repeat(command.function), [words], None)
         lines = lines_of(data)
         if lines is None:
             return False
-        requests: list[list[bytes]] | None = None
-        functions: Iterable[Callable[..., Any]]
-        words, columns = request_of(lines), None
-        if words is not None:
-            requests, command = [words], ordinary(words[0], len(words))
-        elif (columns := columns_of(lines)) is not None and columns[0].count(columns[0][0]) == len(
-            columns[0]
-        ):
-            command = ordinary(columns[0][0], len(columns))
-        else:
-            columns, requests = None, requests_of(lines)
-            if requests is None:
+        if (words := request_of(lines)) is not None:
+            found = ordinary(words[0], len(words))
+            if found is None:
                 return False
-            command = ordinary(requests[0][0], len(requests[0]))
-        if command is None:
+            if len(self._seen) < SEEN_MAX and head == beginning(words):
+                self._seen[head] = found, words[0], len(words) - 1
+            return self._gather(connection, data, found, words[0], repeat(found.function), [words], None)
+        columns = columns_of(lines)
+        if columns is not None and columns[0].count(columns[0][0]) == len(columns[0]):
+            found = ordinary(columns[0][0], len(columns))
+            if found is None:
+                return False
+            return self._gather(connection, data, found, columns[0][0], repeat(found.function), None, columns)
+        requests = requests_of(lines)
+        if requests is None:
             return False
-        state, route = self._state, command.route
-        if requests is None or len(requests) == 1:
-            functions = repeat(command.function)
-        else:
-            commands = [ordinary(words[0], len(words)) for words in requests]
-            functions = [each.function for each in commands if each is not None and each.route is route]
-            if len(functions) < len(commands):
-                return False
-        needs_log = route is Route.WRITE
+        commands = [ordinary(words[0], len(words)) for words in requests]
+        first = commands[0]
+        functions = [each.function for each in commands if each and first and each.route is first.route]
+        if first is None or len(functions) < len(commands):
+            return False
+        return self._gather(connection, data, first, requests[0][0], functions, requests, None)
+
+    def _gather(
+        self,
+        connection: Connection,
+        data: bytes,
+        command: Command,
+        name: bytes,
+        functions: Iterable[Callable[..., Any]],
+        requests: list[list[bytes]] | None,
+        columns: Columns | None,
+    ) -> bool:
+        """Put a piece behind those of this turn; False if it has to go the long way.
+
+        The first that it asks for is `command`, which was spelled `name`.
+        """
+        state = self._state
+        needs_log = command.route is Route.WRITE
         flight = connection.flight
         if flight:
             last = flight[-1]
@@ -236,17 +314,16 @@ class ShortWay:
             else:
                 self._reads = gathered
                 state.node.read(gathered)
-        gathered.size += len(data)
         piece = Piece(connection, functions, requests, columns, data, needs_log)
-        if columns is not None:
-            piece.many, piece.figures = command.many, state.usage.figures_of(columns[0][0])
-        elif words is not None:
-            piece.figures = state.usage.figures_of(words[0])
+        if columns is not None or piece.commands == 1:
+            piece.many = command.many
+            piece.figures = state.usage.figures_of(name)
         gathered.pieces.append(piece)
+        gathered.size += piece.bytes
         flight.append(piece)
         connection.last_command = command.name
         state.begun_commands += piece.commands
-        state.begun_bytes += len(data)
+        state.begun_bytes += piece.bytes
         state.commands_processed += piece.commands
         return True
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-import time
 from pathlib import Path
 
 import hiredis
 import pytest
 
 from processes import PATIENCE_S, Client, Cluster, wait_until
-from sofadb.server.stopping import STOP_TIMEOUT_S
 
 CLIENTS = 4
 PIPELINE = 50
@@ -78,14 +76,12 @@ def test_a_node_that_is_told_to_stop_under_load_answers_what_it_took_and_resets_
     senders = [Sender(cluster.ports["n1"], number, ahead) for number in range(CLIENTS)]
     wait_until(lambda: all(len(sender.replies) > 2 * PIPELINE for sender in senders), "the load runs")
     cluster.signal("n1", signal.SIGTERM)
-    began = time.monotonic()
     for sender in senders:
         sender.join()
     for quiet in (idle, half):
         with pytest.raises(ConnectionError, match="closed by the other end"):
             quiet.receive()
     assert cluster.processes["n1"].wait(PATIENCE_S) == 0
-    assert time.monotonic() - began < STOP_TIMEOUT_S + 1
     cluster.processes.clear()
     assert [sender.problem for sender in senders] == [""] * CLIENTS
     cluster.start()

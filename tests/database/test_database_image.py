@@ -294,6 +294,20 @@ def test_what_comes_and_goes_while_an_image_is_taken_leaves_no_notes() -> None:
     image.close()
 
 
+def test_many_keys_that_are_set_as_one_are_in_the_image_as_they_were() -> None:
+    database, keys = Database(), [b"%d" % number for number in range(100)]
+    assert database.keyspaces[0].set_strings(keys, keys)
+    before = image_of(database)
+    image = database.image()
+    pieces = image.pieces()
+    taken = [next(pieces)]
+    assert database.keyspaces[0].set_strings([*keys, b"new", b"1"], [b"other"] * (len(keys) + 2))
+    taken += pieces
+    image.close()
+    assert b"".join(taken) == before
+    assert image_of(database) != before
+
+
 def test_a_database_that_is_emptied_while_its_image_is_taken_is_in_it_all_the_same() -> None:
     database = begun()
     for number in range(50):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sofadb.node.live import for_journal
+from sofadb.node.snapshots import SnapshotSettings
 from sofadb.paxos import (
     Ballot,
     Configuration,
@@ -81,3 +82,17 @@ def test_the_next_cut_gives_up_what_was_saved_for_the_last_one() -> None:
         )
         journal.cut(upto + 1)
     assert len(journal.segments) == 2
+
+
+def test_a_small_snapshot_is_taken_anew_early_and_a_large_one_late() -> None:
+    settings, mib = SnapshotSettings(), 1 << 20
+    assert [settings.log_limit(size * mib) // mib for size in (0, 4, 8, 16, 200, 300)] == [
+        64,
+        64,
+        128,
+        256,
+        256,
+        300,
+    ]
+    told = SnapshotSettings(log_bytes=mib)
+    assert [told.log_limit(size * mib) // mib for size in (0, 2)] == [1, 2]

@@ -190,6 +190,7 @@ class Past:
             self.told.append((key, b"%d," % key * 800))
         assert journal.read(keys[0]) == b"%d," % keys[0] * 800
         journal.cut(keys[len(keys) // 2])
+        journal.give_back()
         journal.prepare()
         journal.mark()
         journal.close()

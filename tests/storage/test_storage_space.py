@@ -276,6 +276,34 @@ def test_a_node_that_is_short_can_cut_its_log_and_has_a_reserve_again_before_any
     assert (len(again.reserve), len(again.spares)) == (1, 1)
 
 
+def test_what_is_given_up_is_used_again_and_no_zeros_are_written() -> None:
+    disk = SimulatedDisk()
+    told: list[int] = []
+    journal, _ = opened(disk)
+    rounds(journal, disk, told, 40)
+    disk.fail_next["create"] = errno.EIO
+    rounds(journal, disk, told, 40)
+    assert disk.fail_next == {"create": errno.EIO}
+
+
+def test_spares_are_given_back_if_something_else_needs_their_room() -> None:
+    disk = SimulatedDisk()
+    journal, _ = opened(disk)
+    for key in range(1, 201):
+        append(journal, key)
+    journal.cut(200)
+    assert len(journal.reserve) == 1
+    kept = used(disk)
+    count = len(journal.spares)
+    assert count > 2
+    assert journal.give_back()
+    assert used(disk) == kept - (count - 1) * SEGMENT
+    assert len(journal.spares) == 1
+    assert not journal.give_back()
+    append(journal, 201)
+    assert opened(disk.survive(lambda n: False))[1][-1] == 201
+
+
 def test_a_block_larger_than_the_reserve_ends_it_on_a_full_disk() -> None:
     disk = SimulatedDisk()
     journal, _ = opened(disk)

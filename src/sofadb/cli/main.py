@@ -122,7 +122,9 @@ def serve(
     snapshot_mb: Annotated[
         float,
         typer.Option(
-            "--snapshot-mb", min=0.01, help="Take a snapshot when the log has grown by so much (MiB)."
+            "--snapshot-mb",
+            min=0.01,
+            help="Take a snapshot when the log has grown by so much (MiB), or by 64 if the data is small.",
         ),
     ] = 256,
     snapshot_every: Annotated[
@@ -193,7 +195,7 @@ def serve(
     from .serve import run_node
 
     tuning = Tuning(timeout, timeout_max, has_leases=reads is Reads.LEASE)
-    snapshots = SnapshotSettings(int(snapshot_mb * (1 << 20)), snapshot_every)
+    snapshots = SnapshotSettings(int(snapshot_mb * (1 << 20)), every_s=snapshot_every)
     addresses = [f"{host}:{port}" for host, port in map(parse_address, join.split(",") if join else ())]
     uvloop.run(
         run_node(

@@ -245,19 +245,24 @@ class Keyspace:
 
     def set_strings(self, keys: list[bytes], strings: list[bytes]) -> bool:
         """As `set` for each of them, one after the other; False, and nothing was done, if any of them needs a closer look."""
-        if self.past is not None or self.shared.wanted_events:
+        if self.shared.wanted_events or (self.expiry and not self.expiry.keys().isdisjoint(keys)):
             return False
-        if self.expiry and not self.expiry.keys().isdisjoint(keys):
+        values = self.values
+        found = list(map(values.get, keys))
+        kinds = set(map(type, found))
+        if not _STRINGS_OR_NOTHING.issuperset(kinds):
             return False
-        values, versions, changes = self.values, self.versions, self.changes
+        if self.past is not None:
+            for key in keys:
+                self._touch(key)
+        if type(None) in kinds:
+            for key, old in zip(keys, found, strict=True):
+                if old is None:
+                    self.buckets.setdefault(crc32(key) >> _BUCKET_SHIFT, {})[key] = None
+        versions, changes = self.versions, self.changes
         rolling, mark = self.rolling, self.mark
         crc = rolling.crc
         for key, string in zip(keys, strings, strict=True):
-            old = values.get(key)
-            if old is None:
-                self.buckets.setdefault(crc32(key) >> _BUCKET_SHIFT, {})[key] = None
-            elif type(old) is not bytes:
-                self._bury(old)
             values[key] = string
             changes += 1
             versions[key] = changes

@@ -25,9 +25,11 @@ import hiredis
 from . import commands as commands  # Fills the table.
 from .budget import COMMAND_UNITS_MAX, estimate
 from .database import DATABASES, Database
+from .keyspace import Keyspace
 from .queues import Who
 from .replies import NULL_ARRAY, Reply, ReplyError
-from .table import COSTS, SPELLINGS_MAX, Route, find
+from .table import COSTS, SPELLINGS_MAX, Many, Route, find
+from .wire import Columns
 
 _SECTION = Struct(">BI")  # kind, bytes that follow
 _GROUP = Struct(">BI")  # database, bytes of commands
@@ -38,6 +40,8 @@ _GONE = Struct(">QB")  # number, bytes of the front; then it
 _COMMANDS, _TRANSACTION, _A_TURN, _IS_GONE = 1, 2, 3, 4
 
 FED_BYTES = 16 << 10
+MANY_MIN = 4
+"""So many of one kind are worth being executed as one."""
 
 Call = tuple[Callable[..., Any], list[bytes]]
 """A command's function, called with the keyspace and the words; it returns the reply or raises `ReplyError`."""
@@ -252,15 +256,32 @@ class Sent(NamedTuple):
     raw: bytes
 
     def apply(self, database: Database) -> None:
-        """As `Run.execute`; each command is executed as soon as it is read. Raises `Corrupt`."""
+        """As `Run.execute`; each command is executed soon after it is read. Raises `Corrupt`."""
         keyspace, queues = database.keyspaces[self.database], database.shared.queues
-        for function, args in _calls(self.raw):
-            try:
-                function(keyspace, args)
-            except ReplyError as problem:
-                problem.as_reply()  # Nobody here asked.
-            if queues.touched:
-                database.call()
+        for requests in _requests(self.raw):
+            if len(requests) >= MANY_MIN and _executed_as_one(keyspace, requests):
+                continue
+            for args in requests:
+                try:
+                    _function(args)(keyspace, args)
+                except ReplyError as problem:
+                    problem.as_reply()  # Nobody here asked.
+                if queues.touched:
+                    database.call()
+
+
+def _executed_as_one(keyspace: Keyspace, requests: list[list[bytes]]) -> bool:
+    """Execute requests that ask for the same in as many words, column by column; False: nothing was done."""
+    _function(requests[0])
+    many = _many.get(requests[0][0])
+    try:
+        if many is None or len(set(map(len, requests))) > 1:
+            return False
+    except TypeError:
+        return False  # The one that has no words is told of when its turn comes.
+    columns: Columns = list(map(list, zip(*requests, strict=True)))
+    names = columns[0]
+    return names.count(names[0]) == len(names) and many(keyspace, columns) is not None
 
 
 def apply(database: Database, payload: bytes | memoryview) -> None:
@@ -324,24 +345,34 @@ def _groups(body: memoryview) -> Iterator[tuple[int, bytes]]:
         at += length
 
 
-def _calls(raw: bytes) -> Iterator[Call]:
-    """The commands in the client's own bytes. They were checked before they were proposed. Raises `Corrupt`."""
+def _requests(raw: bytes) -> Iterator[list[list[bytes]]]:
+    """The commands in the client's own bytes, some at a time. They were checked before they were proposed. Raises `Corrupt`."""
     reader = hiredis.Reader()
-    gets = reader.gets
     try:
         # A bit at a time: the reader moves what it has not read yet, again and again.
         for at in range(0, len(raw), FED_BYTES):
             reader.feed(raw, at, min(FED_BYTES, len(raw) - at))
-            while (args := gets()) is not False:
-                yield _function(args), args
+            if requests := list(iter(reader.gets, False)):
+                yield requests
     except hiredis.ProtocolError as problem:
         raise Corrupt(f"a log entry cannot be read: {problem}") from None
     if reader.has_data():
         raise Corrupt("a log entry ends in the middle of a command")
 
 
+def _calls(raw: bytes) -> Iterator[Call]:
+    """As `_requests`, each with what executes it. Raises `Corrupt`."""
+    for requests in _requests(raw):
+        for args in requests:
+            yield _function(args), args
+
+
 _functions: dict[bytes, Callable[..., Any]] = {}
 """Of the ordinary writes, by their names as they have been spelled so far."""
+
+
+_many: dict[bytes, Many] = {}
+"""Of those, what executes many of them at once, where there is such a thing."""
 
 
 def _function(args: Any) -> Callable[..., Any]:
@@ -349,9 +380,12 @@ def _function(args: Any) -> Callable[..., Any]:
     try:
         return _functions[args[0]]
     except (KeyError, TypeError, IndexError):
-        command = find(args) if type(args) is list and args else None
+        is_named = type(args) is list and args and type(args[0]) is bytes
+        command = find(args) if is_named else None
         if command is None or command.route is not Route.WRITE:
             raise Corrupt(f"a log entry holds what is no write: {args!r:.100}") from None
         if not command.subcommands and "|" not in command.name and len(_functions) < SPELLINGS_MAX:
             _functions[args[0]] = command.function
+            if command.many is not None:
+                _many[args[0]] = command.many
         return command.function

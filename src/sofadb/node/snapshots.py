@@ -5,10 +5,12 @@ event loop, a piece at a time and something else in between; what is written is 
 and the log is cut behind the *older*: should the newest turn out to be damaged, nothing is lost.
 
 It is time for one when the log has grown by as much as it may since the last, and by no less than a snapshot is large: so what
-is written in all stays within twice what clients write. Or when a while has passed and anything has happened. Or when it
-is asked for (BGSAVE).
+is written in all stays within twice what clients write. Where the last one was small, another costs little, and it comes
+earlier: the log stays short, and the files that it gives up are used again while they are in memory. Or when a while has passed
+and anything has happened. Or when it is asked for (BGSAVE).
 
-A disk without room for a snapshot is no end: the attempt is given up, told, and made again later. Any other failure of a write is
+A disk without room for a snapshot is no end: the attempt is given up, told, and made again later, or at once if the log had spare
+files to give back. Any other failure of a write is
 as final as one of the log.
 """
 
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("sofadb.snapshots")
 
 KEPT = 2
+SMALL_TIMES = 16
+"""Taking a snapshot costs a node about as much processor time as ten times its bytes of log."""
 WRITE_BYTES = 1 << 20
 """So much is gathered for one write."""
 PAUSE_S = 0.001
@@ -55,9 +59,15 @@ class SnapshotSettings:
     """When a snapshot is taken by itself."""
 
     log_bytes: int = 256 << 20
-    """The log has grown by so much since the last one."""
+    """The log has grown by so much since the last one ..."""
+    log_bytes_if_small: int = 64 << 20
+    """... or by so much, if that is more than `SMALL_TIMES` what the last one took."""
     every_s: float = 3_600.0
     """Or so long has passed, and something was written."""
+
+    def log_limit(self, size: int) -> int:
+        """How many bytes the log may grow by, if the last snapshot has `size` bytes."""
+        return max(size, min(self.log_bytes, max(self.log_bytes_if_small, SMALL_TIMES * size)))
 
 
 class Snapshotter:
@@ -127,7 +137,7 @@ class Snapshotter:
         if host.now() < self._not_before or not self._has_news():
             return False
         size = 0 if self.newest is None else self.newest.size
-        limit = max(settings.log_bytes, size)
+        limit = settings.log_limit(size)
         if host.now() - self.fetched_at < 1000 * FETCHED_S:
             limit *= WAITS_FOR_FETCH  # What is being fetched is gone when the next but one is taken.
         has_grown = self.logged_bytes >= limit
@@ -234,8 +244,9 @@ class Snapshotter:
                 await asyncio.to_thread(writer.abort)
             self.logged_bytes += logged_bytes
             self.problem = str(problem)
-            self._not_before = self.world.host.now() + 1000 * AGAIN_S
             log.error("no room for a snapshot: %s", problem)
+            if not await asyncio.to_thread(self.world.journal.give_back):
+                self._not_before = self.world.host.now() + 1000 * AGAIN_S
             return
         finally:
             image.close()

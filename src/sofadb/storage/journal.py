@@ -57,8 +57,8 @@ from .segment import (
 )
 
 SEGMENT_BYTES = 16 << 20
-SPARES_MAX = 2
-"""More files than this are not kept for using again."""
+SPARES_MAX = 16
+"""More files than this are not kept for using again. An ordinary cut gives up about as many, so none has to be made anew."""
 READERS_MAX = 8
 """So many finished segments stay open for `read`."""
 KEY_GAP_MAX = 1 << 27
@@ -639,6 +639,17 @@ class Journal:
                 self.files.remove(segment.name)
             self.files.sync_directory()
         self.is_cut = True
+
+    def give_back(self) -> bool:
+        """Remove the spares but one, since there is no room for something else; returns whether there were more."""
+        with self._for_good(), self._spares_lock:
+            names = list(self.spares)[1:]
+            for name in names:
+                self.files.remove(name)
+                del self.spares[name]
+            if names:
+                self.files.sync_directory()
+        return bool(names)
 
     def close(self) -> None:
         """Let go of all files."""

@@ -14,7 +14,7 @@ import pytest
 
 from sofadb.sim.disk import Crash, SimulatedDisk
 from sofadb.storage import writer as writer_module
-from sofadb.storage.files import DiskFiles, NoSpace, StorageError
+from sofadb.storage.files import DiskFiles, File, NoSpace, StorageError
 from sofadb.storage.journal import SPARES_MAX, Journal
 from sofadb.storage.segment import Record
 from sofadb.storage.snapshot import Snapshots, SnapshotWriter
@@ -355,8 +355,8 @@ def test_the_writer_asks_again_until_there_is_room(monkeypatch: pytest.MonkeyPat
     prepared = threading.Event()
     prepare = desk.journal.prepare
 
-    def watched() -> None:
-        prepare()
+    def watched(rest_s: float) -> None:
+        prepare(rest_s)
         (tried.release if desk.journal.is_short_of_space else prepared.set)()
 
     desk.journal.prepare = watched  # type: ignore[method-assign]
@@ -373,6 +373,40 @@ def test_the_writer_asks_again_until_there_is_room(monkeypatch: pytest.MonkeyPat
     desk.writer.close()
     assert desk.told == list(range(1, 22))
     assert not desk.journal.is_short_of_space
+
+
+@pytest.mark.parametrize("who", ["a new segment", "a cut", "the end"])
+def test_whoever_makes_a_spare_takes_no_rest_while_somebody_waits_for_it(who: str) -> None:
+    disk = SimulatedDisk()
+    journal, _ = opened(disk)
+    key = 1
+    append(journal, key)
+    while len(journal.segments) < 2 or not journal.is_half_full:
+        key += 1
+        append(journal, key)
+    journal.spares.clear()
+    begun = threading.Event()
+    create = disk.create
+
+    def watched(name: str) -> File:
+        begun.set()
+        return create(name)
+
+    disk.create = watched  # type: ignore[method-assign]
+    thread = threading.Thread(target=journal.prepare, args=(10 * PATIENCE_S,))
+    thread.start()
+    assert begun.wait(PATIENCE_S)
+    if who == "a new segment":
+        count = len(journal.segments)
+        while len(journal.segments) == count:
+            key += 1
+            append(journal, key)
+    elif who == "a cut":
+        journal.cut(key)
+    else:
+        journal.hurry()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("end", ["closing", "failing"])

@@ -173,10 +173,10 @@ def test_a_failure_while_preparing_is_told_once_and_ends_everything() -> None:
     disk = Gate()
     office = Office(disk)
 
-    def fail(segment: str = "spare-") -> None:
+    def fail(rest_s: float) -> None:
         raise StorageError("the disk is full")
 
-    office.journal.prepare = fail  # type: ignore[assignment, method-assign]
+    office.journal.prepare = fail  # type: ignore[method-assign]
     office.journal.spares.clear()
     office.save(1, size=1 << 15)
     assert office.has_failed.wait(PATIENCE_S)
@@ -190,7 +190,7 @@ def test_a_failure_while_preparing_is_told_once_and_ends_everything() -> None:
 def test_a_mistake_while_preparing_is_a_failure_and_no_silence() -> None:
     office = Office(Gate())
 
-    def fail() -> None:
+    def fail(rest_s: float) -> None:
         raise MemoryError
 
     office.journal.prepare = fail  # type: ignore[method-assign]
@@ -248,8 +248,8 @@ def test_the_next_segment_is_prepared_before_it_is_needed() -> None:
     prepared = threading.Event()
     prepare = office.journal.prepare
 
-    def watched() -> None:
-        prepare()
+    def watched(rest_s: float) -> None:
+        prepare(rest_s)
         prepared.set()
 
     office.journal.prepare = watched  # type: ignore[method-assign]

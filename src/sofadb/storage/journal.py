@@ -63,7 +63,8 @@ READERS_MAX = 8
 """So many finished segments stay open for `read`."""
 KEY_GAP_MAX = 1 << 27
 """Keys follow each other closely; one further than this from all others (a gigabyte of index) is a mistake."""
-_ZERO_BYTES = 4 << 20
+_ZERO_BYTES = 1 << 20
+"""A file is filled with zeros in pieces of so many."""
 _OFFSET_BITS = 32
 _NAME = re.compile(r"(journal|spare|reserve)-([0-9a-f]{16})\.seg", re.ASCII)
 _GENERATION_MAX = (1 << 32) - 1
@@ -218,7 +219,9 @@ class Journal:
         """Files that `read` has opened, by generation, the longest unused first."""
         self._index = KeyIndex()
         self._spares_lock = threading.Lock()
-        """Held while a spare is made, taken or given back."""
+        """Held while a spare is made, taken or given back. Whoever must not wait long for it takes it by `_with_spares`."""
+        self._hurry = threading.Event()
+        """Set when somebody waits for that: whoever makes a spare takes no rest."""
         self._lock = threading.Lock()
         """Held while segments come and go or the index changes."""
         self._readers_lock = threading.Lock()
@@ -472,7 +475,7 @@ class Journal:
 
     def _begin_segment(self, size: int) -> None:
         """Go on in a new segment of at least `size` bytes, and leave word of it in the one before."""
-        with self._spares_lock:
+        with self._with_spares():
             files = self.spares
             try:
                 self._make_spare(max(size, self.segment_bytes))
@@ -505,25 +508,38 @@ class Journal:
         del files[name]
         return self.files.open(_name(self.generation)), header
 
-    def prepare(self) -> None:
+    @contextmanager
+    def _with_spares(self) -> Iterator[None]:
+        self._hurry.set()
+        with self._spares_lock:
+            self._hurry.clear()
+            yield
+
+    def hurry(self) -> None:
+        """Have whoever prepares take no rest any more, this time."""
+        self._hurry.set()
+
+    def prepare(self, rest_s: float = 0.0) -> None:
         """Have a spare and the reserve ready, full of zeros or used before, all of it on disk.
 
-        If there is no room, `is_short_of_space` says so until a later call finds some. Raises `StorageError`, for good.
+        After each piece of a new file it rests for `rest_s` seconds, as long as nobody waits for the file: whatever else uses the
+        disk has its turns. If there is no room, `is_short_of_space` says so until a later call finds some. Raises
+        `StorageError`, for good.
         """
         with self._for_good(), self._spares_lock:
             try:
-                self._make_spare(self.segment_bytes)
+                self._make_spare(self.segment_bytes, rest_s)
                 if not self.reserve:
-                    self._make_file("reserve", self.segment_bytes, self.reserve)
+                    self._make_file("reserve", self.segment_bytes, self.reserve, rest_s)
                 self.shortage = None
             except NoSpace as shortage:
                 self.shortage = shortage
 
-    def _make_spare(self, size: int) -> None:
+    def _make_spare(self, size: int, rest_s: float = 0.0) -> None:
         if all(spare < size for spare in self.spares.values()):
-            self._make_file("spare", size, self.spares)
+            self._make_file("spare", size, self.spares, rest_s)
 
-    def _make_file(self, kind: str, size: int, files: dict[str, int]) -> None:
+    def _make_file(self, kind: str, size: int, files: dict[str, int], rest_s: float) -> None:
         """Make a file of zeros. `NoSpace` leaves nothing of it behind."""
         self.generation += 1
         name = f"{kind}-{self.generation:016x}.seg"
@@ -531,7 +547,9 @@ class Journal:
             with closing(self.files.create(name)) as file:
                 for begin in range(0, size, _ZERO_BYTES):
                     file.write([bytes(min(_ZERO_BYTES, size - begin))], begin)
-                file.sync()
+                    file.sync()
+                    if rest_s:
+                        self._hurry.wait(rest_s)
         except NoSpace:
             if name in self.files.names():
                 self.files.remove(name)
@@ -624,7 +642,7 @@ class Journal:
             reader = self._readers.pop(segment.generation, None)
             if reader is not None:
                 reader.close()
-        with self._spares_lock:
+        with self._with_spares():
             # The reserve comes first: without it a node that is short of space cannot cut the next time.
             is_reserve = not self.reserve and segment.size >= self.segment_bytes
             if segment.is_damaged:
@@ -642,7 +660,7 @@ class Journal:
 
     def give_back(self) -> bool:
         """Remove the spares but one, since there is no room for something else; returns whether there were more."""
-        with self._for_good(), self._spares_lock:
+        with self._for_good(), self._with_spares():
             names = list(self.spares)[1:]
             for name in names:
                 self.files.remove(name)

@@ -29,6 +29,8 @@ from .segment import Record
 BLOCK_BYTES = 8 << 20
 """A block holds no more data than this, unless a single save does: one save is never divided."""
 MARK_AFTER_S = 0.1
+PREPARE_REST_S = 0.02
+"""So long the thread that prepares rests after each megabyte."""
 PREPARE_AGAIN_S = 5.0
 """So long after it did not find room for the next segment the disk is asked again."""
 
@@ -140,6 +142,7 @@ class Writer:
         self._ended.set()
         self._thread.join()
         if self._preparing is not None:
+            self.journal.hurry()
             self._preparing.join()
         self.journal.close()
 
@@ -185,15 +188,15 @@ class Writer:
         return not taken.is_last
 
     def _prepare(self) -> None:
-        self.prepare()
+        self.prepare(PREPARE_REST_S)
         while self.journal.is_short_of_space and not self._ended.wait(PREPARE_AGAIN_S):
-            self.prepare()
+            self.prepare(PREPARE_REST_S)
 
-    def prepare(self) -> None:
-        """Have the next segment ready before it is needed."""
+    def prepare(self, rest_s: float = 0.0) -> None:
+        """Have the next segment ready before it is needed, resting now and then."""
         if not unlikely("nothing prepared"):
             with self._any_failure_ends_all():
-                self.journal.prepare()
+                self.journal.prepare(rest_s)
 
     def _fail(self, failure: StorageError) -> None:
         with self._failing:

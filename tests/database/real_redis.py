@@ -17,7 +17,7 @@ from sofadb.database.replies import Reply
 from sofadb.database.values import Named
 from sofadb.server.encoding import encode
 
-EXAMPLES = int(os.environ.get("SOFADB_EXAMPLES", "1000"))
+EXAMPLES = int(os.environ.get("SOFADB_EXAMPLES", "500"))
 SETTINGS: Any = {
     "deadline": None,
     "derandomize": True,

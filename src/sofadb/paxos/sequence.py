@@ -49,7 +49,9 @@ class Sequence:
         self.watermark = Instance(self.watermark + 1)
         self.tail.append(value)
         self._tail_bytes += value.size
-        while len(self.tail) > 1 and (self._tail_bytes > self.tail_bytes_max or len(self.tail) > self.tail_max):
+        while len(self.tail) > 1 and (
+            self._tail_bytes > self.tail_bytes_max or len(self.tail) > self.tail_max
+        ):
             self._tail_bytes -= self.tail.popleft().size
         return self.watermark, value
 

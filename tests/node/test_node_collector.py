@@ -16,10 +16,11 @@ from sofadb.node import collector
 
 @pytest.fixture
 def kept_short() -> Iterator[None]:
-    callbacks = gc.callbacks.copy()
+    callbacks, threshold = gc.callbacks.copy(), gc.get_threshold()
     collector.keep_short()
     yield
     gc.callbacks[:] = callbacks
+    gc.set_threshold(*threshold)
     gc.unfreeze()
 
 

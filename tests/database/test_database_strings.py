@@ -476,7 +476,8 @@ def test_where_nobody_wants_replies_they_are_not_held_together(monkeypatch: pyte
         held.append(len(alive))
         return reply
 
-    monkeypatch.setattr(runs_module, "_calls", lambda raw: iter([(large, [b"GETDEL"])] * 5))
+    monkeypatch.setattr(runs_module, "_requests", lambda raw: iter([[[b"GETDEL"]] * 5]))
+    monkeypatch.setattr(runs_module, "_function", lambda args: large)
     for each in (Sent(0, b""), Transaction([], [Group(0, [(large, [b"GETDEL"])] * 5, b"")])):
         held.clear()
         each.apply(begun())

@@ -63,7 +63,7 @@ READERS_MAX = 8
 """So many finished segments stay open for `read`."""
 KEY_GAP_MAX = 1 << 27
 """Keys follow each other closely; one further than this from all others (a gigabyte of index) is a mistake."""
-_ZERO_BYTES = 1 << 20
+_ZERO_BYTES, _ZERO_BYTES_AT_EASE = 4 << 20, 1 << 20
 """A file is filled with zeros in pieces of so many."""
 _OFFSET_BITS = 32
 _NAME = re.compile(r"(journal|spare|reserve)-([0-9a-f]{16})\.seg", re.ASCII)
@@ -545,11 +545,13 @@ class Journal:
         name = f"{kind}-{self.generation:016x}.seg"
         try:
             with closing(self.files.create(name)) as file:
-                for begin in range(0, size, _ZERO_BYTES):
-                    file.write([bytes(min(_ZERO_BYTES, size - begin))], begin)
-                    file.sync()
+                piece = _ZERO_BYTES_AT_EASE if rest_s else _ZERO_BYTES
+                for begin in range(0, size, piece):
+                    file.write([bytes(min(piece, size - begin))], begin)
                     if rest_s:
+                        file.sync()
                         self._hurry.wait(rest_s)
+                file.sync()
         except NoSpace:
             if name in self.files.names():
                 self.files.remove(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sofadb.node.live import for_journal
-from sofadb.node.snapshots import SnapshotSettings
+from sofadb.node.snapshots import SnapshotSettings, rest_s
 from sofadb.paxos import (
     Ballot,
     Configuration,
@@ -96,3 +96,12 @@ def test_a_small_snapshot_is_taken_anew_early_and_a_large_one_late() -> None:
     ]
     told = SnapshotSettings(log_bytes=mib)
     assert [told.log_limit(size * mib) // mib for size in (0, 2)] == [1, 2]
+
+
+def test_an_image_is_taken_at_a_quarter_of_the_speed_while_there_are_clients() -> None:
+    assert [rest_s(spent_ms, is_busy) for spent_ms in (0.1, 4.0) for is_busy in (False, True)] == [
+        0.001,
+        0.001,
+        0.001,
+        0.012,
+    ]

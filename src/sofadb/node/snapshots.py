@@ -46,7 +46,9 @@ SMALL_TIMES = 16
 WRITE_BYTES = 1 << 20
 """So much is gathered for one write."""
 PAUSE_S = 0.001
-"""After each piece of an image the event loop has so long for others."""
+"""After each piece of an image the event loop has so long for others ..."""
+REST_TIMES = 3
+"""... and so many times as long as the piece took, if there are others: three quarters of the time are theirs."""
 LOOK_EVERY_S = 1.0
 FETCHED_S, WAITS_FOR_FETCH = 5.0, 8
 """While another node fetches one, so many seconds after each part, the log may grow so many times further."""
@@ -228,13 +230,20 @@ class Snapshotter:
             )
             gathered: list[bytes] = []
             size = 0
-            for piece in image.pieces():
+            pieces, done_before = image.pieces(), self._done()
+            while True:
+                begun = self.world.host.now()
+                if (piece := next(pieces, None)) is None:
+                    break
+                spent_ms = self.world.host.now() - begun
                 gathered.append(piece)
                 size += len(piece)
                 if size >= WRITE_BYTES or unlikely("snapshot piece by piece"):
                     await asyncio.to_thread(_write, writer, gathered)
                     gathered, size = [], 0
-                await asyncio.sleep(PAUSE_S)
+                done = self._done()
+                await asyncio.sleep(rest_s(spent_ms, done != done_before))
+                done_before = done
             await asyncio.to_thread(_write, writer, gathered)
             await self._say_what_is_chosen()
             info = await asyncio.to_thread(writer.finish)
@@ -251,6 +260,10 @@ class Snapshotter:
         finally:
             image.close()
         self._has_taken(info)
+
+    def _done(self) -> tuple[int, int]:
+        """Changes whenever the node has done something for clients."""
+        return self.node.turn, self.node.applied
 
     async def _say_what_is_chosen(self) -> None:
         """Have the log say how far everything is chosen, before there is a snapshot that says it.
@@ -323,6 +336,11 @@ class Snapshotter:
         if (taking := self._taking) is not None:
             taking.cancel()
             await asyncio.gather(taking, return_exceptions=True)
+
+
+def rest_s(spent_ms: float, is_busy: bool) -> float:
+    """How many seconds a piece of an image leaves to others, that took so long to make."""
+    return max(PAUSE_S, REST_TIMES * spent_ms / 1000) if is_busy else PAUSE_S
 
 
 def load(reader: SnapshotReader) -> tuple[Foundation, Database]:

@@ -19,7 +19,8 @@ SWEEP = Sweep(
     part="keys",
     title="Number of keys",
     about=f"So many further keys of {SIZE} bytes each are there; SET and GET on 50 connections. Memory: by how much the leader's "
-    "resident memory grew while they were written, for each of them.",
+    "resident memory grew while they were written, for each of them. (With a million, snapshots are being taken meanwhile, "
+    "by all three nodes at once.)",
     axis="keys",
     points={name: max(count, 100) for name, count in COUNTS.items()},
     values=(Value("SET", "SET/s"), Value("GET", "GET/s"), Value("memory", "bytes per key", is_plotted=False)),

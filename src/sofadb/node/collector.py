@@ -15,8 +15,9 @@ from __future__ import annotations
 import gc
 from collections import deque
 
-YOUNG_MAX = 10_000
-"""So many more objects may come than go before it is looked for cycles. Two hundred requests bring more than Python's 700."""
+YOUNG_MAX, YOUNG_TIMES = 10_000, 50
+"""So many more objects may come than go before it is looked for cycles among them; and so many times until what has survived that
+is looked at, too. What was chosen last, and is kept for those who lack it, is a quarter of a million at most: less than that."""
 LARGE_ELEMENTS = 50_000
 """A container with so many is large: to look through it takes some milliseconds."""
 
@@ -25,7 +26,7 @@ _CONTAINERS = frozenset({deque, dict, frozenset, list, set, tuple})
 
 def keep_short() -> None:
     """What is there by now stays; and so does, from now on, what has survived a full collection, and what is large."""
-    gc.set_threshold(YOUNG_MAX, *gc.get_threshold()[1:])
+    gc.set_threshold(YOUNG_MAX, YOUNG_TIMES)
     gc.collect()
     gc.freeze()
     if _freeze_what_stays not in gc.callbacks:

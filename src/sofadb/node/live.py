@@ -75,8 +75,7 @@ log = logging.getLogger("sofadb.node")
 UNSAVED_BYTES_MAX = 256 << 20
 """With more than this on its way to the disk, what would add to it is not taken in: peers will say it again."""
 TEACH_BYTES_MAX = 4 << 20
-TEACH_MAX = 512
-"""How much is read back from disk for one message to a replica that is behind, in bytes and in values."""
+"""How much is read back from disk for one message to a replica that is behind."""
 DAMAGES_MAX = 20
 """So many places where the log is damaged are told of."""
 ASK_EVERY_S = 1.0
@@ -158,7 +157,7 @@ class LiveWorld:
             assert isinstance(record, Acceptance | Learned), f"instance {instance} is chosen but not on disk"
             values.append(record.value)
             size += record.value.size
-            if size >= TEACH_BYTES_MAX or len(values) >= TEACH_MAX or unlikely("one value at a time"):
+            if size >= TEACH_BYTES_MAX or unlikely("one value at a time"):
                 break
         self.peers.send(teach.to, Learn(teach.first, tuple(values)))
 

@@ -110,7 +110,7 @@ class Replica:
         self.me = me
         self.settings = settings
         self.acceptor = Acceptor(settings.alpha, settings.message_bytes_max)
-        self.sequence = Sequence(settings.tail_bytes_max, settings.tail_max)
+        self.sequence = Sequence(settings.tail_bytes_max)
         self.membership = Membership(initial, settings.alpha)
         self.sessions = Sessions()
         self.outbox = Outbox(me, incarnation, settings.queue_bytes_max, settings.submissions_max)

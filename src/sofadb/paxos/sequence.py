@@ -16,15 +16,14 @@ from .values import Value
 class Sequence:
     """Chosen values: the unbroken run up to `watermark`, and those known ahead of it."""
 
-    __slots__ = ("_tail_bytes", "ahead", "tail", "tail_bytes_max", "tail_max", "watermark")
+    __slots__ = ("_tail_bytes", "ahead", "tail", "tail_bytes_max", "watermark")
 
-    def __init__(self, tail_bytes_max: int, tail_max: int) -> None:
+    def __init__(self, tail_bytes_max: int) -> None:
         self.watermark = Instance(0)
         self.ahead: dict[Instance, Value] = {}
         self.tail: deque[Value] = deque()
         """The values of the instances `tail_first..watermark`."""
         self.tail_bytes_max = tail_bytes_max
-        self.tail_max = tail_max
         self._tail_bytes = 0
 
     @property
@@ -49,9 +48,7 @@ class Sequence:
         self.watermark = Instance(self.watermark + 1)
         self.tail.append(value)
         self._tail_bytes += value.size
-        while len(self.tail) > 1 and (
-            self._tail_bytes > self.tail_bytes_max or len(self.tail) > self.tail_max
-        ):
+        while self._tail_bytes > self.tail_bytes_max and len(self.tail) > 1:
             self._tail_bytes -= self.tail.popleft().size
         return self.watermark, value
 

@@ -41,10 +41,8 @@ class Settings:
     """What a leader lets wait for a batch, and what a node holds for its own clients; each."""
     message_bytes_max: int = 4 << 20
     """Where a message may be cut in parts, a part is about this large."""
-    tail_bytes_max: int = 1 << 20
-    """How much of what was chosen is kept in memory for teaching others who lack it ..."""
-    tail_max: int = 256
-    """... and how many values. More would push what is needed all the time out of the processor's caches."""
+    tail_bytes_max: int = 16 << 20
+    """How much of what was chosen is kept in memory for teaching others."""
     reads_max: int = 100_000
     """How many reads may wait on one node."""
     submissions_max: int = 100_000

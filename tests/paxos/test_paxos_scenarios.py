@@ -825,6 +825,31 @@ def test_what_is_on_its_way_is_not_sent_once_more_and_what_was_lost_is_after_a_w
     assert cluster.nodes[follower].applied == cluster.nodes[leader].applied
 
 
+def test_who_was_behind_catches_up_however_much_is_chosen_meanwhile() -> None:
+    """What is sent to somebody who is further behind than alpha is ignored there: it is not on its way to the one who asks."""
+    cluster = Cluster(THREE, alpha=4, in_flight_max=2, message_bytes_max=800_000)
+    leader = cluster.elect()
+    other, behind = (n for n in THREE if n != leader)
+
+    def write_for(milliseconds: int) -> None:
+        for _ in range(milliseconds // 5):
+            cluster.submit(leader, bytes(100_000))
+            cluster.advance(5)
+
+    write_for(500)
+    cluster.cut = {(leader, behind), (behind, leader)}
+    write_for(1_000)
+    cluster.cut = set()
+    lacked = cluster.replica(leader).sequence.watermark - cluster.replica(behind).sequence.watermark
+    assert lacked > 150
+    write_for(500)
+    assert len(cluster.nodes[behind].applied) == len(cluster.nodes[leader].applied)
+    # Now that it is in step, its vote counts.
+    cluster.crash(other)
+    write_for(500)
+    assert len(cluster.nodes[behind].applied) == len(cluster.nodes[leader].applied) > 390
+
+
 def test_a_leader_with_a_wrong_clock_that_stood_still_for_a_moment_does_not_stamp_by_itself() -> None:
     cluster = Cluster(THREE)
     cluster.skew["n1"] = 3_600_000

@@ -681,7 +681,10 @@ class Replica:
             self.phase.on_confirmed(sender, confirmed)
 
     def _on_ask(self, sender: NodeId, ask: Ask) -> None:
-        if not 1 <= ask.first <= self.sequence.watermark or self.teaching.is_on_its_way(sender, ask.first):
+        if not 1 <= ask.first <= self.sequence.watermark:
+            return
+        self.teaching.asks(sender, ask.first, Instance(ask.first - 1 + self.settings.alpha))
+        if self.teaching.is_on_its_way(sender, ask.first):
             return
         if ask.first < self.sequence.tail_first and ask.first <= self.cut:
             self.teaching.sent(sender, ask.first, ask.first, self.settings.message_bytes_max)

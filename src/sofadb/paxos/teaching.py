@@ -5,6 +5,10 @@ hearer then asks for what it lacks, and would be sent once more what is on its w
 So whoever sends values notes what was sent, and until when, at a modest speed, it may still be on its way; and asks for that
 are passed over. An ask comes again as long as something lacks, so at worst a lost message is made up for a little later.
 Links are faster than modest: what is thought to be on its way is bounded, or under load the two would drift apart for ever.
+
+An acceptor ignores what lies more than alpha beyond what it has learned, and is not told of anything sent to it in vain. So what
+is beyond that, for somebody who asks, is not on its way either: else whoever is behind, and is sent more in the time in which it
+may not ask again than it is taught in one go, would stay behind for ever.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ _Sent = tuple[Instance, Instance, float]
 class Teaching:
     """What this replica has sent to each of the others lately."""
 
-    __slots__ = ("_sent", "behind_ms_max", "bytes_per_ms", "moment", "pause_ms")
+    __slots__ = ("_ignored_from", "_sent", "behind_ms_max", "bytes_per_ms", "moment", "pause_ms")
 
     def __init__(self, bytes_per_ms: int, pause_ms: float, behind_ms_max: float) -> None:
         self.bytes_per_ms = bytes_per_ms
@@ -31,9 +35,14 @@ class Teaching:
         """So long at most a message waits, as is thought, for those before it."""
         self.moment = Moment(0.0, 0, 0.0)
         self._sent: dict[NodeId, deque[_Sent]] = {}
+        self._ignored_from: dict[NodeId, Instance] = {}
+        """Where that begins, for each who asked, which it is too far behind to take."""
 
     def sent(self, node: NodeId, first: Instance, last: Instance, size: int) -> None:
         """The values of `first..last`, `size` bytes in all, leave for `node`: behind what left before."""
+        ignored_from = self._ignored_from.get(node)
+        if ignored_from is not None and first >= ignored_from:
+            return
         now = self.moment.now
         if (way := self._sent.get(node)) is None:
             way = self._sent[node] = deque()
@@ -43,6 +52,21 @@ class Teaching:
         if way and way[-1][2] > now:
             begin = min(way[-1][2], now + self.behind_ms_max)
         way.append((first, last, begin + size / self.bytes_per_ms))
+
+    def asks(self, node: NodeId, first: Instance, upto: Instance) -> None:
+        """`node` has everything before `first`, and not that; until it has, it takes nothing beyond `upto`."""
+        self._ignored_from[node] = Instance(upto + 1)
+        if way := self._sent.get(node):
+            self._sent[node] = deque(sent for sent in way if first <= sent[1] and sent[0] <= upto)
+
+    def takes(self, node: NodeId, upto: Instance, furthest: Instance) -> None:
+        """`node` takes what is sent to it, up to `upto`; so far, that goes up to `furthest`."""
+        if node not in self._ignored_from:
+            return
+        if upto >= furthest:
+            del self._ignored_from[node]
+        else:
+            self._ignored_from[node] = max(self._ignored_from[node], Instance(upto + 1))
 
     def is_on_its_way(self, node: NodeId, instance: Instance) -> bool:
         """Whether the value of `instance` may still arrive at `node`."""

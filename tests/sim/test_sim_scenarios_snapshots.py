@@ -6,6 +6,7 @@ import pytest
 
 from sim.stories import Stage, is_error
 from sofadb.node import snapshots as module
+from sofadb.node import transfer
 from sofadb.node.live import RunningNode
 from sofadb.paxos import Settings
 from sofadb.sim.disk import SimulatedDisk
@@ -185,4 +186,29 @@ def test_a_snapshot_that_was_overtaken_by_another_nodes_is_not_the_newest(
         stage.pass_time(1.0)
         assert snapshots.newest is not None
         assert snapshots.newest.instance > 300
+        read_all(stage, behind, 360)
+
+
+def test_a_snapshot_arrives_as_fast_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next part is asked for as soon as the bound of bytes per second allows it."""
+    monkeypatch.setattr(transfer, "PART_BYTES_MAX", 1_000)
+    with Stage(segment_bytes=SMALL_SEGMENT_BYTES, settings=Settings(tail_bytes_max=2_000)) as stage:
+        behind = stage.others(stage.leader)[0]
+        write(stage, 0, 60)
+        stage.cluster.isolate(behind)
+        for first in (100, 200, 300):
+            write(stage, first, first + 100)
+            for name in stage.others(behind):
+                take_snapshot(stage, name)
+        stage.pass_time(8.0)  # What was on its way to it is given up.
+        fetcher = running_of(stage, behind).world.fetcher
+        fetcher._receiver.bytes_per_s = 50_000
+        stage.cluster.heal_all()
+        stage.until(lambda: fetcher.progress is not None)
+        assert fetcher.progress is not None
+        _, offering, _ = fetcher.progress
+        assert offering.size > 40_000
+        began_at = stage.now
+        stage.until(lambda: fetcher.progress is None)
+        assert stage.now - began_at < 1.2 * offering.size / 50_000
         read_all(stage, behind, 360)

@@ -30,7 +30,8 @@ log = logging.getLogger("sofadb.transfer")
 
 PARCELS_MAX = 64
 """So many parcels wait to be taken in; what comes beyond is lost, and asked for again."""
-TICK_S = 0.25
+TICK_S, TICK_S_MIN = 0.25, 0.001
+"""The clock is looked at so often at least, and no more often."""
 
 
 class _File:
@@ -138,7 +139,7 @@ class Fetcher:
     async def _run(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(TICK_S):
+                async with asyncio.timeout(self._until_due()):
                     sender, parcel = await self._parcels.get()
             except TimeoutError:  # Nothing came: look at the clock.
                 await asyncio.to_thread(self._receiver.on_tick, self.world.host.now())
@@ -147,6 +148,12 @@ class Fetcher:
             while self._done:
                 self._done.pop()
                 await self._install()
+
+    def _until_due(self) -> float:
+        """For so many seconds there is nothing to do, unless something comes."""
+        wake_at = self._receiver.wake_at
+        wait_s = TICK_S if wake_at is None else (wake_at - self.world.host.now()) / 1000
+        return min(TICK_S, max(TICK_S_MIN, wait_s))
 
     def _take(self, sender: NodeId, parcel: Parcel, now: float) -> None:
         receiver = self._receiver

@@ -7,7 +7,9 @@ as fast as replies come (each connection asks again when it is answered), and at
 not replies come; there a request's time counts from the moment at which it was due. What is demanded two seconds after the
 strike: at least 70 % of the throughput, a 99th percentile at most three times as long, and not one error.
 
-A fresh cluster for each line. Prints a table, and exits with 1 if a line misses a demand.
+And how soon a node that was away is in step again while the load goes on as fast as replies come, with values of several sizes.
+
+A fresh cluster for each line. Prints two tables, and exits with 1 if a line misses a demand.
 """
 
 from __future__ import annotations
@@ -37,6 +39,11 @@ SETTLE_S = 2.0
 """So long after the strike the demands hold."""
 THROUGHPUT_MIN = 0.7
 P99_MAX = 3.0
+AWAY_S = 5.0
+RETURN_BYTES = (256, 4_096, 16_384)
+"""Of a value, while somebody returns."""
+IN_STEP_S_MAX = 30.0
+"""So long after its return a node may lack something."""
 STUCK_S = 60.0
 """Longer than anything here lasts."""
 TICK_S = 0.005
@@ -204,13 +211,97 @@ def row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-async def measure(strike: str, at_leader: bool, rate: float | None, options: argparse.Namespace) -> Line:
-    """A fresh cluster, healthy and then struck."""
+RETURN_HEAD = [
+    "who",
+    "bytes of a value",
+    "healthy: requests/s",
+    "batches missed",
+    "meanwhile: requests/s",
+    "in step after (s)",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """One line of the table of those who return."""
+
+    how: str
+    size: int
+    healthy: Figures
+    missed: int
+    """So many instances were chosen while it was away."""
+    meanwhile: Figures
+    """Until it is in step."""
+
+    def problem(self) -> str:
+        """Which demand was missed; empty if none."""
+        if self.meanwhile.seconds > IN_STEP_S_MAX:
+            return f"not in step after {IN_STEP_S_MAX:.0f} s"
+        errors = self.healthy.errors + self.meanwhile.errors
+        return f"{errors} errors" if errors else ""
+
+    def __str__(self) -> str:
+        cells = [f"a follower {self.how} for {AWAY_S:.0f} s", f"{self.size:,}", f"{self.healthy.rate:,.0f}"]
+        return row(
+            [*cells, f"{self.missed:,}", f"{self.meanwhile.rate:,.0f}", f"{self.meanwhile.seconds:.1f}"]
+        )
+
+
+@contextlib.contextmanager
+def fresh() -> Iterator[Cluster]:
+    """Three nodes that run."""
     with tempfile.TemporaryDirectory(prefix="sofadb-faults-") as directory:
         cluster = Cluster(Path(directory))
-        load = Load(rate)
         try:
             cluster.start()
+            yield cluster
+        finally:
+            cluster.clear_away()
+
+
+async def measure_return(how: str, size: int, options: argparse.Namespace) -> Return:
+    """A fresh cluster under load; a follower is away, comes back, and learns what it missed while more is chosen."""
+    with fresh() as cluster:
+        load = Load(None)
+
+        def applied(name: str) -> int:
+            return int((cluster.facts(name) or {"applied": 0})["applied"])
+
+        def until_in_step(victim: str, leader: str) -> None:
+            deadline = time.monotonic() + IN_STEP_S_MAX
+            while time.monotonic() < deadline:
+                goal = applied(leader)
+                if applied(victim) >= goal > 0:
+                    return
+                time.sleep(TICK_S)
+
+        try:
+            leader = await asyncio.to_thread(cluster.leader)
+            victim = next(name for name in cluster.names if name != leader)
+            ports = [cluster.ports[name] for name in cluster.names if name != victim]
+            await load.start(ports, options.connections, size)
+            await asyncio.sleep(WARM_UP_S)
+            healthy = await load.measure(options.seconds)
+            before = await asyncio.to_thread(applied, leader)
+            with STRIKES[how](cluster, victim):
+                await asyncio.sleep(AWAY_S)
+                missed = await asyncio.to_thread(applied, leader) - before
+            if how == "killed":
+                await asyncio.to_thread(cluster.start, victim)
+            begin = time.monotonic()
+            load.figures = meanwhile = Figures()
+            await asyncio.to_thread(until_in_step, victim, leader)
+            meanwhile.seconds = time.monotonic() - begin
+        finally:
+            load.stop()
+    return Return(how, size, healthy, missed, meanwhile)
+
+
+async def measure(strike: str, at_leader: bool, rate: float | None, options: argparse.Namespace) -> Line:
+    """A fresh cluster, healthy and then struck."""
+    with fresh() as cluster:
+        load = Load(rate)
+        try:
             leader = await asyncio.to_thread(cluster.leader)
             others = [name for name in cluster.names if name != leader]
             victim = leader if at_leader else others.pop()
@@ -226,14 +317,17 @@ async def measure(strike: str, at_leader: bool, rate: float | None, options: arg
             await asyncio.to_thread(struck.__exit__, None, None, None)
         finally:
             load.stop()
-            cluster.clear_away()
     who = f"{'the leader' if at_leader else 'a follower'} {strike}"
     return Line(who, "full" if rate is None else "half", healthy, meanwhile, after)
 
 
-def page(lines: Sequence[Line], options: argparse.Namespace) -> str:
+def table(head: Sequence[str], left: int, lines: Sequence[Line | Return]) -> str:
+    """Of its columns the first `left` hold words."""
+    return "\n".join([row(head), row(["---"] * left + ["---:"] * (len(head) - left)), *map(str, lines)])
+
+
+def page(lines: Sequence[Line], returns: Sequence[Return], options: argparse.Namespace) -> str:
     """The documentation's page."""
-    rows = "\n".join([row(HEAD), row(["---", "---", *["---:"] * 5]), *map(str, lines)])
     return f"""# What a fault costs the clients of the other nodes
 
 Written by `make bench-faults`: three nodes and the load on one machine, SET of {options.bytes} bytes on
@@ -243,28 +337,47 @@ Written by `make bench-faults`: three nodes and the load on one machine, SET of 
 - *After*: from {SETTLE_S:.0f} s after the strike on, for {options.seconds:.0f} s.
 - *Longest*: what a request waited between the strike and then.
 
-{rows}
+{table(HEAD, 2, lines)}
 
 Demanded: at least {THROUGHPUT_MIN:.0%} of the throughput, a p99 at most {P99_MAX:.0f} times as long, no error at all.
+
+## Coming back
+
+A follower is away for {AWAY_S:.0f} s and comes back under the full load. Until it is in step it learns what it missed, and
+does not vote.
+
+{table(RETURN_HEAD, 1, returns)}
+
+Demanded: in step within {IN_STEP_S_MAX:.0f} s, no error at all.
 """
+
+
+def tell(line: Line | Return) -> None:
+    """One more is measured."""
+    problem = line.problem()
+    print(line, f" missed: {problem}" if problem else "", sep="", flush=True)
 
 
 async def run(options: argparse.Namespace) -> int:
     """All lines; how many missed a demand."""
-    print(row(HEAD), row(["---", "---", *["---:"] * 5]), sep="\n", flush=True)
     lines: list[Line] = []
+    returns: list[Return] = []
     full = 0.0
+    print(table(HEAD, 2, []), flush=True)
     for is_full in (True, False):
         for at_leader in (False, True):
             for strike in STRIKES:
                 lines.append(await measure(strike, at_leader, None if is_full else full / 2, options))
-                print(
-                    lines[-1], lines[-1].problem() and f" missed: {lines[-1].problem()}", sep="", flush=True
-                )
+                tell(lines[-1])
         full = min(line.healthy.rate for line in lines)
+    print(table(RETURN_HEAD, 1, []), flush=True)
+    for how in ("paused", "killed"):
+        for size in RETURN_BYTES:
+            returns.append(await measure_return(how, size, options))
+            tell(returns[-1])
     if options.page is not None:
-        options.page.write_text(page(lines, options))
-    return sum(bool(line.problem()) for line in lines)
+        options.page.write_text(page(lines, returns, options))
+    return sum(bool(each.problem()) for each in (*lines, *returns))
 
 
 def main() -> int:

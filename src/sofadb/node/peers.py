@@ -501,7 +501,8 @@ class Peers:
     inbound: dict[Inbound, None] = field(default_factory=dict)
     """All connections to our port, the oldest first."""
     _server: asyncio.Server | None = None
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: dict[asyncio.Task[None], None] = field(default_factory=dict)
+    """In their order: that of a set of them would be another in each run."""
     _keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
     is_stopping: bool = False
     _is_lost: bool = False
@@ -733,12 +734,12 @@ class Peers:
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Have it done; should it end by a mistake, the loop's handler hears of it."""
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and (mistake := task.exception()) is not None:
             context = {
                 "message": "a task of the peers ended by a mistake",

@@ -16,7 +16,7 @@ from sofadb.sim.hunt import BROKEN_LABORATORY, hunt
 from sofadb.sim.sabotages import SABOTAGES, SEEN_BY_STORIES
 
 SEEDS = Path(__file__).parents[1] / "tests" / "sim" / "sabotage_seeds.json"
-SEEDS_MAX = 500
+SEEDS_MAX = 600
 
 
 def main() -> None:

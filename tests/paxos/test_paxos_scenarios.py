@@ -30,6 +30,7 @@ from sofadb.paxos.messages import (
     Refused,
     Support,
 )
+from sofadb.paxos.teaching import Teaching
 
 THREE = ["n1", "n2", "n3"]
 
@@ -848,6 +849,43 @@ def test_who_was_behind_catches_up_however_much_is_chosen_meanwhile() -> None:
     cluster.crash(other)
     write_for(500)
     assert len(cluster.nodes[behind].applied) == len(cluster.nodes[leader].applied) > 390
+
+
+def test_what_is_proposed_beyond_the_reach_of_who_is_behind_is_not_on_its_way_to_it() -> None:
+    """Whoever just reaches what was proposed last ignores the next proposal, if it has learned nothing until that arrives."""
+    teaching = Teaching(20_000, 200.0, 2_000.0)
+    teaching.asks("n2", Instance(10), Instance(13))
+    teaching.accepts("n2", Instance(13), Instance(13 + 4))
+    for instance in (13, 14):
+        teaching.sent("n2", Instance(instance), Instance(instance), 1_000)
+    teaching.asks("n2", Instance(11), Instance(14))
+    assert teaching.is_on_its_way("n2", Instance(13))
+    assert not teaching.is_on_its_way("n2", Instance(14))
+    # It has everything: the next is for it, too.
+    teaching.accepts("n2", Instance(18), Instance(14 + 4))
+    teaching.sent("n2", Instance(30), Instance(30), 1_000)
+    assert teaching.is_on_its_way("n2", Instance(30))
+
+
+def test_what_is_taught_again_may_take_longer_each_time() -> None:
+    """A link that is slower than was thought is not filled with the same."""
+    cluster = Cluster(THREE)
+    leader = cluster.elect()
+    follower = next(n for n in THREE if n != leader)
+    cluster.settle()
+    cluster.submit(leader, bytes(1_000_000))
+    cluster.network = [packet for packet in cluster.network if packet.to != follower]
+    cluster.advance(1)
+    asked_for = cluster.replica(leader).sequence.watermark
+    learned_at = []
+    for millisecond in range(5_000):
+        cluster.now += 1
+        cluster.step(leader, Received(follower, Ask(asked_for)))
+        learned_at += [millisecond for packet in messages(cluster, Learn, follower)]
+        cluster.network.clear()
+    pauses = [later - earlier for earlier, later in itertools.pairwise(learned_at)]
+    assert pauses[:3] == [251, 451, 851], "50 ms at 20 MB/s, and 200, 400, 800 in which it may be late"
+    assert max(pauses) <= 2_251
 
 
 def test_a_leader_with_a_wrong_clock_that_stood_still_for_a_moment_does_not_stamp_by_itself() -> None:

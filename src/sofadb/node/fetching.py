@@ -31,7 +31,7 @@ log = logging.getLogger("sofadb.transfer")
 PARCELS_MAX = 64
 """So many parcels wait to be taken in; what comes beyond is lost, and asked for again."""
 TICK_S, TICK_S_MIN = 0.25, 0.001
-"""The clock is looked at so often at least, and no more often."""
+"""If nothing comes, the clock is looked at again after so long: at the latest, and at the earliest."""
 
 
 class _File:

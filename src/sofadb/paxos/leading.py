@@ -431,8 +431,9 @@ class Leading:
         self.confirmed_upto[sender] = max(confirmed.chosen, self.confirmed_upto.get(sender, confirmed.chosen))
         if confirmed.chosen > replica.sequence.watermark:
             replica.lacks(confirmed.chosen, sender)
-        takes_upto = Instance(confirmed.chosen + replica.settings.alpha)
-        replica.teaching.takes(sender, takes_upto, Instance(self.next - 1))
+        # Who has everything keeps up. Who just reaches what was proposed last would ignore the next proposal.
+        alpha = replica.settings.alpha
+        replica.teaching.accepts(sender, Instance(confirmed.chosen + alpha), Instance(self.next - 1 + alpha))
         if (began_at := self.confirming.began_at(confirmed.round)) is not None:
             self._time(sender, began_at, confirmed)
         self._note_doubt(sender, confirmed.doubt_upto)

@@ -690,13 +690,13 @@ class Replica:
             self.teaching.sent(sender, ask.first, ask.first, self.settings.message_bytes_max)
             self.emit(Offer(sender, ask.first))
         elif ask.first < self.sequence.tail_first:
-            self.teaching.sent(sender, ask.first, ask.first, self.settings.message_bytes_max)
+            self.teaching.taught(sender, ask.first, ask.first, self.settings.message_bytes_max)
             # Behind what is on its way to the disk: only then the latest record of each is what was chosen.
             self.save((), (Teach(sender, ask.first, Instance(self.sequence.tail_first - 1)),))
         else:
             values = self.sequence.teach(ask.first, self.settings.message_bytes_max)
             last = Instance(ask.first + len(values) - 1)
-            self.teaching.sent(sender, ask.first, last, sum(value.size for value in values))
+            self.teaching.taught(sender, ask.first, last, sum(value.size for value in values))
             self.emit(Send(sender, Learn(ask.first, values)))
 
     def _on_learn(self, sender: NodeId, learn: Learn) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -94,8 +94,8 @@ def fetch() -> Path:
                 "redis",
             ]
             subprocess.run([*command, "--dest", target, f"redis=={version()}"], check=True)
-            with tarfile.open(next(Path(target).glob("redis-*.tar.gz"))) as archive:
-                archive.extractall(target, filter="data")
+            # (A filter, which `tarfile` would like to have, is not there before Python 3.11.4.)
+            shutil.unpack_archive(next(Path(target).glob("redis-*.tar.gz")), target)
             Path(target, directory.name).rename(directory)
     return directory
 

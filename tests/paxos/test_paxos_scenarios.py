@@ -888,6 +888,25 @@ def test_what_is_taught_again_may_take_longer_each_time() -> None:
     assert max(pauses) <= 2_251
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_leader_whose_disk_hangs_lets_all_others_try_first(seed: int) -> None:
+    """It needs its disk for a new ballot, too, and would only be in their way."""
+    cluster = Cluster(THREE, seed=seed)
+    leader = cluster.elect()
+    cluster.settle()
+    cluster.stuck_disks.add(leader)
+    cluster.submit(leader, b"x")
+    for _ in range(2_000):
+        cluster.advance(1)
+        if cluster.leader != leader:
+            break
+    gave_up_at = cluster.now
+    while cluster.leader is None and cluster.now < gave_up_at + 3_000:
+        cluster.advance(1)
+        assert isinstance(cluster.replica(leader).phase, Following)
+    assert cluster.leader not in (leader, None)
+
+
 def test_a_leader_with_a_wrong_clock_that_stood_still_for_a_moment_does_not_stamp_by_itself() -> None:
     cluster = Cluster(THREE)
     cluster.skew["n1"] = 3_600_000

@@ -57,6 +57,10 @@ class Following:
         self.attempt = 0
         self.supporters = set()
 
+    def stand_back(self) -> None:
+        """Let all others try first. Our disk hangs, and a new ballot, which needs it, would only be in their way."""
+        self.deadline += 2 * self.replica.pace.timeout_ms
+
     def hear(self) -> None:
         """The leader (or a candidate that we promised) has just been heard: whatever canvass runs is void."""
         self.heard_at = self.replica.moment.now

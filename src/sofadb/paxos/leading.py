@@ -609,8 +609,10 @@ class Leading:
                 self.keep_lead()
         heard = {node for node in self.heard_at if self.is_heard(node)}
         followed = all(each.is_quorum(heard) for each in replica.window())
-        if not followed or self._disk_hangs() or self._nobody_accepts():
+        if not followed or self._nobody_accepts():
             replica.become_following(None)
+        elif self._disk_hangs():
+            replica.become_following(None).stand_back()
         elif now >= self.heartbeat_at:
             self._heartbeat()
 

@@ -269,13 +269,16 @@ class Replica:
         assert isinstance(answer, Answer), "nothing higher was promised here, or we would not campaign"
         self.answer(self.me, answer)
 
-    def become_following(self, leader: Ballot | None, seen: Ballot = NO_BALLOT, heard: bool = False) -> None:
+    def become_following(
+        self, leader: Ballot | None, seen: Ballot = NO_BALLOT, heard: bool = False
+    ) -> Following:
         """Follow `leader`, or nobody yet. What the old phase kept is gone."""
-        self.phase = Following(self, leader, max(seen, self.acceptor.promised), heard)
+        self.phase = following = Following(self, leader, max(seen, self.acceptor.promised), heard)
         self._resend_in(self.pace.resend_ms)
         if leader is not None:
             self.emit(Leads(leader))
             self._send_again()
+        return following
 
     def become_campaigning(self, seen: Ballot, released: Ballot = NO_BALLOT) -> None:
         """Raise the ballot above everything seen and begin phase 1, unless we are bound to a leader (`lease`)."""

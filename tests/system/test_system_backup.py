@@ -157,7 +157,8 @@ def test_what_the_last_survivor_has_becomes_a_cluster_of_its_own(tmp_path: Path)
     assert kept == list(range(len(kept)))
     assert len(kept) >= 40
     assert client("SET", "key", "new") == b"OK"
-    assert cluster.facts("n2")["cluster"] != cluster.facts("n3")["cluster"]
+    other = wait_until(lambda: cluster.facts("n2"), "the other one has started")
+    assert other["cluster"] != cluster.facts("n3")["cluster"]
     cluster.stop()
     both = sofadb("recover", "--dir", tmp_path / "n1", "--with", tmp_path / "n2")
     assert both.returncode == 2

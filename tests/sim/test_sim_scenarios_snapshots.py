@@ -161,6 +161,16 @@ def take_snapshot_with_news(stage: Stage, node: str) -> None:
     take_snapshot(stage, node)
 
 
+def leave_behind(stage: Stage, node: str) -> None:
+    """Cut `node` off until the others have given up the log that it lacks."""
+    stage.cluster.isolate(node)
+    for first in (100, 200, 300):
+        write(stage, first, first + 100)
+        for name in stage.others(node):
+            take_snapshot(stage, name)
+    stage.pass_time(8.0)  # What was on its way to it is given up.
+
+
 def test_a_snapshot_that_was_overtaken_by_another_nodes_is_not_the_newest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -173,12 +183,7 @@ def test_a_snapshot_that_was_overtaken_by_another_nodes_is_not_the_newest(
         assert snapshots.begin()
         stage.pass_time(0.1)
         monkeypatch.setattr(module, "PAUSE_S", 0.001)
-        stage.cluster.isolate(behind)
-        for first in (100, 200, 300):
-            write(stage, first, first + 100)
-            for name in stage.others(behind):
-                take_snapshot(stage, name)
-        stage.pass_time(8.0)  # What was on its way to it is given up.
+        leave_behind(stage, behind)
         stage.cluster.heal_all()
         stage.until(lambda: snapshots.newest is not None and snapshots.newest.instance > 300)
         assert snapshots.is_taking
@@ -195,12 +200,7 @@ def test_a_snapshot_arrives_as_fast_as_it_may(monkeypatch: pytest.MonkeyPatch) -
     with Stage(segment_bytes=SMALL_SEGMENT_BYTES, settings=Settings(tail_bytes_max=2_000)) as stage:
         behind = stage.others(stage.leader)[0]
         write(stage, 0, 60)
-        stage.cluster.isolate(behind)
-        for first in (100, 200, 300):
-            write(stage, first, first + 100)
-            for name in stage.others(behind):
-                take_snapshot(stage, name)
-        stage.pass_time(8.0)  # What was on its way to it is given up.
+        leave_behind(stage, behind)
         fetcher = running_of(stage, behind).world.fetcher
         fetcher._receiver.bytes_per_s = 50_000
         stage.cluster.heal_all()

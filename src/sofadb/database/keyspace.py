@@ -39,7 +39,19 @@ from .expiry import Deadlines
 from .graveyard import LARGE
 from .queues import Place
 from .replies import WRONG_TYPE, ReplyError
-from .rolling import ABOUT, CHANGED, CLEARED, DELETED, EXPIRES, MOVED, NO_BYTES, PERSISTED, REPLACED, SET
+from .rolling import (
+    ABOUT,
+    BETWEEN,
+    CHANGED,
+    CLEARED,
+    DELETED,
+    EXPIRES,
+    MOVED,
+    NO_BYTES,
+    PERSISTED,
+    REPLACED,
+    put_mark,
+)
 from .shared import Shared
 from .values import HEAD, LongString, Value
 
@@ -70,6 +82,7 @@ class Keyspace:
         "deadlines",
         "deleted",
         "expiry",
+        "has_held_others",
         "instance",
         "lines",
         "mark",
@@ -77,6 +90,7 @@ class Keyspace:
         "past",
         "picks",
         "rolling",
+        "set_mark",
         "shared",
         "swapped",
         "time",
@@ -95,6 +109,8 @@ class Keyspace:
         """Where somebody waits, in all databases."""
         self.mark = crc32(b"database %d" % number)
         """Its number, as it is rolled."""
+        self.set_mark = put_mark(number)
+        """What is rolled in front of a key that is set."""
         self.past: Past | Witness | None = None
         """What this was when an image was begun, as long as that is not done with. During a script, who can take it back."""
         self.time = 0
@@ -106,6 +122,8 @@ class Keyspace:
         self.changes = 0
         """How many changes there have been; the number of the last one."""
         self.values: dict[bytes, Any] = {}
+        self.has_held_others = False
+        """Whether there may be values that are not `bytes`."""
         self.expiry: dict[bytes, int] = {}
         self.versions: dict[bytes, int] = {}
         self.buckets: dict[int, dict[bytes, None]] = {}
@@ -234,7 +252,7 @@ class Keyspace:
         self.changes = self.versions[key] = self.changes + 1
         packed = value if type(value) is bytes else self._about(key, value)
         rolling = self.rolling
-        rolling.crc = crc32c(packed, crc32(key or NO_BYTES, rolling.crc ^ self.mark) ^ SET)
+        rolling.crc = crc32c(packed, crc32c(b"".join((self.set_mark, key, BETWEEN)), rolling.crc))
 
     def find_strings(self, keys: list[bytes]) -> list[bytes | None] | None:
         """As `find_string` for each of them; None if any of them needs a closer look."""
@@ -247,27 +265,22 @@ class Keyspace:
         """As `set` for each of them, one after the other; False, and nothing was done, if any of them needs a closer look."""
         if self.shared.wanted_events or (self.expiry and not self.expiry.keys().isdisjoint(keys)):
             return False
-        values = self.values
-        found = list(map(values.get, keys))
-        kinds = set(map(type, found))
-        if not _STRINGS_OR_NOTHING.issuperset(kinds):
+        values, versions = self.values, self.versions
+        if self.has_held_others and not _STRINGS_OR_NOTHING.issuperset(map(type, map(values.get, keys))):
             return False
         if self.past is not None:
             for key in keys:
                 self._touch(key)
-        if type(None) in kinds:
-            for key, old in zip(keys, found, strict=True):
-                if old is None:
+        known = len(values)
+        values.update(zip(keys, strings, strict=True))
+        if len(values) > known:
+            for key in keys:
+                if key not in versions:
                     self.buckets.setdefault(crc32(key) >> _BUCKET_SHIFT, {})[key] = None
-        versions, changes = self.versions, self.changes
-        rolling, mark = self.rolling, self.mark
-        crc = rolling.crc
-        for key, string in zip(keys, strings, strict=True):
-            values[key] = string
-            changes += 1
-            versions[key] = changes
-            crc = crc32c(string, crc32(key or NO_BYTES, crc ^ mark) ^ SET)
-        self.changes, rolling.crc = changes, crc
+        first = self.changes + 1
+        self.changes += len(keys)
+        versions.update(zip(keys, range(first, self.changes + 1), strict=True))
+        self.rolling.put(self.set_mark, keys, strings)
         return True
 
     def replace(self, key: bytes, value: Any) -> None:
@@ -343,6 +356,7 @@ class Keyspace:
                 self.replace(key, LongString(data))
             else:
                 self.values[key] = LongString(data)
+                self.has_held_others = True
         if len(data) < length:
             data += bytes(length - len(data))
         return data
@@ -368,6 +382,7 @@ class Keyspace:
         to.notify(NEW, b"new", new)
         to.buckets.setdefault(bucket_of(new), {})[new] = None
         to.values[new] = value
+        to.has_held_others |= self.has_held_others
         to.changes = to.versions[new] = to.changes + 1
         to._roll(new, MOVED)
         if self.lines:
@@ -459,6 +474,7 @@ class Keyspace:
         self.buckets, other.buckets = other.buckets, self.buckets
         self.deadlines, other.deadlines = other.deadlines, self.deadlines
         self.past, other.past = other.past, self.past
+        self.has_held_others = other.has_held_others = self.has_held_others or other.has_held_others
         changes = max(self.changes, other.changes) + 1
         for each in (self, other):
             each.changes = each.swapped = changes
@@ -469,6 +485,7 @@ class Keyspace:
     def restore(self, key: bytes, value: Any, version: int, expiry: int | None) -> None:
         """Put a key where it was when an image was taken, into a keyspace that does not hold it."""
         self.values[key] = value
+        self.has_held_others |= type(value) is not bytes
         self.versions[key] = version
         self.buckets.setdefault(bucket_of(key), {})[key] = None
         if expiry is not None:
@@ -476,7 +493,8 @@ class Keyspace:
             self.deadlines.add(key, expiry)
 
     def _about(self, key: bytes, value: Value | LongString) -> bytes:
-        """What is rolled of a value that was put at `key` and is not `bytes`."""
+        """Note that a value was put at `key` that is not `bytes`; what is rolled of it."""
+        self.has_held_others = True
         if self.lines:
             self._has_elements(key)
         return _about(value)

@@ -8,7 +8,10 @@ A CRC is moved by every byte, so a change is rolled as the bytes that it is abou
 move nothing). In front of them and between them, what happened and where is laid over the sum, as numbers of 32 bits that share
 no pattern with each other nor with what keys look like. So nothing cancels out, no two changes can trade places, and where a key
 ends and its value begins is seen. Keys go through `binascii`'s CRC32, whose calls cost little; values through CRC32C, whose bytes
-do. In all it is some 0.3 us for a SET of 256 bytes.
+do.
+
+Most changes put a value at a key, many one after the other. Of those just bytes are rolled: a mark, the key, another mark and the
+value. So one call does it for many, and it makes no difference how many are done at once.
 """
 
 from __future__ import annotations
@@ -20,10 +23,9 @@ from crc32c import crc32c
 INSTANCES = 1024
 """Of so many instances the sum is remembered."""
 
-SET, REPLACED, CHANGED, MOVED, DELETED, EXPIRES, PERSISTED, CLEARED, ABOUT = (
+REPLACED, CHANGED, MOVED, DELETED, EXPIRES, PERSISTED, CLEARED, ABOUT = (
     crc32(word)
     for word in (
-        b"set",
         b"replaced",
         b"changed",
         b"moved",
@@ -36,6 +38,13 @@ SET, REPLACED, CHANGED, MOVED, DELETED, EXPIRES, PERSISTED, CLEARED, ABOUT = (
 )
 """What happened."""
 NO_BYTES = bytes.fromhex("8f1d6c02b7e94a53")
+BETWEEN = bytes.fromhex("d46a07f39b2ce581")
+"""Stands between a key and the value that is put there."""
+
+
+def put_mark(database: int) -> bytes:
+    """What stands in front of a key at which a value is put."""
+    return crc32(b"set").to_bytes(4) + crc32(b"database %d" % database).to_bytes(4)
 
 
 class Rolling:
@@ -50,6 +59,12 @@ class Rolling:
     def roll(self, what: bytes, about: bytes = b"") -> None:
         """`what` happened to `about`."""
         self.crc = crc32c(about, crc32(what, self.crc) ^ ABOUT)
+
+    def put(self, mark: bytes, keys: list[bytes], values: list[bytes]) -> None:
+        """Values were put at keys, one after the other."""
+        parts = [mark, b"", BETWEEN, b""] * len(keys)
+        parts[1::4], parts[3::4] = keys, values
+        self.crc = crc32c(b"".join(parts), self.crc)
 
     def end(self, instance: int) -> None:
         """Nothing more happens in this instance."""

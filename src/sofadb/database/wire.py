@@ -7,10 +7,14 @@ what is not written as it should be is found, since it is not equal to that. Eve
 Requests of one length are taken apart into columns: all first words, all second words, and so on. What is done for a whole
 column costs each request little.
 
-A single request mostly begins as one did that was seen before: then only what is behind its name is taken apart.
+A single request mostly begins as one did that was seen before: then only what is behind its name is taken apart. And mostly it is
+as long as one was that had words of the same lengths: then it is enough to look at what stands between them (`Shape`), and it is
+taken apart later, together with others.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 WORD_BYTES_MAX = 16 << 10
 """A word that is as long as this is not short."""
@@ -91,3 +95,40 @@ def request_behind(data: bytes, name: bytes, at: int, count: int) -> list[bytes]
             return None
         at += 2
     return words if at == len(data) else None
+
+
+class Shape(NamedTuple):
+    """What requests have in common that ask for the same with words of the same lengths."""
+
+    between: tuple[tuple[int, bytes], ...]
+    """What stands around the words behind the name, and where. Whatever is as long and has that is such a request."""
+    cuts: tuple[slice, ...]
+    """Where those words are."""
+    name: bytes
+
+    def words(self, data: bytes) -> list[bytes]:
+        """Those of such a request."""
+        return [self.name, *(data[cut] for cut in self.cuts)]
+
+
+def shape_of(words: list[bytes]) -> Shape:
+    """The shape of a request."""
+    part, at = beginning(words), 0
+    between, cuts = [], []
+    for word in words[1:]:
+        part += b"$%d\r\n" % len(word)
+        between.append((at, part))
+        at += len(part)
+        cuts.append(slice(at, at + len(word)))
+        at += len(word)
+        part = b"\r\n"
+    between.append((at, part))
+    return Shape(tuple(between), tuple(cuts), words[0])
+
+
+def split_columns(data: bytes, count: int, width: int) -> Columns | None:
+    """The words of what is known to be so many requests with so many words each; None if there are line ends in any of them."""
+    lines, stride = data.split(b"\r\n"), 2 * width + 1
+    if len(lines) != count * stride + 1:
+        return None
+    return [lines[at:-1:stride] for at in range(2, stride, 2)]

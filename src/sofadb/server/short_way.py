@@ -16,19 +16,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sofadb.database.replies import Reply, ReplyError
 from sofadb.database.runs import Call, Run, section
 from sofadb.database.table import Command, Many, Route, ordinary
 from sofadb.database.wire import (
     Columns,
+    Shape,
     beginning,
     columns_of,
     lines_of,
     request_behind,
     request_of,
     requests_of,
+    shape_of,
+    split_columns,
 )
 from sofadb.unlikely import unlikely
 
@@ -48,38 +51,35 @@ GATHERED_BYTES_MAX = 1 << 20
 """With so many bytes of writes a further piece of work is begun."""
 SEEN_MAX = 1_000
 """So many beginnings of requests are known again."""
+UNKNOWN_MAX = 16
+"""After so many single requests that are not like the known one of their size, the next becomes that."""
 
 
 class Piece(Work):
     """What one connection sent in one piece. It stands among what the connection has under way."""
 
-    __slots__ = ("columns", "data", "figures", "functions", "many", "rows", "width")
+    __slots__ = ("columns", "data", "figures", "functions", "many", "rows", "shape", "width")
 
     def __init__(
         self,
         connection: Connection,
         functions: Iterable[Callable[..., Any]],
-        requests: list[list[bytes]] | None,
-        columns: Columns | None,
+        commands: int,
+        width: int,
         data: bytes,
         needs_log: bool,
     ) -> None:
-        """Its words are `columns`, if all its commands are one and have as many words; or `requests`."""
+        """So many commands; the first has so many words, and all have if they are of one kind."""
         self.connection = connection
         self.functions = functions
         """For each request, what executes it."""
-        self.columns = columns
         self.many: Many | None = None
         """What executes all of it at once, if there is such a thing."""
         self.data = data
         """Its bytes."""
         self.figures: Figures | None = None
         """Where it is counted, if all its commands are of one kind."""
-        if columns is not None:
-            self.commands, self.width = len(columns[0]), len(columns)
-        else:
-            assert requests is not None
-            self.commands, self.width = len(requests), len(requests[0])
+        self.commands, self.width = commands, width
         self.bytes = len(data)
         self.needs_log = needs_log
         self.behind = []
@@ -87,15 +87,22 @@ class Piece(Work):
         self.is_done = False
         self.is_local = False
         self.seconds = 0.0
-        self.rows = requests or []
-        """As `requests`; empty as long as nobody has asked for those of columns."""
+        self.columns: Columns | None = None
+        """Its words, if its commands are of one kind and it is taken apart; or else ..."""
+        self.rows: list[list[bytes]] | None = None
+        """... as `requests`, if it is; or else ..."""
+        self.shape: Shape | None = None
+        """... it is one request of this shape."""
 
     @property
     def requests(self) -> list[list[bytes]]:
         """The words of each command."""
-        if not self.rows:
-            assert self.columns is not None
-            self.rows = list(map(list, zip(*self.columns, strict=True)))
+        if self.rows is None:
+            if self.columns is not None:
+                self.rows = list(map(list, zip(*self.columns, strict=True)))
+            else:
+                assert self.shape is not None
+                self.rows = [self.shape.words(self.data)]
         return self.rows
 
     @property
@@ -219,14 +226,26 @@ class Gathered:
 
 def _columns_of(pieces: list[Piece]) -> Columns:
     """The words of pieces of which each command has as many."""
-    rows = [piece.rows[0] for piece in pieces if piece.columns is None]
-    if len(rows) == len(pieces):
-        return list(map(list, zip(*rows, strict=True)))
-    columns: Columns = [[] for _ in range(pieces[0].width)]
+    width = pieces[0].width
+    if not any(piece.columns for piece in pieces):
+        data = b"".join([piece.data for piece in pieces])
+        columns = split_columns(data, sum([piece.commands for piece in pieces]), width)
+        if columns is not None:
+            return columns
+    columns = [[] for _ in range(width)]
     for piece in pieces:
         for column, more in zip(columns, piece.columns or zip(*piece.requests, strict=True), strict=True):
             column += more
     return columns
+
+
+class _Known(NamedTuple):
+    """What is known of a single request as long as some other was."""
+
+    between: tuple[tuple[int, bytes], ...]
+    shape: Shape
+    command: Command
+    functions: Iterable[Callable[..., Any]]
 
 
 class ShortWay:
@@ -238,15 +257,34 @@ class ShortWay:
         self._reads: Gathered | None = None
         self._seen: dict[bytes, tuple[Command, bytes, int]] = {}
         """By what single requests began with: the command, how its name is spelled, and how many words are behind it."""
+        self._known: dict[int, _Known] = {}
+        """Single requests by their size: a recent one of each."""
+        self._unknown = 0
+        """How many were none of those, since one of them became one."""
 
     def take(self, connection: Connection, data: bytes) -> bool:
         """Begin what a plain connection sent; False if it has to go the long way, and nothing was done."""
+        known = self._known.get(len(data))
+        if known is not None:
+            for at, part in known.between:
+                if not data.startswith(part, at):
+                    break
+            else:
+                shape = known.shape
+                piece = self._gather(
+                    connection, data, known.command, shape.name, known.functions, 1, len(shape.cuts) + 1
+                )
+                if piece is None:
+                    return False
+                piece.shape = shape
+                return True
         head = data[: data.find(b"\r\n", 8) + 2]
         if (seen := self._seen.get(head)) is not None:
             command, name, behind = seen
             words = request_behind(data, name, len(head), behind)
             if words is not None:
-                return self._gather(connection, data, command, name, repeat(command.function), [words], None)
+                self._get_to_know(len(data), words, command)
+                return self._gather_rows(connection, data, command, repeat(command.function), [words])
         lines = lines_of(data)
         if lines is None:
             return False
@@ -256,22 +294,56 @@ class ShortWay:
                 return False
             if len(self._seen) < SEEN_MAX and head == beginning(words):
                 self._seen[head] = found, words[0], len(words) - 1
-            return self._gather(connection, data, found, words[0], repeat(found.function), [words], None)
+            return self._gather_rows(connection, data, found, repeat(found.function), [words])
         columns = columns_of(lines)
         if columns is not None and columns[0].count(columns[0][0]) == len(columns[0]):
-            found = ordinary(columns[0][0], len(columns))
+            name = columns[0][0]
+            found = ordinary(name, len(columns))
             if found is None:
                 return False
-            return self._gather(connection, data, found, columns[0][0], repeat(found.function), None, columns)
+            functions = repeat(found.function)
+            piece = self._gather(connection, data, found, name, functions, len(columns[0]), len(columns))
+            if piece is None:
+                return False
+            piece.columns = columns
+            return True
         requests = requests_of(lines)
         if requests is None:
             return False
         commands = [ordinary(words[0], len(words)) for words in requests]
         first = commands[0]
-        functions = [each.function for each in commands if each and first and each.route is first.route]
-        if first is None or len(functions) < len(commands):
+        functions_of_each = [
+            each.function for each in commands if each and first and each.route is first.route
+        ]
+        if first is None or len(functions_of_each) < len(commands):
             return False
-        return self._gather(connection, data, first, requests[0][0], functions, requests, None)
+        return self._gather_rows(connection, data, first, functions_of_each, requests)
+
+    def _get_to_know(self, size: int, words: list[bytes], command: Command) -> None:
+        """This is a single request that is not like the known one of its size."""
+        self._unknown += 1
+        if self._unknown > UNKNOWN_MAX and (size in self._known or len(self._known) < SEEN_MAX):
+            self._unknown = 0
+            shape = shape_of(words)
+            self._known[size] = _Known(shape.between, shape, command, repeat(command.function))
+
+    def _gather_rows(
+        self,
+        connection: Connection,
+        data: bytes,
+        command: Command,
+        functions: Iterable[Callable[..., Any]],
+        requests: list[list[bytes]],
+    ) -> bool:
+        """As `_gather`, of requests of which each may be of another kind; whether they were taken."""
+        first = requests[0]
+        piece = self._gather(connection, data, command, first[0], functions, len(requests), len(first))
+        if piece is None:
+            return False
+        piece.rows = requests
+        if len(requests) > 1:
+            piece.many = piece.figures = None
+        return True
 
     def _gather(
         self,
@@ -280,12 +352,12 @@ class ShortWay:
         command: Command,
         name: bytes,
         functions: Iterable[Callable[..., Any]],
-        requests: list[list[bytes]] | None,
-        columns: Columns | None,
-    ) -> bool:
-        """Put a piece behind those of this turn; False if it has to go the long way.
+        commands: int,
+        width: int,
+    ) -> Piece | None:
+        """Put a piece behind those of this turn; None if it has to go the long way.
 
-        The first that it asks for is `command`, which was spelled `name`.
+        It is so many requests for `command`, which was spelled `name`, with so many words each.
         """
         state = self._state
         needs_log = command.route is Route.WRITE
@@ -297,7 +369,7 @@ class ShortWay:
                 or last.needs_log is not needs_log
                 or len(flight) >= state.settings.in_flight_max
             ):
-                return False
+                return None
         gathered = self._writes if needs_log else self._reads
         if (
             gathered is None
@@ -306,7 +378,7 @@ class ShortWay:
             or gathered.size >= GATHERED_BYTES_MAX
         ):
             if not self._is_open():
-                return False
+                return None
             gathered = Gathered(state, connection.database, needs_log)
             if needs_log:
                 self._writes = gathered
@@ -314,18 +386,17 @@ class ShortWay:
             else:
                 self._reads = gathered
                 state.node.read(gathered)
-        piece = Piece(connection, functions, requests, columns, data, needs_log)
-        if columns is not None or piece.commands == 1:
-            piece.many = command.many
-            piece.figures = state.usage.figures_of(name)
+        piece = Piece(connection, functions, commands, width, data, needs_log)
+        piece.many = command.many
+        piece.figures = state.usage.figures_of(name)
         gathered.pieces.append(piece)
         gathered.size += piece.bytes
         flight.append(piece)
         connection.last_command = command.name
-        state.begun_commands += piece.commands
+        state.begun_commands += commands
         state.begun_bytes += piece.bytes
-        state.commands_processed += piece.commands
-        return True
+        state.commands_processed += commands
+        return piece
 
     def _is_open(self) -> bool:
         """Whether nothing is on for which each command has to be looked at by itself."""

@@ -167,14 +167,16 @@ class FrameReader:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the contents of each frame that is complete."""
-        buffer = self._buffer
-        buffer += data
-        at = 0
+        kept, at = self._buffer, 0
+        if kept:
+            kept += data
+        buffer: Buffer | bytearray = kept or data
         if not self._greeted:
             start = bytes(buffer[: len(PREAMBLE)])
             if start[:7] != PREAMBLE[: min(7, len(start))]:
                 raise BadPeer("it does not speak SofaDB's protocol; is a client connected to the peer port?")
             if len(start) < len(PREAMBLE):
+                self._buffer = bytearray(start)
                 return
             if start != PREAMBLE:
                 raise BadPeer(
@@ -197,4 +199,7 @@ class FrameReader:
                 raise BadPeer("a frame arrived damaged")
             at, begin = end, end + _HEADER.size
             yield contents
-        del buffer[:at]
+        if kept:
+            del kept[:at]
+        elif at < available:
+            kept += memoryview(data)[at:]

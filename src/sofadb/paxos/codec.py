@@ -191,17 +191,23 @@ class _Reader:
         return self.data[begin:end]
 
     def name(self) -> str:
-        begin = self.at + 1
+        data, begin = self.data, self.at + 1
         if begin > self.end:
             raise Malformed("it ends too early")
-        self.at = begin
-        return _name_of(bytes(self.bytes(self.data[begin - 1])))
+        self.at = end = begin + data[begin - 1]
+        if end > self.end:
+            raise Malformed("it ends too early")
+        return _name_of(bytes(data[begin:end]))
 
     def ballot(self) -> Ballot:
-        at_name = self.at + _U64.size
+        data, begin = self.data, self.at
+        at_name = begin + 8
         if at_name >= self.end:
             raise Malformed("it ends too early")
-        return _ballot_of(bytes(self.bytes(_U64.size + 1 + self.data[at_name])))
+        self.at = end = at_name + 1 + data[at_name]
+        if end > self.end:
+            raise Malformed("it ends too early")
+        return _ballot_of(bytes(data[begin:end]))
 
     def entries(self, count: int) -> tuple[Entry, ...]:
         entries = []

@@ -16,7 +16,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
@@ -99,11 +99,11 @@ class Writer:
     @property
     def has_work(self) -> bool:
         """Whether something waits to be taken. For the thread that writes."""
-        with suppress(Empty):  # Then that is all.
-            while True:
-                asked = self._inbox.get_nowait()
-                if asked is not None:
-                    self._queue.append(asked)
+        inbox = self._inbox
+        while not inbox.empty():  # Nobody else takes anything out of it.
+            asked = inbox.get_nowait()
+            if asked is not None:
+                self._queue.append(asked)
         return bool(self._queue)
 
     def start(self) -> None:

@@ -344,10 +344,10 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.is_closing:
             return
-        state = self.state
-        state.bytes_read += len(data)
-        self.received_bytes += len(data)
-        if self.is_plain and len(data) <= PIECE_BYTES_MAX and state.short_way.take(self, data):
+        state, size = self.state, len(data)
+        state.bytes_read += size
+        self.received_bytes += size
+        if self.is_plain and size <= PIECE_BYTES_MAX and state.short_way.take(self, data, size):
             return
         self.is_plain = False
         if unlikely("request in pieces"):
@@ -633,8 +633,8 @@ class Connection(asyncio.Protocol):
         elif work.needs_log:
             flight.append(work)
             self.state.node.submit(work)
-        elif self._carrier is not None and not self._is_alone:
-            self._carrier.behind.append(work)
+        elif (carrier := self._carrier) is not None and not self._is_alone:
+            carrier.behind = (*carrier.behind, work)
             flight.append(work)
         elif _concerns_state(run):
             flight.append(work)

@@ -26,6 +26,7 @@ from sofadb.database.replies import (
     Waits,
 )
 
+OK_BYTES = b"+OK\r\n"
 LARGE_BYTES = 16 << 10
 """A string of this size is sent as it lies, not copied."""
 LONG_ITEMS = 4096
@@ -85,18 +86,18 @@ def encode(replies: Sequence[Reply], resp3: bool) -> bytes | Iterator[Buffer]:
     return _pieces(parts, resp3) if parts.is_large else b"".join(parts)
 
 
-def encode_small(replies: list[Reply]) -> bytes:
+def encode_small(replies: Sequence[Reply]) -> bytes:
     """As `encode`, of what most replies are, in less time; nothing if they are anything else."""
     if len(replies) == 1:
         reply = replies[0]
         if reply is OK:
-            return b"+OK\r\n"
+            return OK_BYTES
         if type(reply) is bytes and len(reply) < LARGE_BYTES:
             return b"$%d\r\n%b\r\n" % (len(reply), reply)
         return b""
     kinds = set(map(type, replies))
     if kinds == _JUST_STATUS and replies.count(OK) == len(replies):
-        return b"+OK\r\n" * len(replies)
+        return OK_BYTES * len(replies)
     if kinds == _JUST_BYTES and sum(map(len, replies)) < LARGE_BYTES:
         return b"".join([b"$%d\r\n%b\r\n" % (len(reply), reply) for reply in replies])
     return b""

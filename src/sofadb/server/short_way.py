@@ -13,12 +13,12 @@ nothing of its connection is under way, or only such as it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sofadb.database.replies import Reply, ReplyError
+from sofadb.database.replies import OK, Reply, ReplyError
 from sofadb.database.runs import Call, Run, section
 from sofadb.database.table import Command, Many, Route, ordinary
 from sofadb.database.wire import (
@@ -35,7 +35,7 @@ from sofadb.database.wire import (
 )
 from sofadb.unlikely import unlikely
 
-from .encoding import encode, encode_small
+from .encoding import OK_BYTES, encode, encode_small
 from .work import Work
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
     from .connection import Connection
     from .state import ServerState
-    from .usage import Figures
 
 PIECE_BYTES_MAX = 64 << 10
 """A larger piece goes the long way."""
@@ -55,44 +54,52 @@ UNKNOWN_MAX = 16
 """After so many single requests that are not like the known one of their size, the next becomes that."""
 
 
+class Kind(NamedTuple):
+    """What is known of the commands of a piece."""
+
+    name: bytes
+    """Of all of them, as it was spelled; empty if they are not all the same."""
+    command: Command
+    """The first."""
+    functions: Iterable[Callable[..., Any]]
+    """What executes each."""
+    many: Many | None
+    """What executes all of them at once, if there is such a thing."""
+    width: int
+    """How many words the first has; the others, too, if they are the same."""
+    needs_log: bool
+    between: tuple[tuple[int, bytes], ...] = ()
+    shape: Shape | None = None
+    """Of single requests that are known by it, and what makes that up."""
+
+
+def _kind_of(command: Command, name: bytes, width: int, shape: Shape | None = None) -> Kind:
+    """Of commands that are all the same."""
+    is_write = command.route is Route.WRITE
+    between = () if shape is None else shape.between
+    return Kind(name, command, repeat(command.function), command.many, width, is_write, between, shape)
+
+
 class Piece(Work):
     """What one connection sent in one piece. It stands among what the connection has under way."""
 
-    __slots__ = ("columns", "data", "figures", "functions", "many", "rows", "shape", "width")
+    __slots__ = ("columns", "data", "kind", "rows")
 
-    def __init__(
-        self,
-        connection: Connection,
-        functions: Iterable[Callable[..., Any]],
-        commands: int,
-        width: int,
-        data: bytes,
-        needs_log: bool,
-    ) -> None:
-        """So many commands; the first has so many words, and all have if they are of one kind."""
+    def __init__(self, connection: Connection, kind: Kind, data: bytes, size: int, commands: int) -> None:
         self.connection = connection
-        self.functions = functions
-        """For each request, what executes it."""
-        self.many: Many | None = None
-        """What executes all of it at once, if there is such a thing."""
+        self.kind = kind
         self.data = data
         """Its bytes."""
-        self.figures: Figures | None = None
-        """Where it is counted, if all its commands are of one kind."""
-        self.commands, self.width = commands, width
-        self.bytes = len(data)
-        self.needs_log = needs_log
-        self.behind = []
-        self.replies = []
-        self.is_done = False
-        self.is_local = False
-        self.seconds = 0.0
+        self.bytes = size
+        self.commands = commands
+        self.needs_log = kind.needs_log
         self.columns: Columns | None = None
-        """Its words, if its commands are of one kind and it is taken apart; or else ..."""
+        """Its words, if its commands are the same and it is taken apart; or else ..."""
         self.rows: list[list[bytes]] | None = None
-        """... as `requests`, if it is; or else ..."""
-        self.shape: Shape | None = None
-        """... it is one request of this shape."""
+        """... as `requests`, if it is. Neither: it is one request, and has the shape of its kind."""
+        self.behind = self.replies = ()
+        self.is_done = self.is_local = False
+        self.seconds = 0.0
 
     @property
     def requests(self) -> list[list[bytes]]:
@@ -101,14 +108,14 @@ class Piece(Work):
             if self.columns is not None:
                 self.rows = list(map(list, zip(*self.columns, strict=True)))
             else:
-                assert self.shape is not None
-                self.rows = [self.shape.words(self.data)]
+                assert self.kind.shape is not None
+                self.rows = [self.kind.shape.words(self.data)]
         return self.rows
 
     @property
     def calls(self) -> list[Call]:
         """Its commands, as other works have them."""
-        return list(zip(self.functions, self.requests, strict=False))
+        return list(zip(self.kind.functions, self.requests, strict=False))
 
     def become_long(self, database: int) -> None:
         """Be as any other work from here on."""
@@ -118,12 +125,14 @@ class Piece(Work):
 class Gathered:
     """The pieces of one turn: a `Work` of the node."""
 
-    __slots__ = ("database", "needs_log", "pieces", "size", "state", "turn")
+    __slots__ = ("database", "kind", "needs_log", "pieces", "size", "state", "turn")
 
-    def __init__(self, state: ServerState, database: int, needs_log: bool) -> None:
+    def __init__(self, state: ServerState, database: int, kind: Kind) -> None:
         self.state = state
         self.database = database
-        self.needs_log = needs_log
+        self.kind: Kind | None = kind
+        """Of all pieces, if all are single requests of one shape."""
+        self.needs_log = kind.needs_log
         self.pieces: list[Piece] = []
         self.size = 0
         self.turn = state.node.turn
@@ -134,18 +143,21 @@ class Gathered:
 
     def execute(self, database: Database) -> None:
         """Execute each command and answer each client."""
+        if self.kind is not None and self._execute_alike(self.kind, database):
+            return
         state = self.state
         slow = state.settings.shortest_told_us
         commands = size = written = 0
         for piece, replies, usec, has_failed in self._executed(database):
-            figures, connection = piece.figures, piece.connection
+            kind, connection = piece.kind, piece.connection
             if piece.needs_log:
                 connection.last_instance = database.instance
             is_short = connection.is_plain and connection.flight[0] is piece and not piece.behind
-            if not is_short or has_failed or figures is None or usec >= slow:
+            if not is_short or has_failed or not kind.name or usec >= slow:
                 self._go_the_long_way(piece, replies, usec, database)
                 continue
             count = piece.commands
+            figures = state.usage.figures_of(kind.name)
             figures.usec += usec
             figures.buckets[int(usec / count).bit_length()] += count
             commands += count
@@ -160,18 +172,63 @@ class Gathered:
         state.begun_bytes -= size
         state.bytes_written += written
 
-    def _executed(self, database: Database) -> Iterator[tuple[Piece, list[Reply], float, bool]]:
+    def _execute_alike(self, kind: Kind, database: Database) -> bool:
+        """As `execute`, where all are single requests of one shape; False, and nothing is done, if it cannot be done at once."""
+        pieces, state = self.pieces, self.state
+        before = perf_counter()
+        columns = split_columns(b"".join([piece.data for piece in pieces]), len(pieces), kind.width)
+        if columns is None or kind.many is None:
+            return False
+        replies = kind.many(database.keyspaces[self.database], columns)
+        if replies is None:
+            return False
+        usec = (perf_counter() - before) * 1e6 / len(pieces)
+        is_slow = usec >= state.settings.shortest_told_us
+        commands = size = written = 0
+        for piece, reply in zip(pieces, replies, strict=True):
+            connection = piece.connection
+            if kind.needs_log:
+                connection.last_instance = database.instance
+            flight = connection.flight
+            if is_slow or not connection.is_plain or flight[0] is not piece or piece.behind:
+                self._go_the_long_way(piece, [reply], usec, database)
+                continue
+            commands += 1
+            size += piece.bytes
+            data: Any = (
+                OK_BYTES if reply is OK else encode_small([reply]) or encode([reply], connection.resp3)
+            )
+            if type(data) is not bytes:
+                connection.answer_in_pieces(data)
+                continue
+            written += len(data)
+            if len(flight) > 1:
+                connection.answer(data)
+                continue
+            flight.popleft()
+            transport = connection.transport
+            if transport is not None and not transport.is_closing():
+                transport.write(data)
+        figures = state.usage.figures_of(kind.name)
+        figures.usec += usec * commands
+        figures.buckets[int(usec).bit_length()] += commands
+        state.begun_commands -= commands
+        state.begun_bytes -= size
+        state.bytes_written += written
+        return True
+
+    def _executed(self, database: Database) -> Iterator[tuple[Piece, Sequence[Reply], float, bool]]:
         """Each piece when it is executed, its replies, how long that took (us), and whether anything in it failed."""
         keyspace = database.keyspaces[self.database]
         pieces, begin = self.pieces, 0
         while begin < len(pieces):
-            first, end = pieces[begin], begin + 1
-            many, width = first.many, first.width
+            kind, end = pieces[begin].kind, begin + 1
+            many, width = kind.many, kind.width
             while (
                 many is not None
                 and end < len(pieces)
-                and pieces[end].many is many
-                and pieces[end].width == width
+                and pieces[end].kind.many is many
+                and pieces[end].kind.width == width
             ):
                 end += 1
             group, begin = pieces[begin:end], end
@@ -188,17 +245,17 @@ class Gathered:
                 yield piece, replies[at : at + count], usec * count, False
                 at += count
 
-    def _execute_alone(self, piece: Piece, database: Database) -> tuple[Piece, list[Reply], float, bool]:
+    def _execute_alone(self, piece: Piece, database: Database) -> tuple[Piece, Sequence[Reply], float, bool]:
         keyspace = database.keyspaces[self.database]
-        queues = database.shared.queues
+        queues, many = database.shared.queues, piece.kind.many
         has_failed = False
         before = perf_counter()
-        if piece.many is not None and piece.columns is not None:
-            done = piece.many(keyspace, piece.columns)
+        if many is not None and piece.columns is not None:
+            done = many(keyspace, piece.columns)
             if done is not None:
                 return piece, done, (perf_counter() - before) * 1e6, False
         replies: list[Reply] = []
-        for function, args in zip(piece.functions, piece.requests, strict=False):
+        for function, args in zip(piece.kind.functions, piece.requests, strict=False):
             try:
                 replies.append(function(keyspace, args))
             except ReplyError as problem:
@@ -208,7 +265,9 @@ class Gathered:
                 database.call()
         return piece, replies, (perf_counter() - before) * 1e6, has_failed
 
-    def _go_the_long_way(self, piece: Piece, replies: list[Reply], usec: float, database: Database) -> None:
+    def _go_the_long_way(
+        self, piece: Piece, replies: Sequence[Reply], usec: float, database: Database
+    ) -> None:
         piece.become_long(self.database)
         piece.replies, piece.seconds = replies, usec / 1e6
         piece.is_done = True
@@ -226,26 +285,11 @@ class Gathered:
 
 def _columns_of(pieces: list[Piece]) -> Columns:
     """The words of pieces of which each command has as many."""
-    width = pieces[0].width
-    if not any(piece.columns for piece in pieces):
-        data = b"".join([piece.data for piece in pieces])
-        columns = split_columns(data, sum([piece.commands for piece in pieces]), width)
-        if columns is not None:
-            return columns
-    columns = [[] for _ in range(width)]
+    columns: Columns = [[] for _ in range(pieces[0].kind.width)]
     for piece in pieces:
         for column, more in zip(columns, piece.columns or zip(*piece.requests, strict=True), strict=True):
             column += more
     return columns
-
-
-class _Known(NamedTuple):
-    """What is known of a single request as long as some other was."""
-
-    between: tuple[tuple[int, bytes], ...]
-    shape: Shape
-    command: Command
-    functions: Iterable[Callable[..., Any]]
 
 
 class ShortWay:
@@ -255,112 +299,80 @@ class ShortWay:
         self._state = state
         self._writes: Gathered | None = None
         self._reads: Gathered | None = None
-        self._seen: dict[bytes, tuple[Command, bytes, int]] = {}
-        """By what single requests began with: the command, how its name is spelled, and how many words are behind it."""
-        self._known: dict[int, _Known] = {}
-        """Single requests by their size: a recent one of each."""
+        self._seen: dict[bytes, Kind] = {}
+        """By what single requests began with."""
+        self._known: dict[int, Kind] = {}
+        """Those of a shape, by their size: a recent one of each."""
         self._unknown = 0
-        """How many were none of those, since one of them became one."""
+        """How many single requests were of none of those, since one of them was added."""
 
-    def take(self, connection: Connection, data: bytes) -> bool:
+    def take(self, connection: Connection, data: bytes, size: int) -> bool:
         """Begin what a plain connection sent; False if it has to go the long way, and nothing was done."""
-        known = self._known.get(len(data))
-        if known is not None:
-            for at, part in known.between:
+        kind = self._known.get(size)
+        if kind is not None:
+            for at, part in kind.between:
                 if not data.startswith(part, at):
                     break
             else:
-                shape = known.shape
-                piece = self._gather(
-                    connection, data, known.command, shape.name, known.functions, 1, len(shape.cuts) + 1
-                )
-                if piece is None:
-                    return False
-                piece.shape = shape
-                return True
+                return self._gather(connection, kind, data, size, 1) is not None
         head = data[: data.find(b"\r\n", 8) + 2]
         if (seen := self._seen.get(head)) is not None:
-            command, name, behind = seen
-            words = request_behind(data, name, len(head), behind)
+            words = request_behind(data, seen.name, len(head), seen.width - 1)
             if words is not None:
-                self._get_to_know(len(data), words, command)
-                return self._gather_rows(connection, data, command, repeat(command.function), [words])
+                self._get_to_know(size, words, seen.command)
+                return self._gather_rows(connection, seen, data, size, [words])
         lines = lines_of(data)
         if lines is None:
             return False
         if (words := request_of(lines)) is not None:
-            found = ordinary(words[0], len(words))
-            if found is None:
+            name, width = words[0], len(words)
+            if (found := ordinary(name, width)) is None:
                 return False
+            kind = _kind_of(found, name, width)
             if len(self._seen) < SEEN_MAX and head == beginning(words):
-                self._seen[head] = found, words[0], len(words) - 1
-            return self._gather_rows(connection, data, found, repeat(found.function), [words])
+                self._seen[head] = kind
+            return self._gather_rows(connection, kind, data, size, [words])
         columns = columns_of(lines)
         if columns is not None and columns[0].count(columns[0][0]) == len(columns[0]):
-            name = columns[0][0]
-            found = ordinary(name, len(columns))
-            if found is None:
+            name, width = columns[0][0], len(columns)
+            if (found := ordinary(name, width)) is None:
                 return False
-            functions = repeat(found.function)
-            piece = self._gather(connection, data, found, name, functions, len(columns[0]), len(columns))
-            if piece is None:
-                return False
-            piece.columns = columns
-            return True
+            piece = self._gather(connection, _kind_of(found, name, width), data, size, len(columns[0]))
+            if piece is not None:
+                piece.columns = columns
+            return piece is not None
         requests = requests_of(lines)
         if requests is None:
             return False
         commands = [ordinary(words[0], len(words)) for words in requests]
         first = commands[0]
-        functions_of_each = [
-            each.function for each in commands if each and first and each.route is first.route
-        ]
-        if first is None or len(functions_of_each) < len(commands):
+        functions = [each.function for each in commands if each and first and each.route is first.route]
+        if first is None or len(functions) < len(commands):
             return False
-        return self._gather_rows(connection, data, first, functions_of_each, requests)
+        kind = Kind(b"", first, functions, None, 0, first.route is Route.WRITE)
+        return self._gather_rows(connection, kind, data, size, requests)
 
     def _get_to_know(self, size: int, words: list[bytes], command: Command) -> None:
-        """This is a single request that is not like the known one of its size."""
+        """This is a single request of none of the shapes."""
         self._unknown += 1
         if self._unknown > UNKNOWN_MAX and (size in self._known or len(self._known) < SEEN_MAX):
             self._unknown = 0
-            shape = shape_of(words)
-            self._known[size] = _Known(shape.between, shape, command, repeat(command.function))
+            self._known[size] = _kind_of(command, words[0], len(words), shape_of(words))
 
     def _gather_rows(
-        self,
-        connection: Connection,
-        data: bytes,
-        command: Command,
-        functions: Iterable[Callable[..., Any]],
-        requests: list[list[bytes]],
+        self, connection: Connection, kind: Kind, data: bytes, size: int, requests: list[list[bytes]]
     ) -> bool:
-        """As `_gather`, of requests of which each may be of another kind; whether they were taken."""
-        first = requests[0]
-        piece = self._gather(connection, data, command, first[0], functions, len(requests), len(first))
-        if piece is None:
-            return False
-        piece.rows = requests
-        if len(requests) > 1:
-            piece.many = piece.figures = None
-        return True
+        """As `_gather`; whether it was taken."""
+        piece = self._gather(connection, kind, data, size, len(requests))
+        if piece is not None:
+            piece.rows = requests
+        return piece is not None
 
     def _gather(
-        self,
-        connection: Connection,
-        data: bytes,
-        command: Command,
-        name: bytes,
-        functions: Iterable[Callable[..., Any]],
-        commands: int,
-        width: int,
+        self, connection: Connection, kind: Kind, data: bytes, size: int, commands: int
     ) -> Piece | None:
-        """Put a piece behind those of this turn; None if it has to go the long way.
-
-        It is so many requests for `command`, which was spelled `name`, with so many words each.
-        """
-        state = self._state
-        needs_log = command.route is Route.WRITE
+        """Put a piece behind those of this turn; None if it has to go the long way."""
+        state, needs_log = self._state, kind.needs_log
         flight = connection.flight
         if flight:
             last = flight[-1]
@@ -379,22 +391,22 @@ class ShortWay:
         ):
             if not self._is_open():
                 return None
-            gathered = Gathered(state, connection.database, needs_log)
+            gathered = Gathered(state, connection.database, kind)
             if needs_log:
                 self._writes = gathered
                 state.node.submit(gathered)
             else:
                 self._reads = gathered
                 state.node.read(gathered)
-        piece = Piece(connection, functions, commands, width, data, needs_log)
-        piece.many = command.many
-        piece.figures = state.usage.figures_of(name)
+        if gathered.kind is not kind or kind.shape is None:
+            gathered.kind = None
+        piece = Piece(connection, kind, data, size, commands)
         gathered.pieces.append(piece)
-        gathered.size += piece.bytes
+        gathered.size += size
         flight.append(piece)
-        connection.last_command = command.name
+        connection.last_command = kind.command.name
         state.begun_commands += commands
-        state.begun_bytes += piece.bytes
+        state.begun_bytes += size
         state.commands_processed += commands
         return piece
 

@@ -57,9 +57,9 @@ class Work:
         self.bytes = size
         """What it holds of requests."""
         self.needs_log = run.needs_log
-        self.behind: list[Work] = []
+        self.behind: Sequence[Work] = ()
         """Runs of reads that are executed right after this one."""
-        self.replies: list[Reply] = []
+        self.replies: Sequence[Reply] = ()
         self.is_done = False
         self.is_local = False
         """Whether it needs no node: it is executed when what is before it is answered."""

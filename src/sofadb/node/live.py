@@ -43,7 +43,7 @@ from sofadb.paxos import (
 )
 from sofadb.paxos.codec import Malformed, decode_record, encode
 from sofadb.paxos.leading import Leading
-from sofadb.paxos.messages import Accept, Forward, Learn
+from sofadb.paxos.messages import Accept, Accepted, Forward, Learn
 from sofadb.paxos.records import Acceptance, CutUpTo, Learned
 from sofadb.storage.files import NoSpace, StorageError
 from sofadb.storage.identity import Anew, Life, Newcomer, Opened, begin_anew, new_acceptor, plain_name
@@ -594,6 +594,8 @@ async def _start_in(
     )
 
     def received(sender: NodeId, message: Message) -> None:
+        if type(message) is Accepted and message.instance <= replica.sequence.watermark:
+            return  # It has been chosen without this vote.
         is_full = writer.pending_bytes > UNSAVED_BYTES_MAX or journal.shortage is not None
         is_full = is_full or (bool(possible) and unlikely("too much unsaved"))
         if not is_full or not isinstance(message, Accept | Learn | Forward):

@@ -320,9 +320,10 @@ class Leading:
             return
         if not self.flights:
             self.announced = watermark
+        chosen = Chosen(self.ballot, watermark)
         for node in replica.others():
             if not self.flights or node in awaiting:
-                replica.emit(Send(node, Chosen(self.ballot, watermark)))
+                replica.emit(Send(node, chosen))
 
     # Changing who votes
 

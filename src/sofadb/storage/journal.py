@@ -425,8 +425,15 @@ class Journal:
     def append(self, records: Sequence[Record]) -> None:
         """Write one block and sync it. Whatever fails, fails for good: raises `StorageError` now and ever after."""
         assert self.is_recovered, "nothing is appended to a log that was not read"
-        with self._for_good():
+        if self.failure is not None:
+            raise self.failure
+        try:
             self._append(records)
+        except StorageError as failure:
+            self.failure = self.failure or failure
+            raise
+        if self.failure is not None:
+            raise self.failure  # Of another thread.
 
     def mark(self) -> None:
         """Leave evidence that everything written so far was synced. For when the log has gone quiet."""

@@ -30,7 +30,6 @@ What this does not know: whether a journal of which every segment is gone ever w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from struct import Struct
 from typing import NamedTuple
 
@@ -82,22 +81,18 @@ class Rot(StorageError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
 class Record:
-    """Something to keep. A later record with the same positive key takes its place; 0 is no key."""
+    """Something to keep. A later record with the same positive key takes its place; 0 is no key. It does not change."""
 
-    key: int
-    data: Sequence[Buffer]
-    needed_at: int = 0
-    """A cut at this key, or a lower one, keeps it, whatever `key` is (in this life of the journal; not written down)."""
-    size: int = field(init=False)
-    """Bytes of data."""
+    __slots__ = ("data", "key", "needed_at", "size")
 
-    def __post_init__(self) -> None:
-        size = 0
-        for buffer in self.data:
-            size += len(buffer)
-        object.__setattr__(self, "size", size)
+    def __init__(self, key: int, data: Sequence[Buffer], needed_at: int = 0) -> None:
+        self.key = key
+        self.data = data
+        self.needed_at = needed_at
+        """A cut at this key, or a lower one, keeps it, whatever `key` is (in this life of the journal; not written down)."""
+        self.size = sum(map(len, data))
+        """Bytes of data."""
 
 
 class SegmentHeader(NamedTuple):

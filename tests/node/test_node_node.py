@@ -13,7 +13,16 @@ from sofadb.database.replies import OK, Reply, ReplyError
 from sofadb.database.runs import Run
 from sofadb.database.table import Route, lookup
 from sofadb.node.driver import Driver
-from sofadb.node.node import NO_REPLICAS, OVERLOADED, SUBMISSION_BYTES_MAX, UNCERTAIN, Node
+from sofadb.node.node import (
+    APART_MS,
+    LARGE_BATCH_BYTES,
+    NO_REPLICAS,
+    OVERLOADED,
+    SMALL_BATCH_BYTES,
+    SUBMISSION_BYTES_MAX,
+    UNCERTAIN,
+    Node,
+)
 from sofadb.paxos import Abandon, Deliver, Entry, Event, Instance, Moment, MoveTime, Read, Serve, Submit
 from sofadb.paxos.following import Following
 from sofadb.paxos.leading import Leading
@@ -26,7 +35,8 @@ class FakeDriver:
         self.events: list[Event] = []
         self.clock = 0
         self.replica = SimpleNamespace(phase=Following.__new__(Following))
-        self.world = SimpleNamespace(moment=lambda: Moment(0.0, self.clock, 0.5))
+        self.now = 0.0
+        self.world = SimpleNamespace(moment=lambda: Moment(self.now, self.clock, 0.5))
 
     def handle(self, event: Event) -> None:
         self.events.append(event)
@@ -40,7 +50,8 @@ class Station:
 
     def __init__(self) -> None:
         self.soon: list[Callable[[], None]] = []
-        self.node = Node(self.soon.append)
+        self.later: list[tuple[float, Callable[[], None]]] = []
+        self.node = Node(self.soon.append, lambda seconds, call: self.later.append((seconds, call)))
         self.driver = FakeDriver()
         self.node.driver = cast(Driver, self.driver)
 
@@ -122,6 +133,103 @@ def test_reads_of_one_turn_share_one_read_and_come_after_its_writes() -> None:
     station.node.submit(Asked("INCR a"))
     station.turn()
     assert [type(event) for event in station.driver.events] == [Submit, Read]
+
+
+# Holding
+
+
+def flight(size: int = SMALL_BATCH_BYTES) -> SimpleNamespace:
+    return SimpleNamespace(started_at=0.0, accept=SimpleNamespace(value=SimpleNamespace(size=size)))
+
+
+def leading(station: Station) -> dict[int, SimpleNamespace]:
+    """Have the node lead; returns what is on its way."""
+    phase = Leading.__new__(Leading)
+    phase.flights = flights = {}
+    settings = SimpleNamespace(in_flight_max=2)
+    phase.replica = SimpleNamespace(  # type: ignore[assignment]
+        settings=settings,
+        membership=SimpleNamespace(is_settled=lambda watermark: True),
+        sequence=SimpleNamespace(watermark=0),
+    )
+    station.driver.replica.phase = phase
+    return flights  # type: ignore[return-value]
+
+
+def test_while_a_batch_is_under_way_writes_are_gathered_and_go_as_one_when_it_is_done() -> None:
+    station = Station()
+    flights = leading(station)
+    first, *others = [Asked(f"SET key:{number} x") for number in range(4)]
+    station.node.submit(first)
+    station.turn()
+    (submission,) = station.driver.submissions()
+    flights[1] = flight()
+    for work in others:
+        station.node.submit(work)
+        station.turn()
+    assert len(station.driver.submissions()) == 1
+    del flights[1]
+    station.deliver(1, (submission.token, submission.payload))
+    station.turn()  # Those who were answered are heard ...
+    station.node.submit(late := Asked("SET late x"))
+    station.turn()  # ... and then all of it goes.
+    _, second = station.driver.submissions()
+    assert second.payload == b"".join(work.encode() for work in (*others, late))
+
+
+def test_a_batch_that_takes_long_is_not_waited_for() -> None:
+    station = Station()
+    leading(station)[1] = flight()
+    station.driver.now = 1.0
+    for number in range(3):
+        station.node.submit(Asked(f"SET key:{number} x"))
+        station.turn()
+    ((seconds, look),) = station.later
+    assert seconds == pytest.approx((APART_MS - 1) / 1000)
+    station.driver.now = APART_MS - 1e-9
+    look()  # A hair early.
+    seconds, look = station.later[-1]
+    assert seconds >= 0.001
+    station.driver.now = APART_MS + 1
+    look()
+    station.turn()
+    assert len(station.driver.submissions()) == 1
+    station.node.submit(Asked("SET after x"))
+    station.turn()  # It is too old to be waited for, as long as no other has left.
+    assert len(station.driver.submissions()) == 2
+
+
+@pytest.mark.parametrize(("size", "third_waits"), [(SMALL_BATCH_BYTES - 1, True), (LARGE_BATCH_BYTES, False)])
+def test_behind_a_small_batch_another_leaves_at_once_and_behind_a_very_large_one_any(
+    size: int, third_waits: bool
+) -> None:
+    station = Station()
+    flights = leading(station)
+    flights[1] = flight(size)
+    station.node.submit(Asked("SET a x"))
+    station.turn()
+    assert len(station.driver.submissions()) == 1
+    flights[2] = flight(size)
+    station.node.submit(Asked("SET b x"))
+    station.turn()
+    assert len(station.driver.submissions()) == 2 - third_waits
+
+
+def test_reads_and_the_writes_of_who_does_not_lead_are_never_held() -> None:
+    station = Station()
+    station.node.submit(Asked("SET a x"))
+    station.turn()
+    leading(station)[1] = flight()
+    station.node.submit(Asked("SET b x"))
+    station.node.read(Asked("GET a"))
+    station.turn()
+    assert [type(event) for event in station.driver.events] == [Submit, Read]
+    station.driver.replica.phase = Following.__new__(Following)
+    station.driver.now = APART_MS
+    for _, look in station.later:
+        look()
+    station.turn()
+    assert [type(event) for event in station.driver.events] == [Submit, Read, Submit]
 
 
 # Executing

@@ -18,6 +18,8 @@ from sofadb.database.wire import (
     request_behind,
     request_of,
     requests_of,
+    shape_of,
+    split_columns,
 )
 from sofadb.server.encoding import encode, encode_small
 from sofadb.server.requests import Requests
@@ -28,18 +30,18 @@ from sofadb.server.state import Settings
 class OneTurn(FakeNode):
     """All that is asked is asked in one turn of the event loop, until it is executed or failed."""
 
-    turns = 0
+    now = 0
 
     @property
-    def turn(self) -> int:
-        return self.turns
+    def turns(self) -> dict[bool, int]:
+        return dict.fromkeys((True, False), self.now)
 
     def execute_all(self) -> None:
-        self.turns += 1
+        self.now += 1
         super().execute_all()
 
     def fail_all(self, problem: str) -> None:
-        self.turns += 1
+        self.now += 1
         for work in list(self.works):
             self.fail(work, problem)
 
@@ -138,7 +140,41 @@ def test_what_is_behind_a_name_is_what_the_walk_finds(count: int, data: bytes) -
     requests = Requests()
     walked = [words for chunk in requests.feed(head + data) for words in chunk.requests]
     is_whole = len(walked) == 1 and not requests.waiting_bytes and not requests.problem
+    is_whole = (
+        is_whole and pipeline(walked[0]) == head + data
+    )  # (The walk passes over a lone line end behind it.)
     assert found == (walked[0] if is_whole else None)
+
+
+@given(WORDS, WORDS)
+def test_what_has_the_shape_of_another_request_is_one_with_words_of_the_same_lengths(
+    words: list[bytes], others: list[bytes]
+) -> None:
+    others = [words[0], *others[1:]]
+    shape, data = shape_of(words), pipeline(others)
+    fits = len(data) == len(pipeline(words)) and all(data.startswith(part, at) for at, part in shape.between)
+    assert fits is (list(map(len, words)) == list(map(len, others)))
+    if fits:
+        assert shape.words(data) == others
+
+
+@given(WORDS, st.integers(0, 30), st.binary(max_size=8))
+def test_what_has_a_shape_is_a_request_whatever_was_changed_in_it(
+    words: list[bytes], at: int, junk: bytes
+) -> None:
+    shape, data = shape_of(words), pipeline(words)
+    changed = (data[:at] + junk + data[at + len(junk) :])[: len(data)]
+    if all(changed.startswith(part, place) for place, part in shape.between):
+        assert pipeline(shape.words(changed)) == changed
+
+
+@given(st.lists(WORDS | st.just([b"SET", b"a\r\nb"]), min_size=1, max_size=5))
+def test_columns_of_what_is_known_to_be_requests(requests: list[list[bytes]]) -> None:
+    width = len(requests[0])
+    alike = [each for each in requests if len(each) == width]
+    columns = split_columns(b"".join(map(pipeline, alike)), len(alike), width)
+    has_line_ends = any(b"\r\n" in word for each in alike for word in each)
+    assert columns is None if has_line_ends else columns == list(map(list, zip(*alike, strict=True)))
 
 
 def test_only_so_many_beginnings_are_kept(server: Server) -> None:
@@ -315,7 +351,7 @@ def test_pieces_that_are_done_out_of_order_are_answered_in_order(server: Server)
     client = server.connect()
     client.ask("MSET a 1 b 2")
     client.send("GET a")
-    client.node.turns += 1  # type: ignore[attr-defined]
+    client.node.now += 1  # type: ignore[attr-defined]
     client.send("GET b")
     first, second = client.node.works
     client.node.execute(second)
@@ -360,7 +396,7 @@ def test_a_full_node_refuses_what_came_in_another_turn() -> None:
     server = server_of(Settings(begun_commands_max=2))
     client, other = server.connect(), server.connect()
     client.send("INCR n", "INCR n")
-    server.node.turns += 1  # type: ignore[attr-defined]
+    server.node.now += 1  # type: ignore[attr-defined]
     other.send("INCR n")
     assert other.replies()[0].startswith("-NOREPLICAS This node holds as many")
     client.node.execute_all()

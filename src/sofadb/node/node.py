@@ -1,9 +1,10 @@
 """One replica of the database: the only place where the sequence and the state machine meet.
 
 Clients' work comes in from the server and is gathered: everything that arrives in one turn of the event loop becomes one
-submission (and, at the leader, part of one batch). When the submission comes up in the sequence, the work is executed on this
-node's own state in that place, and its replies go back; the same entry, in bytes, is applied by all other replicas.
-Reads wait for a grant and are then executed on the state as it is.
+submission (and, at the leader, part of one batch). As long as the leader has a batch under way that left just now, what its own
+clients write is gathered on. When the submission comes up in the sequence, the work is executed on this node's own state in that
+place, and its replies go back; the same entry, in bytes, is applied by all other replicas. Reads wait for a grant and are then
+executed on the state as it is.
 
 The node knows nothing of protocols and sockets; work is an object that it encodes, executes, or fails (`Work`).
 """
@@ -30,6 +31,12 @@ DISK_FULL = (
 )
 UNCERTAIN = "UNCERTAIN The outcome is not known: the command may have been executed, or may be yet."
 
+APART_MS = 4.0
+"""Behind a batch that is still under way another leaves so much later ..."""
+SMALL_BATCH_BYTES, LARGE_BATCH_BYTES = 16 << 10, 256 << 10
+"""... if that is as large as this, and smaller than that."""
+LOOK_S_MIN = 0.001
+"""No timer is shorter: one that is a hair early would be set again and again."""
 SUBMISSION_BYTES_MAX = 1 << 20
 """Work of one turn beyond this size goes into a further submission."""
 
@@ -51,9 +58,12 @@ class Node:
     """Gathers work, and executes it when its time has come."""
 
     def __init__(
-        self, call_soon: Callable[[Callable[[], None]], object], members: dict[NodeId, str] | None = None
+        self,
+        call_soon: Callable[[Callable[[], None]], object],
+        call_later: Callable[[float, Callable[[], None]], object],
+        members: dict[NodeId, str] | None = None,
     ) -> None:
-        """`members` are those whom the cluster began with: their names and peer addresses."""
+        """`call_soon` and `call_later` are an event loop's; `members` those whom the cluster began with: names and addresses."""
         self.database = Database(members)
         self.driver: Driver
         self.applied = 0
@@ -66,10 +76,13 @@ class Node:
         """Called when the state is another, of which it is not known how it came about."""
         self.is_short_of_space: Callable[[], bool] = lambda: False
         """Whether there is no room on our disk for what is written."""
-        self.turn = 0
-        """How often what came in was handed on. What is given us while it stays the same may be put together."""
+        self.turns = {True: 0, False: 0}
+        """How often writes (True) and reads were handed on. What is given us while that stays the same may be put together."""
         self._call_soon = call_soon
         self._flush_is_due = False
+        self._call_later = call_later
+        self._is_holding = self._is_released = self._is_timed = False
+        """Whether writes wait until a batch is done; whether they have waited for it, and go now; whether a timer is set."""
         self._writes: list[Work] = []
         self._reads: list[Work] = []
         self._token = 0
@@ -117,7 +130,54 @@ class Node:
             self._call_soon(self._flush)
             return
         self._flush_is_due = False
-        self.turn += 1
+        if self._writes and not self._hold():
+            self._flush_writes()
+        if self._reads and unlikely("read another time"):
+            self._flush_soon()
+        elif self._reads:
+            self.turns[False] += 1
+            reads, self._reads = self._reads, []
+            self.driver.handle(Read(self._wait_for(reads)))
+
+    def _hold(self) -> bool:
+        """Whether writes wait, since a batch is under way. They wait for as long as that is worth it, or until a batch is done
+        and those who were answered are heard again."""
+        wait_s = 0.0 if self._is_released else self._worth_waiting_s()
+        self._is_holding = wait_s > 0
+        if self._is_holding and not self._is_timed:
+            self._is_timed = True
+            self._call_later(max(wait_s, LOOK_S_MIN), self._look)
+        return self._is_holding
+
+    def _worth_waiting_s(self) -> float:
+        """How long writes wait at most.
+
+        Few large batches cost less than many small ones, and where the way is short, one at a time is enough: the next one
+        holds all that came in meanwhile. But behind a small one, or one that takes the disks long, to begin early is worth more.
+        """
+        phase = self.driver.replica.phase
+        last = phase.last_proposed if isinstance(phase, Leading) else None
+        if last is None or not isinstance(phase, Leading):
+            return 0.0
+        proposed_at, size = last
+        if size >= LARGE_BATCH_BYTES or (size < SMALL_BATCH_BYTES and phase.has_room()):
+            return 0.0
+        return (proposed_at + APART_MS - self.driver.world.moment().now) / 1000
+
+    def _look(self) -> None:
+        self._is_timed = False
+        if self._is_holding and not self._hold():
+            self._flush_soon()
+
+    def _release(self) -> None:
+        """A batch is done: what was held goes as soon as those are heard who have been answered."""
+        if self._is_holding:
+            self._is_holding, self._is_released = False, True
+            self._call_soon(self._flush_soon)
+
+    def _flush_writes(self) -> None:
+        self._is_released = False
+        self.turns[True] += 1
         works, self._writes = self._writes, []
         if works and self.is_short_of_space():
             for work in works:
@@ -132,11 +192,6 @@ class Node:
                 token = self._wait_for(works[begin : index + 1])
                 self.driver.handle(Submit(token, sections[0] if len(sections) == 1 else b"".join(sections)))
                 begin, size, sections = index + 1, 0, []
-        if self._reads and unlikely("read another time"):
-            self._flush_soon()
-        elif self._reads:
-            reads, self._reads = self._reads, []
-            self.driver.handle(Read(self._wait_for(reads)))
 
     def _wait_for(self, works: list[Work]) -> int:
         self._token += 1
@@ -169,6 +224,7 @@ class Node:
         self.applied = deliver.instance
         for call in self.on_applied:
             call()
+        self._release()
 
     def serve(self, serve: Serve) -> None:
         """These reads see everything they must see now."""

@@ -190,7 +190,7 @@ class Leading:
         if self.own_first is None and self.next <= self._limit:
             self.own_first = self.next
             self._propose(Value(self._now(), self._batch()))
-        while self.queue and not self.is_pausing and self._has_room() and self.next <= self._limit:
+        while self.queue and not self.is_pausing and self.has_room() and self.next <= self._limit:
             self._propose(Value(self._now(), self._batch()))
             self._pass_over_known()
         if self.replica.membership.in_force_from > self.next and not self.is_pausing:
@@ -198,7 +198,7 @@ class Leading:
         if self.doubtful and self.is_established and not self.is_pausing:
             self._finish(max(self.doubtful.values()))  # So that its doubt ends, if nobody asks for anything.
 
-    def _has_room(self) -> bool:
+    def has_room(self) -> bool:
         """Whether another batch may be on its way. What pushes a change through takes no room from it."""
         most = self.replica.settings.in_flight_max
         if len(self.flights) < most:
@@ -206,6 +206,14 @@ class Leading:
         if self.replica.membership.is_settled(self.replica.sequence.watermark):
             return False
         return sum(not flight.accept.value.is_no_op for flight in self.flights.values()) < most
+
+    @property
+    def last_proposed(self) -> tuple[float, int] | None:
+        """When the last of what is on its way left (monotonic milliseconds), and how large that is (bytes); None: nothing is."""
+        if not self.flights:
+            return None
+        flight = next(reversed(self.flights.values()))
+        return flight.started_at, flight.accept.value.size
 
     def _batch(self) -> tuple[Entry, ...]:
         """Take what waits, up to the size of a batch, but at least one entry if there is one."""

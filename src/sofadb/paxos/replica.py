@@ -87,9 +87,6 @@ from .values import Configuration, Entry, Value
 Phase = Following | Campaigning | Leading
 
 NEVER = float("inf")
-WATERMARK_SAVED_EVERY = 8
-"""So many instances later it is noted anew how far everything is chosen. (Who is started again knows it of no more than that; the
-leader tells the rest.)"""
 ROUNDS_AHEAD_MAX = 1 << 32
 """A ballot further above all that we know is a mistake or a lie."""
 
@@ -256,8 +253,8 @@ class Replica:
         return self.outbox.incarnation << 32 | self._attempts
 
     def save(self, records: tuple[Record, ...], then: tuple[Send | Teach, ...]) -> None:
-        """Make records stable, and with them, in passing and now and then, how far everything is chosen."""
-        if records and self.sequence.watermark >= self._saved_watermark + WATERMARK_SAVED_EVERY:
+        """Make records stable, and with them, in passing, how far everything is chosen."""
+        if records and self.sequence.watermark > self._saved_watermark:
             self._saved_watermark = self.sequence.watermark
             records = (*records, ChosenUpTo(self._saved_watermark))
         self.emit(Save(records, then))

@@ -44,8 +44,6 @@ class Configuration:
     learners: tuple[NodeId, ...] = ()
     members: tuple[NodeId, ...] = field(init=False, compare=False, repr=False)
     """Both, sorted."""
-    quorum: int = field(init=False, compare=False, repr=False)
-    """How many acceptors are a majority: any two majorities share one (section 2.2)."""
 
     def __post_init__(self) -> None:
         assert self.acceptors, "a configuration has at least one acceptor"
@@ -54,7 +52,11 @@ class Configuration:
             "learners have no vote"
         )
         object.__setattr__(self, "members", tuple(sorted((*self.acceptors, *self.learners))))
-        object.__setattr__(self, "quorum", len(self.acceptors) // 2 + 1)
+
+    @property
+    def quorum(self) -> int:
+        """How many acceptors are a majority: any two majorities share one (section 2.2)."""
+        return len(self.acceptors) // 2 + 1
 
     def is_quorum(self, nodes: frozenset[NodeId] | set[NodeId]) -> bool:
         """Whether `nodes` hold a majority of the acceptors. Counts who, never how many answers came."""

@@ -135,7 +135,7 @@ class Gathered:
         self.needs_log = kind.needs_log
         self.pieces: list[Piece] = []
         self.size = 0
-        self.turn = state.node.turn
+        self.turn = state.node.turns[kind.needs_log]
 
     def encode(self) -> bytes:
         """One section of a log entry."""
@@ -385,7 +385,7 @@ class ShortWay:
         gathered = self._writes if needs_log else self._reads
         if (
             gathered is None
-            or gathered.turn != state.node.turn
+            or gathered.turn != state.node.turns[needs_log]
             or gathered.database != connection.database
             or gathered.size >= GATHERED_BYTES_MAX
         ):

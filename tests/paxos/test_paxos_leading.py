@@ -235,6 +235,16 @@ def two_under_way(asks_first: int, **settings: float) -> tuple[Cluster, str, lis
     return cluster, leader, others
 
 
+def test_a_leader_tells_when_the_last_of_what_is_on_its_way_left_and_how_large_it_is() -> None:
+    cluster, leader, _ = two_under_way(asks_first=0)
+    lead = leading(cluster, leader)
+    second = lead.flights[max(lead.flights)]
+    assert lead.last_proposed == (second.started_at, second.accept.value.size)
+    cluster.settle()
+    assert lead.last_proposed is None
+    assert lead.has_room()
+
+
 def test_what_is_chosen_is_told_by_the_next_request_if_something_is_on_its_way() -> None:
     """Nobody else waits for it, so a message of its own would be a message more for each batch."""
     cluster, leader, others = two_under_way(asks_first=0)

@@ -955,7 +955,7 @@ class Faults:
         end = self.cluster.now + strike.lasts
         while self.cluster.now < end:
             if machine.is_up and not machine.is_paused and machine.loop is not None:
-                if self._is_busy(machine):
+                if self._is_busy(machine) or (machine.server is not None and machine.server.clients):
                     self.matters(strike.kind)
                 machine.loop.stall(self._chance.uniform(0.01, 0.4))
             yield self._chance.uniform(0.05, 0.5)

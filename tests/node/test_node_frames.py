@@ -59,7 +59,7 @@ def test_another_protocol_is_recognized_at_its_first_wrong_byte(start: bytes) ->
 
 
 def test_another_version_is_named() -> None:
-    with pytest.raises(BadPeer, match="version 9 of the protocol, this node version 4"):
+    with pytest.raises(BadPeer, match="version 9 of the protocol, this node version 5"):
         list(FrameReader().feed(PREAMBLE[:-1] + b"\x09"))
 
 

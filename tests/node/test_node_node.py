@@ -177,6 +177,25 @@ def test_while_a_batch_is_under_way_writes_are_gathered_and_go_as_one_when_it_is
     assert second.payload == b"".join(work.encode() for work in (*others, late))
 
 
+def test_those_who_were_answered_are_heard_first_although_more_came_in_the_same_turn() -> None:
+    station = Station()
+    flights = leading(station)
+    station.node.submit(Asked("SET a x"))
+    station.turn()
+    (submission,) = station.driver.submissions()
+    flights[1] = flight()
+    station.node.submit(Asked("SET b x"))
+    station.turn()
+    station.node.submit(Asked("SET c x"))
+    del flights[1]
+    station.deliver(1, (submission.token, submission.payload))
+    station.turn()
+    assert len(station.driver.submissions()) == 1
+    station.node.submit(Asked("SET d x"))
+    station.turn()
+    assert len(station.driver.submissions()) == 2
+
+
 def test_a_batch_that_takes_long_is_not_waited_for() -> None:
     station = Station()
     leading(station)[1] = flight()

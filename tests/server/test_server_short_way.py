@@ -392,11 +392,31 @@ def test_nothing_goes_the_short_way_past_who_watches_or_during_a_pause(server: S
     assert client.replies() == [b"OK", b"PONG"]
 
 
-def test_a_full_node_refuses_what_came_in_another_turn() -> None:
+@pytest.mark.parametrize("what", ["watching", "pause", "memory"])
+def test_what_begins_while_writes_are_gathered_holds_for_what_comes_next(server: Server, what: str) -> None:
+    one, two, third = server.connect(), server.connect(), server.connect()
+    one.send("SET a 1")
+    if what == "watching":
+        third.send("MONITOR")
+    elif what == "pause":
+        third.send("CLIENT PAUSE 100000 WRITE")
+    else:
+        server.state.is_out_of_memory = True
+    two.send("SET b 2")
+    assert gathered(server)[0] == [1]
+    server.node.execute_all()
+    assert one.replies() == [b"OK"]
+    values = server.node.database.keyspaces[0].values
+    if what == "watching":
+        assert b'"SET" "b" "2"' in third.received
+    else:
+        assert b"b" not in values
+
+
+def test_a_full_node_refuses_what_comes_next() -> None:
     server = server_of(Settings(begun_commands_max=2))
     client, other = server.connect(), server.connect()
     client.send("INCR n", "INCR n")
-    server.node.now += 1  # type: ignore[attr-defined]
     other.send("INCR n")
     assert other.replies()[0].startswith("-NOREPLICAS This node holds as many")
     client.node.execute_all()

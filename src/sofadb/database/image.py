@@ -42,7 +42,7 @@ ROWS_INLINE_BYTES = 16 << 10
 """So much of a value stands with its key."""
 
 HEADER = Struct(">8sH")  # mark, format
-MARK, FORMAT = b"SofaDB\r\n", 1
+MARK, FORMAT = b"SofaDB\r\n", 2
 SECTION = Struct(">BBI")  # kind, version, bytes of the body
 STATE = Struct(">QQQI")  # time, instance, expired, rolling digest
 KEYSPACE = Struct(">BQ")  # number, changes; then for each bucket:

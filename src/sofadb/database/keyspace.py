@@ -123,7 +123,7 @@ class Keyspace:
         """How many changes there have been; the number of the last one."""
         self.values: dict[bytes, Any] = {}
         self.has_held_others = False
-        """Whether there may be values that are not `bytes`."""
+        """Whether there may be values that are not `bytes`. It stays so: what takes a script back puts values back past it."""
         self.expiry: dict[bytes, int] = {}
         self.versions: dict[bytes, int] = {}
         self.buckets: dict[int, dict[bytes, None]] = {}
@@ -382,7 +382,7 @@ class Keyspace:
         to.notify(NEW, b"new", new)
         to.buckets.setdefault(bucket_of(new), {})[new] = None
         to.values[new] = value
-        to.has_held_others |= self.has_held_others
+        to.has_held_others |= type(value) is not bytes
         to.changes = to.versions[new] = to.changes + 1
         to._roll(new, MOVED)
         if self.lines:

@@ -10,8 +10,9 @@ no pattern with each other nor with what keys look like. So nothing cancels out,
 ends and its value begins is seen. Keys go through `binascii`'s CRC32, whose calls cost little; values through CRC32C, whose bytes
 do.
 
-Most changes put a value at a key, many one after the other. Of those just bytes are rolled: a mark, the key, another mark and the
-value. So one call does it for many, and it makes no difference how many are done at once.
+Most changes put a value at a key, many one after the other. Of those, just bytes are rolled, through CRC32C alone: a mark with
+what happened and where, the key, another mark, and the value. So one call does it for many, and it makes no difference how many
+are done at once. (Where a key ends is seen unless it holds the mark.)
 """
 
 from __future__ import annotations

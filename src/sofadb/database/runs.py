@@ -29,7 +29,7 @@ from .keyspace import Keyspace
 from .queues import Who
 from .replies import NULL_ARRAY, Reply, ReplyError
 from .table import COSTS, SPELLINGS_MAX, Many, Route, find
-from .wire import Columns, columns_of, lines_of
+from .wire import Columns, beginning, columns_of, lines_of
 
 _SECTION = Struct(">BI")  # kind, bytes that follow
 _GROUP = Struct(">BI")  # database, bytes of commands
@@ -276,8 +276,7 @@ class Sent(NamedTuple):
 
 def _executed_at_once(keyspace: Keyspace, raw: bytes) -> bool:
     """Execute requests as `_executed_as_one`, all at once and in less time; False: nothing was done."""
-    beginning = raw[: raw.find(b"\r\n", 8)].split(b"\r\n")
-    many = _many.get(beginning[-1])
+    many = _many_at_once.get(raw[: raw.find(b"\r\n", 8) + 2])
     lines = None if many is None else lines_of(raw)
     columns = None if lines is None else columns_of(lines)
     if many is None or columns is None:
@@ -297,7 +296,10 @@ def _executed_as_one(keyspace: Keyspace, requests: list[list[bytes]]) -> bool:
         return False  # The one that has no words is told of when its turn comes.
     columns: Columns = list(map(list, zip(*requests, strict=True)))
     names = columns[0]
-    return names.count(names[0]) == len(names) and many(keyspace, columns) is not None
+    is_done = names.count(names[0]) == len(names) and many(keyspace, columns) is not None
+    if is_done and len(_many_at_once) < SPELLINGS_MAX:
+        _many_at_once[beginning(requests[0])] = many
+    return is_done
 
 
 def apply(database: Database, payload: bytes | memoryview) -> None:
@@ -389,6 +391,8 @@ _functions: dict[bytes, Callable[..., Any]] = {}
 
 _many: dict[bytes, Many] = {}
 """Of those, what executes many of them at once, where there is such a thing."""
+_many_at_once: dict[bytes, Many] = {}
+"""The same, by what requests began with that were executed so."""
 
 
 def _function(args: Any) -> Callable[..., Any]:

@@ -24,7 +24,7 @@ from crc32c import crc32c
 from sofadb.database.roster import is_address
 from sofadb.storage.identity import ACCEPTOR_ID, plain_name
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 PREAMBLE = b"SofaDB\x00" + bytes([PROTOCOL_VERSION])
 FRAME_BYTES_MAX = 160 << 20
 """No frame is larger; a batch with the largest value there may be fits in."""

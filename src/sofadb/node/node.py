@@ -32,9 +32,9 @@ DISK_FULL = (
 UNCERTAIN = "UNCERTAIN The outcome is not known: the command may have been executed, or may be yet."
 
 APART_MS = 4.0
-"""Behind a batch that is still under way another leaves so much later ..."""
+"""So long after the last batch left, another leaves although that is under way ..."""
 SMALL_BATCH_BYTES, LARGE_BATCH_BYTES = 16 << 10, 256 << 10
-"""... if that is as large as this, and smaller than that."""
+"""... or at once, if that is smaller than this and the only one, or as large as that."""
 LOOK_S_MIN = 0.001
 """No timer is shorter: one that is a hair early would be set again and again."""
 SUBMISSION_BYTES_MAX = 1 << 20
@@ -81,8 +81,9 @@ class Node:
         self._call_soon = call_soon
         self._flush_is_due = False
         self._call_later = call_later
-        self._is_holding = self._is_released = self._is_timed = False
-        """Whether writes wait until a batch is done; whether they have waited for it, and go now; whether a timer is set."""
+        self._is_holding = self._is_done = self._is_released = self._is_timed = False
+        """Whether writes wait until a batch is done; whether it is done, and those are heard first who are answered now; whether
+        they were heard; whether a timer is set."""
         self._writes: list[Work] = []
         self._reads: list[Work] = []
         self._token = 0
@@ -142,6 +143,8 @@ class Node:
     def _hold(self) -> bool:
         """Whether writes wait, since a batch is under way. They wait for as long as that is worth it, or until a batch is done
         and those who were answered are heard again."""
+        if self._is_done:
+            return True
         wait_s = 0.0 if self._is_released else self._worth_waiting_s()
         self._is_holding = wait_s > 0
         if self._is_holding and not self._is_timed:
@@ -169,11 +172,15 @@ class Node:
         if self._is_holding and not self._hold():
             self._flush_soon()
 
+    def _batch_is_done(self) -> None:
+        """What was held goes as soon as those are heard who are answered now."""
+        if self._is_holding and not self._is_done:
+            self._is_done = True
+            self._call_soon(self._release)
+
     def _release(self) -> None:
-        """A batch is done: what was held goes as soon as those are heard who have been answered."""
-        if self._is_holding:
-            self._is_holding, self._is_released = False, True
-            self._call_soon(self._flush_soon)
+        self._is_holding, self._is_done, self._is_released = False, False, True
+        self._flush_soon()
 
     def _flush_writes(self) -> None:
         self._is_released = False
@@ -224,7 +231,7 @@ class Node:
         self.applied = deliver.instance
         for call in self.on_applied:
             call()
-        self._release()
+        self._batch_is_done()
 
     def serve(self, serve: Serve) -> None:
         """These reads see everything they must see now."""

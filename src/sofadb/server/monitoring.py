@@ -25,30 +25,30 @@ _PASSWORD_FOLLOWS = {"auth": 1, "hello": 2}
 class Monitors:
     """Who watches a node's clients."""
 
-    __slots__ = ("_connections",)
+    __slots__ = ("connections",)
 
     def __init__(self) -> None:
-        self._connections: dict[Connection, None] = {}
+        self.connections: dict[Connection, None] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._connections)
+        return bool(self.connections)
 
     def __contains__(self, connection: Connection) -> bool:
-        return connection in self._connections
+        return connection in self.connections
 
     def add(self, connection: Connection) -> None:
         """Let it watch."""
-        self._connections[connection] = None
+        self.connections[connection] = None
 
     def forget(self, connection: Connection) -> None:
         """Let it watch no more, if it did."""
-        self._connections.pop(connection, None)
+        self.connections.pop(connection, None)
 
     def tell(self, client: Connection, database: int, requests: Sequence[list[bytes]]) -> None:
         """A client's commands are begun in a database: tell all who watch."""
         lines = "".join(line for args in requests if (line := _line(client, database, args)))
         if lines:
-            for connection in tuple(self._connections):
+            for connection in tuple(self.connections):
                 connection.push(lines.encode())
 
 

@@ -3,9 +3,10 @@
 Most of what clients send is of one kind: a piece of bytes that is one or several whole requests, of commands that
 need nothing but the state, on a connection that has nothing else under way. `Connection` does such a piece justice, but it
 has questions to ask that here have but one answer. So such a piece is taken as it is: split, looked up, and put behind those that
-came before it in this turn of the event loop. All reads of a turn are one piece of work for the node, and all
-writes of a turn in one database, as one section of the log; each is executed in one loop, and the replies written. Where
-pieces of several clients that ask for the same follow each other (GET, SET), their words are put together and executed as one.
+came before it in this turn of the event loop or, of writes, since the node last handed some on. All such reads are one piece of
+work for the node, and all such writes in one database, as one section of the log; each is executed in one loop, and the replies
+written. Where pieces of several clients that ask for the same follow each other (GET, SET), their words are put together and
+executed as one.
 
 What is found to be anything else is not touched, and goes the long way. Order is kept: a piece goes the short way only if
 nothing of its connection is under way, or only such as it.
@@ -51,7 +52,7 @@ GATHERED_BYTES_MAX = 1 << 20
 SEEN_MAX = 1_000
 """So many beginnings of requests are known again."""
 UNKNOWN_MAX = 16
-"""After so many single requests that are not like the known one of their size, the next becomes that."""
+"""After so many single requests, of whatever sizes, that were not like the known one of their size, the next becomes that."""
 
 
 class Kind(NamedTuple):
@@ -123,7 +124,7 @@ class Piece(Work):
 
 
 class Gathered:
-    """The pieces of one turn: a `Work` of the node."""
+    """The pieces of one turn, as the node counts them: a `Work` of it."""
 
     __slots__ = ("database", "kind", "needs_log", "pieces", "size", "state", "turn")
 
@@ -131,7 +132,7 @@ class Gathered:
         self.state = state
         self.database = database
         self.kind: Kind | None = kind
-        """Of all pieces, if all are single requests of one shape."""
+        """Of all pieces, if all are single requests of one shape that can be executed at once."""
         self.needs_log = kind.needs_log
         self.pieces: list[Piece] = []
         self.size = 0
@@ -177,8 +178,9 @@ class Gathered:
         pieces, state = self.pieces, self.state
         before = perf_counter()
         columns = split_columns(b"".join([piece.data for piece in pieces]), len(pieces), kind.width)
-        if columns is None or kind.many is None:
+        if columns is None:
             return False
+        assert kind.many is not None
         replies = kind.many(database.keyspaces[self.database], columns)
         if replies is None:
             return False
@@ -382,6 +384,15 @@ class ShortWay:
                 or len(flight) >= state.settings.in_flight_max
             ):
                 return None
+        settings = state.settings
+        if (  # Something is on for which each command has to be looked at by itself.
+            state.pause.is_on
+            or state.monitors.connections
+            or state.is_out_of_memory
+            or state.begun_commands >= settings.begun_commands_max
+            or state.begun_bytes >= settings.begun_bytes_max
+        ):
+            return None
         gathered = self._writes if needs_log else self._reads
         if (
             gathered is None
@@ -389,7 +400,7 @@ class ShortWay:
             or gathered.database != connection.database
             or gathered.size >= GATHERED_BYTES_MAX
         ):
-            if not self._is_open():
+            if unlikely("the long way"):
                 return None
             gathered = Gathered(state, connection.database, kind)
             if needs_log:
@@ -398,7 +409,7 @@ class ShortWay:
             else:
                 self._reads = gathered
                 state.node.read(gathered)
-        if gathered.kind is not kind or kind.shape is None:
+        if gathered.kind is not kind or kind.shape is None or kind.many is None:
             gathered.kind = None
         piece = Piece(connection, kind, data, size, commands)
         gathered.pieces.append(piece)
@@ -409,9 +420,3 @@ class ShortWay:
         state.begun_bytes += size
         state.commands_processed += commands
         return piece
-
-    def _is_open(self) -> bool:
-        """Whether nothing is on for which each command has to be looked at by itself."""
-        state = self._state
-        is_odd = state.monitors or state.pause.is_on or state.is_overloaded or state.is_out_of_memory
-        return not (is_odd or unlikely("the long way"))

@@ -11,19 +11,19 @@ from sofadb.database.database import Database
 from sofadb.database.replies import ReplyError
 from sofadb.database.runs import Sent, decode
 from sofadb.database.wire import (
+    TOGETHER,
     WORD_BYTES_MAX,
+    Shape,
     beginning,
     columns_of,
     lines_of,
     request_behind,
     request_of,
     requests_of,
-    shape_of,
-    split_columns,
 )
 from sofadb.server.encoding import encode, encode_small
 from sofadb.server.requests import Requests
-from sofadb.server.short_way import GATHERED_BYTES_MAX, PIECE_BYTES_MAX, SEEN_MAX, Gathered
+from sofadb.server.short_way import GATHERED_BYTES_MAX, PIECE_BYTES_MAX, SEEN_MAX, UNKNOWN_MAX, Gathered
 from sofadb.server.state import Settings
 
 
@@ -151,8 +151,9 @@ def test_what_has_the_shape_of_another_request_is_one_with_words_of_the_same_len
     words: list[bytes], others: list[bytes]
 ) -> None:
     others = [words[0], *others[1:]]
-    shape, data = shape_of(words), pipeline(others)
-    fits = len(data) == len(pipeline(words)) and all(data.startswith(part, at) for at, part in shape.between)
+    shape, data = Shape(words), pipeline(others)
+    assert shape.size == len(pipeline(words))
+    fits = len(data) == shape.size and shape.fits(data)
     assert fits is (list(map(len, words)) == list(map(len, others)))
     if fits:
         assert shape.words(data) == others
@@ -162,19 +163,63 @@ def test_what_has_the_shape_of_another_request_is_one_with_words_of_the_same_len
 def test_what_has_a_shape_is_a_request_whatever_was_changed_in_it(
     words: list[bytes], at: int, junk: bytes
 ) -> None:
-    shape, data = shape_of(words), pipeline(words)
+    shape, data = Shape(words), pipeline(words)
     changed = (data[:at] + junk + data[at + len(junk) :])[: len(data)]
-    if all(changed.startswith(part, place) for place, part in shape.between):
+    if shape.fits(changed):
         assert pipeline(shape.words(changed)) == changed
 
 
-@given(st.lists(WORDS | st.just([b"SET", b"a\r\nb"]), min_size=1, max_size=5))
-def test_columns_of_what_is_known_to_be_requests(requests: list[list[bytes]]) -> None:
-    width = len(requests[0])
-    alike = [each for each in requests if len(each) == width]
-    columns = split_columns(b"".join(map(pipeline, alike)), len(alike), width)
-    has_line_ends = any(b"\r\n" in word for each in alike for word in each)
-    assert columns is None if has_line_ends else columns == list(map(list, zip(*alike, strict=True)))
+@given(WORDS, st.integers(1, 3 * TOGETHER), st.data())
+def test_requests_of_one_shape_are_taken_apart_whatever_their_words_hold(
+    words: list[bytes], count: int, data: st.DataObject
+) -> None:
+    requests = [
+        [words[0], *(data.draw(st.binary(min_size=len(word), max_size=len(word))) for word in words[1:])]
+        for _ in range(count)
+    ]
+    columns = Shape(words).columns(pipeline(*requests))
+    assert columns is not None
+    assert list(map(list, zip(*columns, strict=True))) == requests
+
+
+@given(WORDS, st.integers(1, TOGETHER + 2), st.integers(0, 400), st.binary(max_size=8))
+@example([b"SET", b"a", b"x"], 2, 27, b"$2")
+@example([b"SET", b"a", b"x"], 2, 54, b"*3\r\n")
+def test_what_is_taken_apart_by_a_shape_is_requests_whatever_was_changed_in_them(
+    words: list[bytes], count: int, at: int, junk: bytes
+) -> None:
+    data = pipeline(*[words] * count)
+    changed = data[:at] + junk + data[at + len(junk) :]
+    columns = Shape(words).columns(changed)
+    if columns is not None:
+        assert pipeline(*map(list, zip(*columns, strict=True))) == changed
+    else:
+        assert changed != data
+
+
+@pytest.mark.parametrize("lengths", [[1] * 40, [1] * 20 + [2] * 20, [1, 2] * 20, [3] * 39 + [7]])
+def test_pipelines_of_one_size_are_taken_apart_alike_or_not(server: Server, lengths: list[int]) -> None:
+    """Sent so often that they are known by their size; then another with as many bytes comes."""
+    apart = server_of(Settings()).connect()
+    client = server.connect()
+    sets = [[b"SET", b"%02d" % number, b"x" * length] for number, length in enumerate(lengths)]
+    others = [[b"SET", b"%02d" % number, b"y" * length] for number, length in enumerate(reversed(lengths))]
+    for commands in [*[sets] * (UNKNOWN_MAX + 3), others, sets, others]:
+        client.send(*commands)
+        assert len(server.node.works) == 1
+        (work,) = server.node.works
+        (sent,) = decode(work.encode())
+        assert isinstance(sent, Sent)
+        assert sent.raw == pipeline(*commands)
+        server.node.execute_all()
+        assert client.replies() == [b"OK"] * len(commands)
+        for command in commands:
+            apart.ask(command)
+        node = server.node
+        assert node.database.keyspaces[0].values == apart.node.database.keyspaces[0].values
+        # Those who get the log's bytes do the same.
+        assert node.database.keyspaces[0].values == node.replica.keyspaces[0].values
+        assert node.database.shared.rolling.crc == node.replica.shared.rolling.crc
 
 
 def test_only_so_many_beginnings_are_kept(server: Server) -> None:

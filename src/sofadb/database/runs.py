@@ -29,7 +29,7 @@ from .keyspace import Keyspace
 from .queues import Who
 from .replies import NULL_ARRAY, Reply, ReplyError
 from .table import COSTS, SPELLINGS_MAX, Many, Route, find
-from .wire import Columns, beginning, columns_of, lines_of
+from .wire import Columns, Shape, beginning, columns_of, lines_of, words_behind
 
 _SECTION = Struct(">BI")  # kind, bytes that follow
 _GROUP = Struct(">BI")  # database, bytes of commands
@@ -42,6 +42,8 @@ _COMMANDS, _TRANSACTION, _A_TURN, _IS_GONE = 1, 2, 3, 4
 FED_BYTES = 16 << 10
 SPLIT_BYTES_MAX = 256 << 10
 """So much is taken apart at once; of more, the end would push the beginning out of the processor's caches."""
+ALIKE_MIN = 8
+"""For so many it is worth to look whether all are of one shape."""
 MANY_MIN = 4
 """So many of one kind are worth being executed as one."""
 
@@ -260,7 +262,7 @@ class Sent(NamedTuple):
     def apply(self, database: Database) -> None:
         """As `Run.execute`; each command is executed soon after it is read. Raises `Corrupt`."""
         keyspace, queues = database.keyspaces[self.database], database.shared.queues
-        if len(self.raw) <= SPLIT_BYTES_MAX and _executed_at_once(keyspace, self.raw):
+        if _executed_at_once(keyspace, self.raw):
             return
         for requests in _requests(self.raw):
             if len(requests) >= MANY_MIN and _executed_as_one(keyspace, requests):
@@ -274,15 +276,45 @@ class Sent(NamedTuple):
                     database.call()
 
 
+class _Alike:
+    """What is known of requests that begin alike and are executed at once."""
+
+    __slots__ = ("head", "many", "shape", "width")
+
+    def __init__(self, words: list[bytes], many: Many) -> None:
+        self.head = beginning(words)
+        self.width = len(words)
+        self.many = many
+        self.shape = Shape(words)
+        """That of the first of the last ones of which all seemed to be of one shape."""
+
+    def columns(self, raw: bytes) -> Columns | None:
+        """The words of such requests; None if there are others between them, or they are better read otherwise."""
+        if self.shape.fits(raw) or self._is_of_another(raw):
+            columns = self.shape.columns(raw)
+            if columns is not None:
+                return columns
+        lines = lines_of(raw) if len(raw) <= SPLIT_BYTES_MAX else None
+        columns = None if lines is None else columns_of(lines)
+        is_of_one = columns is not None and columns[0].count(columns[0][0]) == len(columns[0])
+        return columns if is_of_one else None
+
+    def _is_of_another(self, raw: bytes) -> bool:
+        """Whether these are many and seem to be of the shape of their first, which then is ours."""
+        found = words_behind(raw, len(self.head), self.width - 1)
+        if found is None or len(raw) < ALIKE_MIN * found[1] or len(raw) % found[1]:
+            return False
+        self.shape = Shape([self.shape.name, *found[0]])
+        return True
+
+
 def _executed_at_once(keyspace: Keyspace, raw: bytes) -> bool:
     """Execute requests as `_executed_as_one`, all at once and in less time; False: nothing was done."""
-    many = _many_at_once.get(raw[: raw.find(b"\r\n", 8) + 2])
-    lines = None if many is None else lines_of(raw)
-    columns = None if lines is None else columns_of(lines)
-    if many is None or columns is None:
+    alike = _alike.get(raw[: raw.find(b"\r\n", 8) + 2])
+    if alike is None:
         return False
-    names = columns[0]
-    return names.count(names[0]) == len(names) and many(keyspace, columns) is not None
+    columns = alike.columns(raw)
+    return columns is not None and alike.many(keyspace, columns) is not None
 
 
 def _executed_as_one(keyspace: Keyspace, requests: list[list[bytes]]) -> bool:
@@ -297,8 +329,8 @@ def _executed_as_one(keyspace: Keyspace, requests: list[list[bytes]]) -> bool:
     columns: Columns = list(map(list, zip(*requests, strict=True)))
     names = columns[0]
     is_done = names.count(names[0]) == len(names) and many(keyspace, columns) is not None
-    if is_done and len(_many_at_once) < SPELLINGS_MAX:
-        _many_at_once[beginning(requests[0])] = many
+    if is_done and len(_alike) < SPELLINGS_MAX:
+        _alike[beginning(requests[0])] = _Alike(requests[0], many)
     return is_done
 
 
@@ -391,8 +423,8 @@ _functions: dict[bytes, Callable[..., Any]] = {}
 
 _many: dict[bytes, Many] = {}
 """Of those, what executes many of them at once, where there is such a thing."""
-_many_at_once: dict[bytes, Many] = {}
-"""The same, by what requests began with that were executed so."""
+_alike: dict[bytes, _Alike] = {}
+"""By what requests began with that were executed so."""
 
 
 def _function(args: Any) -> Callable[..., Any]:

@@ -14,16 +14,20 @@ taken apart later, together with others.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from struct import Struct
 
+LINE_END = b"\r\n"
 WORD_BYTES_MAX = 16 << 10
 """A word that is as long as this is not short."""
 WORDS_MAX = 63
+TOGETHER = 16
+"""So many requests of one shape are taken apart in one step."""
 
 _HEADS = [b"$%d" % length for length in range(WORD_BYTES_MAX)]
 _LENGTHS = {head: length for length, head in enumerate(_HEADS)}
 _COUNTS = {b"*%d" % count: count for count in range(1, WORDS_MAX + 1)}
-_head_of = _HEADS.__getitem__
+head_of = _HEADS.__getitem__
+"""What stands in front of a word of so many bytes, without a line end."""
 
 Columns = list[list[bytes]]
 
@@ -44,7 +48,7 @@ def columns_of(lines: list[bytes]) -> Columns | None:
     columns = [lines[at::stride] for at in range(2, stride, 2)]
     try:
         for at, column in enumerate(columns):
-            if lines[2 * at + 1 :: stride] != list(map(_head_of, map(len, column))):
+            if lines[2 * at + 1 :: stride] != list(map(head_of, map(len, column))):
                 return None
     except IndexError:
         return None
@@ -57,7 +61,7 @@ def request_of(lines: list[bytes]) -> list[bytes] | None:
     if len(words) != _COUNTS[lines[0]]:
         return None
     try:
-        return words if lines[1::2] == list(map(_head_of, map(len, words))) else None
+        return words if lines[1::2] == list(map(head_of, map(len, words))) else None
     except IndexError:
         return None
 
@@ -82,7 +86,13 @@ def beginning(words: list[bytes]) -> bytes:
 
 def request_behind(data: bytes, name: bytes, at: int, count: int) -> list[bytes] | None:
     """`name`, and `count` more words from a place to the end; None if that is not just what stands there, all short."""
-    words = [name]
+    found = words_behind(data, at, count)
+    return [name, *found[0]] if found is not None and found[1] == len(data) else None
+
+
+def words_behind(data: bytes, at: int, count: int) -> tuple[list[bytes], int] | None:
+    """So many words from a place on, and where they end; None if they do not stand there, all short."""
+    words = []
     for _ in range(count):
         end = data.find(b"\r\n", at)
         length = _LENGTHS.get(data[at:end])
@@ -94,41 +104,68 @@ def request_behind(data: bytes, name: bytes, at: int, count: int) -> list[bytes]
         if data[at : at + 2] != b"\r\n":
             return None
         at += 2
-    return words if at == len(data) else None
+    return words, at
 
 
-class Shape(NamedTuple):
-    """What requests have in common that ask for the same with words of the same lengths."""
+class Shape:
+    """What requests have in common that ask for the same with words of the same lengths: all but those words.
 
-    between: tuple[tuple[int, bytes], ...]
-    """What stands around the words behind the name, and where. Whatever is as long and has that is such a request."""
-    cuts: tuple[slice, ...]
-    """Where those words are."""
-    name: bytes
+    Where the rest stands as it should, the words are what is between, whatever bytes they have.
+    """
+
+    __slots__ = ("_records", "between", "cuts", "name", "size")
+
+    def __init__(self, words: list[bytes]) -> None:
+        """That of a request with these words."""
+        self.name = words[0]
+        part, at = beginning(words), 0
+        between, cuts = [], []
+        for word in words[1:]:
+            part += b"$%d\r\n" % len(word)
+            between.append((at, part))
+            at += len(part)
+            cuts.append(slice(at, at + len(word)))
+            at += len(word)
+            part = b"\r\n"
+        between.append((at, part))
+        self.between = tuple(between)
+        """What stands around the words behind the name, and where."""
+        self.cuts = tuple(cuts)
+        """Where those words are."""
+        self.size = at + len(part)
+        self._records: tuple[Struct, Struct] | None = None
+        """One request, and `TOGETHER` of them, as fields: what is around words, and words, in turns."""
+
+    def fits(self, data: bytes) -> bool:
+        """Whether `data`, which is at least as long, begins with such a request."""
+        return all(data.startswith(part, at) for at, part in self.between)
 
     def words(self, data: bytes) -> list[bytes]:
         """Those of such a request."""
         return [self.name, *(data[cut] for cut in self.cuts)]
 
+    def columns(self, data: bytes) -> Columns | None:
+        """The words of such requests, one behind the other; None if that is not just what stands there."""
+        count, rest = divmod(len(data), self.size)
+        if rest:
+            return None
+        one, some = self._records or self._make_records()
+        view, border = memoryview(data), count // TOGETHER * some.size
+        fields: list[bytes] = []
+        for record in some.iter_unpack(view[:border]):
+            fields += record
+        for record in one.iter_unpack(view[border:]):
+            fields += record
+        stride = 2 * len(self.between) - 1
+        for at, (_, part) in enumerate(self.between):
+            if fields[2 * at :: stride].count(part) != count:
+                return None
+        return [[self.name] * count, *(fields[at::stride] for at in range(1, stride, 2))]
 
-def shape_of(words: list[bytes]) -> Shape:
-    """The shape of a request."""
-    part, at = beginning(words), 0
-    between, cuts = [], []
-    for word in words[1:]:
-        part += b"$%d\r\n" % len(word)
-        between.append((at, part))
-        at += len(part)
-        cuts.append(slice(at, at + len(word)))
-        at += len(word)
-        part = b"\r\n"
-    between.append((at, part))
-    return Shape(tuple(between), tuple(cuts), words[0])
-
-
-def split_columns(data: bytes, count: int, width: int) -> Columns | None:
-    """The words of what is known to be so many requests with so many words each; None if there are line ends in any of them."""
-    lines, stride = data.split(b"\r\n"), 2 * width + 1
-    if len(lines) != count * stride + 1:
-        return None
-    return [lines[at:-1:stride] for at in range(2, stride, 2)]
+    def _make_records(self) -> tuple[Struct, Struct]:
+        fields = [b"%ds" % len(part) for _, part in self.between]
+        for at, cut in enumerate(self.cuts):
+            fields.insert(2 * at + 1, b"%ds" % (cut.stop - cut.start))
+        one = b"".join(fields)
+        self._records = Struct(one), Struct(one * TOGETHER)
+        return self._records

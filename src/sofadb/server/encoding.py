@@ -25,9 +25,10 @@ from sofadb.database.replies import (
     Verbatim,
     Waits,
 )
+from sofadb.database.wire import LINE_END, WORD_BYTES_MAX, head_of
 
 OK_BYTES = b"+OK\r\n"
-LARGE_BYTES = 16 << 10
+LARGE_BYTES = WORD_BYTES_MAX
 """A string of this size is sent as it lies, not copied."""
 LONG_ITEMS = 4096
 """An array longer than this is encoded bit by bit."""
@@ -99,7 +100,10 @@ def encode_small(replies: Sequence[Reply]) -> bytes:
     if kinds == _JUST_STATUS and replies.count(OK) == len(replies):
         return OK_BYTES * len(replies)
     if kinds == _JUST_BYTES and sum(map(len, replies)) < LARGE_BYTES:
-        return b"".join([b"$%d\r\n%b\r\n" % (len(reply), reply) for reply in replies])
+        parts: list[Any] = [LINE_END] * (4 * len(replies))
+        parts[::4] = map(head_of, map(len, replies))
+        parts[2::4] = replies
+        return b"".join(parts)
     return b""
 
 

@@ -31,8 +31,6 @@ from sofadb.database.wire import (
     request_behind,
     request_of,
     requests_of,
-    shape_of,
-    split_columns,
 )
 from sofadb.unlikely import unlikely
 
@@ -52,7 +50,7 @@ GATHERED_BYTES_MAX = 1 << 20
 SEEN_MAX = 1_000
 """So many beginnings of requests are known again."""
 UNKNOWN_MAX = 16
-"""After so many single requests, of whatever sizes, that were not like the known one of their size, the next becomes that."""
+"""After so many pieces, of whatever sizes, that were not like the known one of their size, the next becomes that."""
 
 
 class Kind(NamedTuple):
@@ -69,16 +67,24 @@ class Kind(NamedTuple):
     width: int
     """How many words the first has; the others, too, if they are the same."""
     needs_log: bool
-    between: tuple[tuple[int, bytes], ...] = ()
     shape: Shape | None = None
-    """Of single requests that are known by it, and what makes that up."""
+    """Of single requests that are known by it."""
+
+
+class Known(NamedTuple):
+    """What pieces of one size were lately."""
+
+    shape: Shape
+    """Of all their requests."""
+    commands: int
+    kind: Kind
 
 
 def _kind_of(command: Command, name: bytes, width: int, shape: Shape | None = None) -> Kind:
     """Of commands that are all the same."""
-    is_write = command.route is Route.WRITE
-    between = () if shape is None else shape.between
-    return Kind(name, command, repeat(command.function), command.many, width, is_write, between, shape)
+    return Kind(
+        name, command, repeat(command.function), command.many, width, command.route is Route.WRITE, shape
+    )
 
 
 class Piece(Work):
@@ -177,10 +183,10 @@ class Gathered:
         """As `execute`, where all are single requests of one shape; False, and nothing is done, if it cannot be done at once."""
         pieces, state = self.pieces, self.state
         before = perf_counter()
-        columns = split_columns(b"".join([piece.data for piece in pieces]), len(pieces), kind.width)
-        if columns is None:
-            return False
         assert kind.many is not None
+        assert kind.shape is not None
+        columns = kind.shape.columns(b"".join([piece.data for piece in pieces]))
+        assert columns is not None
         replies = kind.many(database.keyspaces[self.database], columns)
         if replies is None:
             return False
@@ -303,25 +309,29 @@ class ShortWay:
         self._reads: Gathered | None = None
         self._seen: dict[bytes, Kind] = {}
         """By what single requests began with."""
-        self._known: dict[int, Kind] = {}
-        """Those of a shape, by their size: a recent one of each."""
+        self._known: dict[int, Known] = {}
+        """By the size of pieces."""
         self._unknown = 0
-        """How many single requests were of none of those, since one of them was added."""
+        """How many pieces were none of those, since one of them was added."""
 
     def take(self, connection: Connection, data: bytes, size: int) -> bool:
         """Begin what a plain connection sent; False if it has to go the long way, and nothing was done."""
-        kind = self._known.get(size)
-        if kind is not None:
-            for at, part in kind.between:
+        known = self._known.get(size)
+        if known is not None:
+            shape, count, kind = known
+            for at, part in shape.between:
                 if not data.startswith(part, at):
                     break
             else:
-                return self._gather(connection, kind, data, size, 1) is not None
+                if count == 1:
+                    return self._gather(connection, kind, data, size, 1) is not None
+                if (columns := shape.columns(data)) is not None:
+                    return self._gather_columns(connection, kind, data, size, columns)
         head = data[: data.find(b"\r\n", 8) + 2]
         if (seen := self._seen.get(head)) is not None:
             words = request_behind(data, seen.name, len(head), seen.width - 1)
             if words is not None:
-                self._get_to_know(size, words, seen.command)
+                self._get_to_know(size, 1, words, seen.command)
                 return self._gather_rows(connection, seen, data, size, [words])
         lines = lines_of(data)
         if lines is None:
@@ -339,10 +349,8 @@ class ShortWay:
             name, width = columns[0][0], len(columns)
             if (found := ordinary(name, width)) is None:
                 return False
-            piece = self._gather(connection, _kind_of(found, name, width), data, size, len(columns[0]))
-            if piece is not None:
-                piece.columns = columns
-            return piece is not None
+            self._get_to_know(size, len(columns[0]), [column[0] for column in columns], found)
+            return self._gather_columns(connection, _kind_of(found, name, width), data, size, columns)
         requests = requests_of(lines)
         if requests is None:
             return False
@@ -354,12 +362,25 @@ class ShortWay:
         kind = Kind(b"", first, functions, None, 0, first.route is Route.WRITE)
         return self._gather_rows(connection, kind, data, size, requests)
 
-    def _get_to_know(self, size: int, words: list[bytes], command: Command) -> None:
-        """This is a single request of none of the shapes."""
+    def _get_to_know(self, size: int, count: int, words: list[bytes], command: Command) -> None:
+        """A piece is none of those that are known. It has so many requests, of which the first has these words."""
         self._unknown += 1
-        if self._unknown > UNKNOWN_MAX and (size in self._known or len(self._known) < SEEN_MAX):
+        if self._unknown <= UNKNOWN_MAX or (size not in self._known and len(self._known) >= SEEN_MAX):
+            return
+        shape = Shape(words)
+        if shape.size * count == size:
             self._unknown = 0
-            self._known[size] = _kind_of(command, words[0], len(words), shape_of(words))
+            kind = _kind_of(command, words[0], len(words), shape if count == 1 else None)
+            self._known[size] = Known(shape, count, kind)
+
+    def _gather_columns(
+        self, connection: Connection, kind: Kind, data: bytes, size: int, columns: Columns
+    ) -> bool:
+        """As `_gather`; whether it was taken."""
+        piece = self._gather(connection, kind, data, size, len(columns[0]))
+        if piece is not None:
+            piece.columns = columns
+        return piece is not None
 
     def _gather_rows(
         self, connection: Connection, kind: Kind, data: bytes, size: int, requests: list[list[bytes]]

@@ -27,8 +27,9 @@ from sofadb.paxos.events import Event
 from sofadb.paxos.messages import Accept, Prepare
 from sofadb.paxos.records import CutUpTo, Learned
 from sofadb.sim.disk import SimulatedDisk
+from sofadb.storage.files import PAGE_BYTES
 from sofadb.storage.journal import Journal
-from sofadb.storage.segment import PAGE_BYTES, SEGMENT_HEADER_BYTES
+from sofadb.storage.segment import SEGMENT_HEADER_BYTES
 
 THREE = Configuration(("n1", "n2", "n3"))
 FOUNDED = Founded(Foundation(Instance(1000), 5, ((Instance(1), THREE),), ()))

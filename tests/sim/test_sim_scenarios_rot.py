@@ -13,7 +13,8 @@ from sofadb.paxos.messages import Accepted, Promise
 from sofadb.sim.disk import SimulatedDisk
 from sofadb.sim.invariants import Violation
 from sofadb.sim.sabotages import applied
-from sofadb.storage.segment import PAGE_BYTES, SEGMENT_HEADER_BYTES
+from sofadb.storage.files import PAGE_BYTES
+from sofadb.storage.segment import SEGMENT_HEADER_BYTES
 
 SMALL_SEGMENT_BYTES = 16 << 10
 QUIET_S = 0.3

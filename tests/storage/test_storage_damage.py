@@ -10,12 +10,11 @@ from dataclasses import replace
 import pytest
 
 from sofadb.sim.disk import Crash, SimulatedDisk, SimulatedFile
-from sofadb.storage.files import StorageError
+from sofadb.storage.files import PAGE_BYTES, StorageError
 from sofadb.storage.journal import Damage, Journal
 from sofadb.storage.segment import (
     MARK_OFFSET,
     NOTE_BYTES_MAX,
-    PAGE_BYTES,
     SEGMENT_HEADER_BYTES,
     Mark,
     Record,

@@ -22,12 +22,11 @@ from crc32c import crc32c
 from sofadb.sim.disk import SimulatedDisk, SimulatedFile
 from sofadb.storage import files as files_module
 from sofadb.storage import identity as identity_module
-from sofadb.storage.files import DiskFiles, StorageError
+from sofadb.storage.files import PAGE_BYTES, DiskFiles, StorageError
 from sofadb.storage.identity import Life, Opened, begin_life, open_directory
 from sofadb.storage.journal import Journal, KeyIndex
 from sofadb.storage.segment import (
     BLOCK_HEADER_BYTES,
-    PAGE_BYTES,
     RECORD_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
     Record,

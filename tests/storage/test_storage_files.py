@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import tempfile
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from sofadb.storage.files import BUFFERS_MAX, DiskFiles, StorageError
+from sofadb.storage.files import (
+    BUFFERS_MAX,
+    PAGE_BYTES,
+    STAGE_BYTES,
+    DiskFiles,
+    DiskLog,
+    NoSpace,
+    StorageError,
+)
 from sofadb.storage.journal import Journal
 from sofadb.storage.segment import Record
 
@@ -90,6 +104,132 @@ def test_a_short_write_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(StorageError, match=r"took 3 of 5 bytes \(a short write\)"):
         file.write([b"12345"], 0)
     file.close()
+
+
+# Logs
+
+
+def log_of(directory: Path, size: int, end: int) -> DiskLog:
+    """A log with room for so many bytes, of which there are some already."""
+    with closing(DiskFiles(directory).create("log")) as file:
+        file.write([b"-" * end, bytes(size - end)], 0)
+    log = DiskFiles(directory).open_log("log", end)
+    assert isinstance(log, DiskLog)
+    return log
+
+
+@given(
+    st.integers(0, 2 * PAGE_BYTES),
+    st.lists(
+        st.lists(
+            st.integers(0, 600)
+            | st.sampled_from([PAGE_BYTES, 3 * PAGE_BYTES - 8, STAGE_BYTES, 3 * STAGE_BYTES]),
+            min_size=1,
+            max_size=4,
+        ),
+        max_size=4,
+    ),
+    st.booleans(),
+)
+@example(0, [[PAGE_BYTES], [1], [PAGE_BYTES - 1], [8]], True)
+@example(100, [[STAGE_BYTES - 100], [STAGE_BYTES], [STAGE_BYTES + 1, 0]], True)
+@settings(max_examples=60, deadline=None)
+def test_a_log_holds_what_was_appended_and_nothing_before_it_changes(
+    end: int, appended: list[list[int]], is_past_the_cache: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        size = end + sum(map(sum, appended))
+        log = log_of(Path(name), size - size % PAGE_BYTES + 2 * PAGE_BYTES, end)
+        if not is_past_the_cache:
+            os.close(log._past)
+            log._past = -1
+        expected = b"-" * end
+        for number, sizes in enumerate(appended):
+            buffers = [bytes([65 + number + at]) * each for at, each in enumerate(sizes)]
+            log.append([memoryview(each) if len(each) % 2 else each for each in buffers])
+            log.sync()
+            expected += b"".join(buffers)
+            assert log.read(len(expected) + 1, 0) == expected + b"\0"
+        assert log.size() == size - size % PAGE_BYTES + 2 * PAGE_BYTES
+        log.close()
+
+
+@pytest.mark.parametrize("refuses", ["open", "pwritev"])
+def test_where_nothing_goes_past_the_cache_a_log_is_written_through_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: str
+) -> None:
+    call = getattr(os, refuses)
+    refused = []
+
+    def refuse(*args: Any) -> Any:
+        is_past = (
+            args[1] & os.O_DIRECT if refuses == "open" else fcntl.fcntl(args[0], fcntl.F_GETFL) & os.O_DIRECT
+        )
+        if is_past:
+            refused.append(args)
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return call(*args)
+
+    monkeypatch.setattr(os, refuses, refuse)
+    log = log_of(tmp_path, 8 * PAGE_BYTES, 10)
+    for number in range(3):
+        log.append([b"%d" % number * 100])
+    assert log.read(311, 0) == b"-" * 10 + b"0" * 100 + b"1" * 100 + b"2" * 100 + b"\0"
+    assert len(refused) == 1, "it is asked once"
+    log.close()
+
+
+def test_a_log_on_a_file_system_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        log = log_of(Path(name), 8 * PAGE_BYTES, PAGE_BYTES)
+        log.append([b"x" * 10])
+        log.sync()
+        assert log.read(20, PAGE_BYTES - 5) == b"-" * 5 + b"x" * 10 + bytes(5)
+        log.close()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_log_that_cannot_be_written_says_so_and_no_other_way_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    log = log_of(tmp_path, 8 * PAGE_BYTES, 10)
+    calls = []
+
+    def fail(*args: object) -> int:
+        calls.append(args)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "pwritev", fail)
+    with pytest.raises(StorageError, match=f"cannot write {tmp_path}/log: "):
+        log.append([b"x"])
+    assert len(calls) == 1
+    log.close()
+
+
+def test_a_short_write_to_a_log_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = log_of(tmp_path, 8 * PAGE_BYTES, 10)
+    monkeypatch.setattr(os, "pwritev", lambda *_: 512)
+    with pytest.raises(NoSpace, match=r"took 512 of 4096 bytes \(a short write\)"):
+        log.append([b"12345"])
+    log.close()
+
+
+def test_a_log_that_cannot_be_opened_leaves_no_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_of(tmp_path, 8 * PAGE_BYTES, 10).close()
+    before = os.listdir("/proc/self/fd")
+
+    def fail(path: Path, flags: int, *mode: int) -> int:
+        if flags & os.O_DIRECT:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return opened(path, flags, *mode)
+
+    opened = os.open
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(StorageError, match=r"ulimit -n"):
+        DiskFiles(tmp_path).open_log("log", 10)
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_journal_on_a_real_disk(tmp_path: Path) -> None:

@@ -11,12 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sofadb.sim.disk import Crash, SimulatedDisk
-from sofadb.storage.files import StorageError
+from sofadb.storage.files import PAGE_BYTES, StorageError
 from sofadb.storage.journal import Journal
 from sofadb.storage.segment import (
     BLOCK_HEADER_BYTES,
     MARK_OFFSET,
-    PAGE_BYTES,
     RECORD_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
     Record,
@@ -785,3 +784,32 @@ def test_any_blocks_and_any_crash(sizes: list[list[int]], chance: random.Random)
     _, found = opened(crashed.survive(lambda n: chance.random() < 0.5))
     assert found[: len(returned)] == returned
     assert found == complete[: len(found)]
+
+
+# Files of odd sizes
+
+
+@pytest.mark.parametrize("odd", [0, 1, 8, PAGE_BYTES - 8, PAGE_BYTES - 1])
+def test_however_odd_the_size_of_a_file_blocks_and_marks_do_not_touch(odd: int) -> None:
+    """What is appended fills pages: also the last one before the mark."""
+    disk = SimulatedDisk()
+    spare = disk.create("spare-0000000000000001.seg")
+    spare.write([b"left over" * ((SEGMENT + odd) // 9), bytes((SEGMENT + odd) % 9)], 0)
+    spare.sync()
+    disk.sync_directory()
+    journal, _ = opened(disk)
+    returned = []
+    for key in range(1, 40):
+        journal.append([record(key, 700 + 8 * key)])
+        returned.append(content(key, 700 + 8 * key))
+        last = journal.segments[-1]
+        is_marked = last.mark.end > SEGMENT_HEADER_BYTES
+        assert not is_marked or disk.latest[last.name].latest[last.header.end_max :].startswith(b"SofaMark")
+        journal.mark()
+    large = record(40, 3 * SEGMENT + odd)
+    journal.append([large])
+    journal.append([record(41)])
+    journal.mark()
+    _, found = opened(disk.survive(lambda n: False))
+    assert found == [*returned, content(40, 3 * SEGMENT + odd), content(41)]
+    assert all(len(disk.latest[each.name].latest) == each.header.size for each in journal.segments)

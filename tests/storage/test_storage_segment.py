@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sofadb.storage.files import PAGE_BYTES
 from sofadb.storage.segment import (
-    PAGE_BYTES,
     SEGMENT_HEADER_BYTES,
     Mark,
     Record,

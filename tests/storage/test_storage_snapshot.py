@@ -13,8 +13,8 @@ import pytest
 
 from sofadb.sim.disk import BLOCK, Crash, SimulatedDisk, SimulatedFile
 from sofadb.storage import snapshot
-from sofadb.storage.files import DiskFiles, Files, NoSpace, StorageError
-from sofadb.storage.segment import PAGE_BYTES, Rot
+from sofadb.storage.files import PAGE_BYTES, DiskFiles, Files, NoSpace, StorageError
+from sofadb.storage.segment import Rot
 from sofadb.storage.snapshot import (
     CHUNK_BYTES,
     SYNC_BYTES,

@@ -12,7 +12,7 @@ import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from sofadb.storage.files import Buffer, NoSpace, StorageError
+from sofadb.storage.files import PAGE_BYTES, Buffer, NoSpace, StorageError
 
 BLOCK = 512
 
@@ -46,6 +46,8 @@ class SimulatedFile:
         self.name = name
         self.inode = inode
         self.is_open = True
+        self.end: int | None = None
+        """Where something is to be appended, of a log."""
         disk.open_files += 1
 
     def write(self, buffers: Sequence[Buffer], offset: int) -> None:
@@ -61,6 +63,12 @@ class SimulatedFile:
         self.inode.dirty.update(range(offset // BLOCK, -(-(offset + len(data)) // BLOCK)))
         # The machine may stop in the middle of a write as well: whatever is not synced may be lost, or kept.
         self.disk.count("write", self.name)
+
+    def append(self, buffers: Sequence[Buffer]) -> None:
+        assert self.end is not None
+        begin, size = self.end, sum(map(len, buffers))
+        self.end += size
+        self.write([*buffers, bytes(-self.end % PAGE_BYTES)], begin)
 
     def read(self, size: int, offset: int) -> bytes:
         assert self.is_open
@@ -138,6 +146,11 @@ class SimulatedDisk:
         if name not in self.latest:
             raise StorageError(f"open {name} failed: ENOENT")
         return SimulatedFile(self, name, self.latest[name])
+
+    def open_log(self, name: str, end: int) -> SimulatedFile:
+        file = self.open(name)
+        file.end = end
+        return file
 
     def rename(self, old: str, new: str) -> None:
         self.latest[new] = self.latest.pop(old)

@@ -36,9 +36,10 @@ from sofadb.paxos.following import Following
 from sofadb.paxos.leading import Leading
 from sofadb.paxos.messages import Refused
 from sofadb.server.stopping import HAND_OVER_TIMEOUT_S, STOP_TIMEOUT_S
+from sofadb.storage.files import PAGE_BYTES
 from sofadb.storage.identity import plain_name
 from sofadb.storage.journal import Journal
-from sofadb.storage.segment import PAGE_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader
+from sofadb.storage.segment import SEGMENT_HEADER_BYTES, SegmentHeader
 
 from .clients import Client
 from .cluster import PEER_PORT, Cluster, Machine

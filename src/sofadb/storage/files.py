@@ -3,13 +3,18 @@
 Everything that storage does to a disk goes through two protocols, `Files` (one flat directory) and `File` (one open file
 in it), so that a simulated disk can stand in for the real one and fail at any operation it likes.
 
-What the door promises: `File.write` has taken all bytes or raises, since a short write is a failure and not a beginning.
-What was written is durable when a later `File.sync` of that file has returned; until then any part of it may be lost. A
-name made, changed or removed is durable when a later `Files.sync_directory` has returned. Every failure is a `StorageError`
-whose text names the operation, the file, and what a person can do about it.
+What the door promises: `File.write` and `Log.append` have taken all bytes or raise, since a short write is a failure and not
+a beginning. What was written is durable when a later `File.sync` of that file has returned; until then any part of it may be
+lost. A name made, changed or removed is durable when a later `Files.sync_directory` has returned. Every failure is a
+`StorageError` whose text names the operation, the file, and what a person can do about it.
 
 A full disk has an error of its own, `NoSpace`, where nothing but room is missing: whoever was making a new file may give
 it up and go on.
+
+What is appended to a log goes past the page cache (O_DIRECT), where the file system lets it: it would be copied there, into
+memory that no processor's cache holds, only to be written at once, and hardly anybody reads it again. The disk takes whole
+pages; so the last one, which the log fills in part, is kept and written again with what comes next. (The page cache does
+the same.)
 
 It never retries. After a failed sync the kernel may have marked the lost pages clean, so that a second call succeeds over
 data that is gone: whoever gets an error from a write or a sync has to stop.
@@ -18,6 +23,7 @@ data that is gone: whoever gets an error from a write or a sync has to stop.
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +31,9 @@ from typing import Protocol
 
 Buffer = bytes | memoryview
 
+PAGE_BYTES = 4096
+STAGE_BYTES = 1 << 20
+"""What is appended is put together in pieces of so much."""
 BUFFERS_MAX = 1024
 """The kernel takes no more buffers than this in one call (IOV_MAX of Linux)."""
 
@@ -77,6 +86,16 @@ class File(Protocol):
         """Give the descriptor back. Says nothing about durability."""
 
 
+class Log(File, Protocol):
+    """A file, of whole pages and with room enough, in which one thing is written behind the other."""
+
+    def append(self, buffers: Sequence[Buffer]) -> None:
+        """Write the buffers where the last ones ended: all of it, or `StorageError`.
+
+        What is behind them on their last page may be zeros afterwards.
+        """
+
+
 class Files(Protocol):
     """One directory and the plain files in it."""
 
@@ -90,6 +109,10 @@ class Files(Protocol):
 
     def open(self, name: str) -> File:
         """Open an existing file to read and write."""
+        ...
+
+    def open_log(self, name: str, end: int) -> Log:
+        """Open an existing file to append to it from `end` (bytes) on."""
         ...
 
     def rename(self, old: str, new: str) -> None:
@@ -123,12 +146,15 @@ class DiskFile:
                 written = os.pwritev(self._descriptor, part, offset)
             except OSError as problem:
                 raise _explain(problem, "write", self.path) from problem
-            if written != size:
-                # A regular file takes fewer bytes than it is given only where a disk or a limit ends.
-                raise NoSpace(
-                    f"cannot write {self.path}: it took {written} of {size} bytes (a short write); is the disk full?"
-                )
+            self._check_written(written, size)
             offset += size
+
+    def _check_written(self, written: int, size: int) -> None:
+        if written != size:
+            # A regular file takes fewer bytes than it is given only where a disk or a limit ends.
+            raise NoSpace(
+                f"cannot write {self.path}: it took {written} of {size} bytes (a short write); is the disk full?"
+            )
 
     def read(self, size: int, offset: int) -> bytes:
         parts: list[bytes] = []
@@ -165,6 +191,81 @@ class DiskFile:
                 raise _explain(problem, "close", self.path) from problem
 
 
+class DiskLog(DiskFile):
+    """A `Log` on a real disk."""
+
+    __slots__ = ("_begun", "_page", "_past", "_stage")
+
+    def __init__(self, path: Path, flags: int, end: int) -> None:
+        super().__init__(path, flags)
+        self._stage = memoryview(mmap.mmap(-1, STAGE_BYTES))
+        """Memory that begins with a page, as the disk wants it. It begins with what the last page of the log has."""
+        self._begun = end % PAGE_BYTES
+        """So much that is."""
+        self._page = end - self._begun
+        """Where that page is."""
+        self._past = -1
+        """The descriptor that goes past the page cache, if there is one."""
+        try:
+            self._stage[: self._begun] = self.read(self._begun, self._page)
+            try:
+                self._past = os.open(path, flags | os.O_DIRECT | os.O_CLOEXEC)
+            except OSError as problem:
+                if problem.errno != errno.EINVAL:  # Which says that this file system cannot do it.
+                    raise _explain(problem, "open", path) from problem
+        except BaseException:
+            self.close()
+            raise
+
+    def append(self, buffers: Sequence[Buffer]) -> None:
+        stage, at = self._stage, self._begun
+        for buffer in buffers:
+            rest = buffer
+            while len(rest) > STAGE_BYTES - at:
+                room = STAGE_BYTES - at
+                rest = memoryview(rest)
+                stage[at:] = rest[:room]
+                self._write_pages(STAGE_BYTES)
+                rest, at = rest[room:], 0
+            stage[at : at + len(rest)] = rest
+            at += len(rest)
+        begun = at % PAGE_BYTES
+        whole = at - begun
+        if begun:
+            stage[at : whole + PAGE_BYTES] = bytes(PAGE_BYTES - begun)
+        self._write_pages(whole + (PAGE_BYTES if begun else 0))
+        stage[:begun] = stage[whole:at]
+        self._begun = begun
+        self._page -= PAGE_BYTES if begun else 0
+
+    def _write_pages(self, size: int) -> None:
+        """Write so much of the stage; the next of it comes behind that."""
+        pages = self._stage[:size]
+        if self._past >= 0:
+            try:
+                self._check_written(os.pwritev(self._past, [pages], self._page), size)
+            except OSError as problem:
+                if problem.errno != errno.EINVAL:
+                    raise _explain(problem, "write", self.path) from problem
+                # It cannot do it after all: its own pages are larger, or the like. Nothing is written.
+                os.close(self._past)
+                self._past = -1
+        if self._past < 0:
+            self.write([pages], self._page)
+        self._page += size
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            if self._past >= 0:
+                descriptor, self._past = self._past, -1
+                try:
+                    os.close(descriptor)
+                except OSError as problem:
+                    raise _explain(problem, "close", self.path) from problem
+
+
 class DiskFiles:
     """`Files` of a real directory."""
 
@@ -183,6 +284,9 @@ class DiskFiles:
 
     def open(self, name: str) -> File:
         return DiskFile(self.directory / name, self._flags)
+
+    def open_log(self, name: str, end: int) -> Log:
+        return DiskLog(self.directory / name, self._flags, end)
 
     def rename(self, old: str, new: str) -> None:
         try:
@@ -217,6 +321,9 @@ class _Untouched:
     def write(self, buffers: Sequence[Buffer], offset: int) -> None:
         """Nothing is written."""
 
+    def append(self, buffers: Sequence[Buffer]) -> None:
+        """Nothing is written."""
+
     def sync(self) -> None:
         """There is nothing to sync."""
 
@@ -235,6 +342,9 @@ class UntouchedFiles:
         raise StorageError(f"{name} is not made: this directory is only looked at")
 
     def open(self, name: str) -> File:
+        return _Untouched(self._files.open(name))
+
+    def open_log(self, name: str, end: int) -> Log:
         return _Untouched(self._files.open(name))
 
     def rename(self, old: str, new: str) -> None:

@@ -37,12 +37,11 @@ from crc32c import crc32c
 
 from sofadb.unlikely import unlikely
 
-from .files import File, Files, NoSpace, StorageError
+from .files import PAGE_BYTES, File, Files, Log, NoSpace, StorageError
 from .segment import (
     BLOCK_BYTES_MAX,
     BLOCK_HEADER_BYTES,
     MARK_OFFSET,
-    PAGE_BYTES,
     RECORD_HEADER_BYTES,
     SEGMENT_BYTES_MAX,
     SEGMENT_HEADER_BYTES,
@@ -213,8 +212,8 @@ class Journal:
         """The highest generation ever used."""
         self.is_recovered = False
         self.blocks = self.bytes = self.syncs = 0
-        self._last: File | None = None
-        """The file of the last segment, open for writing."""
+        self._last: Log | None = None
+        """The file of the last segment."""
         self._readers: dict[int, File] = {}
         """Files that `read` has opened, by generation, the longest unused first."""
         self._index = KeyIndex()
@@ -390,7 +389,7 @@ class Journal:
             if later is not None:
                 return last_key
             self._make_sure(file, segment, data, begin)
-        self._last = self.files.open(segment.name)
+        self._last = self.files.open_log(segment.name, segment.end)
         return last_key
 
     def _make_sure(self, file: File, segment: Segment, data: memoryview, begin: int) -> None:
@@ -465,7 +464,7 @@ class Journal:
         offset = segment.end
         buffers, total = encode_block(segment.header, offset, records)
         assert total == size
-        self._last.write(buffers, offset)
+        self._last.append(buffers)
         self._last.sync()
         segment.end = offset + total
         self.blocks += 1
@@ -482,6 +481,7 @@ class Journal:
 
     def _begin_segment(self, size: int) -> None:
         """Go on in a new segment of at least `size` bytes, and leave word of it in the one before."""
+        size += -size % PAGE_BYTES
         with self._with_spares():
             files = self.spares
             try:
@@ -502,7 +502,7 @@ class Journal:
                 Segment(_name(header.generation), header, Mark(header.generation, SEGMENT_HEADER_BYTES))
             )
 
-    def _use_spare(self, files: dict[str, int], size: int) -> tuple[File, SegmentHeader]:
+    def _use_spare(self, files: dict[str, int], size: int) -> tuple[Log, SegmentHeader]:
         name, found = next((name, found) for name, found in files.items() if found >= size)
         self.generation += 1
         previous, end = (self.segments[-1].generation, self.segments[-1].end) if self.segments else (0, 0)
@@ -513,7 +513,7 @@ class Journal:
         self.files.rename(name, _name(self.generation))
         self.files.sync_directory()
         del files[name]
-        return self.files.open(_name(self.generation)), header
+        return self.files.open_log(_name(self.generation), SEGMENT_HEADER_BYTES), header
 
     @contextmanager
     def _with_spares(self) -> Iterator[None]:

@@ -35,12 +35,11 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
-from .files import Buffer, StorageError
+from .files import PAGE_BYTES, Buffer, StorageError
 
 FORMAT_VERSION = 2
 """Rises with every change of what is described here: a file read by other rules could pass for a torn one."""
 MAGIC = b"SofaJrnl"
-PAGE_BYTES = 4096
 MARK_OFFSET = PAGE_BYTES
 SEGMENT_HEADER_BYTES = 2 * PAGE_BYTES
 """The header and the mark; the first block begins behind them."""
@@ -112,8 +111,8 @@ class SegmentHeader(NamedTuple):
 
     @property
     def end_max(self) -> int:
-        """Blocks end here at the latest: the last page is the mark's."""
-        return self.size - PAGE_BYTES
+        """Blocks end here at the latest: the last page is the mark's. (It begins as a page does, however odd the size.)"""
+        return (self.size // PAGE_BYTES - 1) * PAGE_BYTES
 
     def encode(self) -> bytes:
         body = _SEGMENT.pack(MAGIC, FORMAT_VERSION, *self).ljust(_CHECKED_BYTES, b"\0")

@@ -35,8 +35,8 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
-from .files import Buffer, File, Files, NoSpace, StorageError
-from .segment import PAGE_BYTES, Rot
+from .files import PAGE_BYTES, Buffer, File, Files, NoSpace, StorageError
+from .segment import Rot
 
 FORMAT_VERSION = 1
 CHUNK_BYTES = 1 << 20

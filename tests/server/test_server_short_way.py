@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from server.server_fakes import FakeNode, Server, pipeline, request
 from sofadb.database.database import Database
-from sofadb.database.replies import ReplyError
+from sofadb.database.replies import OK, Reply, ReplyError
 from sofadb.database.runs import Sent, decode
 from sofadb.database.wire import (
     TOGETHER,
@@ -517,12 +517,23 @@ def test_who_waits_is_called_before_the_next_command(server: Server) -> None:
     assert [*waiting.replies(), *popping.replies()] in ([[b"l", b"x"], None], [b"x"])
 
 
-@given(
-    st.lists(st.binary(max_size=20) | st.none() | st.integers() | st.just(ReplyError("ERR no")), min_size=1)
-)
-def test_small_replies_are_encoded_as_all_are(replies: list[object]) -> None:
-    assert encode_small(replies) in (b"", encode(replies, resp3=False))
+REPLIES = (st.binary(max_size=20), st.none(), st.integers(), st.just(OK), st.just(ReplyError("ERR no")))
+
+
+@given(st.one_of(*(st.lists(st.one_of(*REPLIES[:few]), min_size=1) for few in (1, 2, 5))), st.booleans())
+@example([OK] * 3, False)
+@example([None], True)
+@example([None, b"", None], True)
+def test_small_replies_are_encoded_as_all_are(replies: list[Reply], resp3: bool) -> None:
+    assert encode_small(replies, resp3) in (b"", encode(replies, resp3))
+
+
+@pytest.mark.parametrize("replies", [[OK], [OK] * 20, [b"x"], [b"", b"yy"], [None], [b"x", None]])
+@pytest.mark.parametrize("resp3", [False, True])
+def test_most_replies_are_small(replies: list[Reply], resp3: bool) -> None:
+    assert encode_small(replies, resp3) == encode(replies, resp3)
 
 
 def test_replies_that_are_large_together_are_not_encoded_at_once() -> None:
-    assert encode_small([b"x" * 10_000] * 10) == b""
+    assert encode_small([b"x" * 10_000] * 10, False) == b""
+    assert encode_small([b"x" * 10_000, None] * 10, False) == b""

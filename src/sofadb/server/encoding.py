@@ -87,7 +87,7 @@ def encode(replies: Sequence[Reply], resp3: bool) -> bytes | Iterator[Buffer]:
     return _pieces(parts, resp3) if parts.is_large else b"".join(parts)
 
 
-def encode_small(replies: Sequence[Reply]) -> bytes:
+def encode_small(replies: Sequence[Reply], resp3: bool) -> bytes:
     """As `encode`, of what most replies are, in less time; nothing if they are anything else."""
     if len(replies) == 1:
         reply = replies[0]
@@ -95,19 +95,25 @@ def encode_small(replies: Sequence[Reply]) -> bytes:
             return OK_BYTES
         if type(reply) is bytes and len(reply) < LARGE_BYTES:
             return b"$%d\r\n%b\r\n" % (len(reply), reply)
-        return b""
+        return b"" if reply is not None else _NULLS[resp3]
     kinds = set(map(type, replies))
-    if kinds == _JUST_STATUS and replies.count(OK) == len(replies):
-        return OK_BYTES * len(replies)
+    if kinds == _JUST_STATUS:
+        return OK_BYTES * len(replies) if replies.count(OK) == len(replies) else b""
     if kinds == _JUST_BYTES and sum(map(len, replies)) < LARGE_BYTES:
         parts: list[Any] = [LINE_END] * (4 * len(replies))
         parts[::4] = map(head_of, map(len, replies))
         parts[2::4] = replies
         return b"".join(parts)
+    if kinds <= _BYTES_OR_NOTHING and sum(map(len, filter(None, replies))) < LARGE_BYTES:
+        null = _NULLS[resp3]
+        return b"".join(
+            [null if reply is None else b"$%d\r\n%b\r\n" % (len(reply), reply) for reply in replies]
+        )
     return b""
 
 
-_JUST_STATUS, _JUST_BYTES = {Status}, {bytes}
+_JUST_STATUS, _JUST_BYTES, _BYTES_OR_NOTHING = {Status}, {bytes}, {bytes, type(None)}
+_NULLS = {False: b"$-1\r\n", True: b"_\r\n"}
 
 
 def _pieces(parts: _Parts, resp3: bool) -> Iterator[Buffer]:
@@ -157,7 +163,7 @@ def _integer(parts: _Parts, reply: int, resp3: bool) -> None:
 
 
 def _null(parts: _Parts, reply: None, resp3: bool) -> None:
-    parts.append(b"_\r\n" if resp3 else b"$-1\r\n")
+    parts.append(_NULLS[resp3])
 
 
 def _null_array(parts: _Parts, reply: NullArray, resp3: bool) -> None:

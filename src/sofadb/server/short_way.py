@@ -169,7 +169,7 @@ class Gathered:
             figures.buckets[int(usec / count).bit_length()] += count
             commands += count
             size += piece.bytes
-            data: Any = encode_small(replies) or encode(replies, connection.resp3)
+            data: Any = encode_small(replies, connection.resp3) or encode(replies, connection.resp3)
             if type(data) is bytes:
                 written += len(data)
                 connection.answer(data)
@@ -204,7 +204,9 @@ class Gathered:
             commands += 1
             size += piece.bytes
             data: Any = (
-                OK_BYTES if reply is OK else encode_small([reply]) or encode([reply], connection.resp3)
+                OK_BYTES
+                if reply is OK
+                else encode_small([reply], connection.resp3) or encode([reply], connection.resp3)
             )
             if type(data) is not bytes:
                 connection.answer_in_pieces(data)

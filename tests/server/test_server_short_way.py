@@ -180,6 +180,7 @@ def test_requests_of_one_shape_are_taken_apart_whatever_their_words_hold(
     columns = Shape(words).columns(pipeline(*requests))
     assert columns is not None
     assert list(map(list, zip(*columns, strict=True))) == requests
+    assert Shape(words).columns_of_known(pipeline(*requests)) == columns
 
 
 @given(WORDS, st.integers(1, TOGETHER + 2), st.integers(0, 400), st.binary(max_size=8))

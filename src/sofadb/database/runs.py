@@ -290,22 +290,24 @@ class _Alike:
 
     def columns(self, raw: bytes) -> Columns | None:
         """The words of such requests; None if there are others between them, or they are better read otherwise."""
-        if self.shape.fits(raw) or self._is_of_another(raw):
+        if len(raw) >= ALIKE_MIN * self.shape.size and self.shape.fits(raw):
             columns = self.shape.columns(raw)
-            if columns is not None:
-                return columns
+        else:
+            columns = self._columns_of_another(raw)
+        if columns is not None:
+            return columns
         lines = lines_of(raw) if len(raw) <= SPLIT_BYTES_MAX else None
         columns = None if lines is None else columns_of(lines)
         is_of_one = columns is not None and columns[0].count(columns[0][0]) == len(columns[0])
         return columns if is_of_one else None
 
-    def _is_of_another(self, raw: bytes) -> bool:
-        """Whether these are many and seem to be of the shape of their first, which then is ours."""
+    def _columns_of_another(self, raw: bytes) -> Columns | None:
+        """Likewise, if these are many and of the shape of their first, which then is ours."""
         found = words_behind(raw, len(self.head), self.width - 1)
         if found is None or len(raw) < ALIKE_MIN * found[1] or len(raw) % found[1]:
-            return False
+            return None
         self.shape = Shape([self.shape.name, *found[0]])
-        return True
+        return self.shape.columns(raw)
 
 
 def _executed_at_once(keyspace: Keyspace, raw: bytes) -> bool:

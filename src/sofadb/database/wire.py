@@ -113,7 +113,7 @@ class Shape:
     Where the rest stands as it should, the words are what is between, whatever bytes they have.
     """
 
-    __slots__ = ("_records", "between", "cuts", "name", "size")
+    __slots__ = ("_columns", "_parts", "_records", "between", "cuts", "name", "size")
 
     def __init__(self, words: list[bytes]) -> None:
         """That of a request with these words."""
@@ -133,8 +133,13 @@ class Shape:
         self.cuts = tuple(cuts)
         """Where those words are."""
         self.size = at + len(part)
+        stride = len(between) + len(cuts)
+        self._parts = [(slice(2 * at, None, stride), part) for at, (_, part) in enumerate(between)]
+        """Where, in requests one behind the other that are cut up, what is around words is, and what that is."""
+        self._columns = [slice(at, None, stride) for at in range(1, stride, 2)]
+        """And where the words are."""
         self._records: tuple[Struct, Struct] | None = None
-        """One request, and `TOGETHER` of them, as fields: what is around words, and words, in turns."""
+        """One request, and `TOGETHER` of them, to be cut up."""
 
     def fits(self, data: bytes) -> bool:
         """Whether `data`, which is at least as long, begins with such a request."""
@@ -149,18 +154,30 @@ class Shape:
         count, rest = divmod(len(data), self.size)
         if rest:
             return None
-        one, some = self._records or self._make_records()
-        view, border = memoryview(data), count // TOGETHER * some.size
-        fields: list[bytes] = []
-        for record in some.iter_unpack(view[:border]):
-            fields += record
-        for record in one.iter_unpack(view[border:]):
-            fields += record
-        stride = 2 * len(self.between) - 1
-        for at, (_, part) in enumerate(self.between):
-            if fields[2 * at :: stride].count(part) != count:
+        fields = self._cut_up(data)
+        for cut, part in self._parts:
+            if fields[cut].count(part) != count:
                 return None
-        return [[self.name] * count, *(fields[at::stride] for at in range(1, stride, 2))]
+        return [[self.name] * count, *[fields[cut] for cut in self._columns]]
+
+    def columns_of_known(self, data: bytes) -> Columns:
+        """As `columns`, of what is known to be such requests."""
+        fields = self._cut_up(data)
+        return [[self.name] * (len(data) // self.size), *[fields[cut] for cut in self._columns]]
+
+    def _cut_up(self, data: bytes) -> list[bytes]:
+        """What is around words, and words, in turns, of whatever is as long as some such requests."""
+        one, some = self._records or self._make_records()
+        fields: list[bytes] = []
+        rest: bytes | memoryview = data
+        if len(data) >= some.size:
+            view, border = memoryview(data), len(data) - len(data) % some.size
+            for record in some.iter_unpack(view[:border]):
+                fields += record
+            rest = view[border:]
+        for record in one.iter_unpack(rest):
+            fields += record
+        return fields
 
     def _make_records(self) -> tuple[Struct, Struct]:
         fields = [b"%ds" % len(part) for _, part in self.between]

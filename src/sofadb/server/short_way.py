@@ -185,8 +185,7 @@ class Gathered:
         before = perf_counter()
         assert kind.many is not None
         assert kind.shape is not None
-        columns = kind.shape.columns(b"".join([piece.data for piece in pieces]))
-        assert columns is not None
+        columns = kind.shape.columns_of_known(b"".join([piece.data for piece in pieces]))
         replies = kind.many(database.keyspaces[self.database], columns)
         if replies is None:
             return False

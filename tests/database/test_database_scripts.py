@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from database_commands import NOW, Words, a_list, ask, begun, run_of
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from real_redis import EXAMPLES, SETTINGS, Both, RealRedis
+from real_redis import EXAMPLES, SETTINGS, Both, RealRedis, Said
 
 from sofadb.database.commands.scripting import SCRIPT_BYTES_MAX
 from sofadb.database.database import Database
@@ -177,7 +177,15 @@ values = st.recursive(
 )
 
 
+def unsigned(reply: Said) -> Said:
+    """A reply in whose bytes nothing that is no number has a sign: which it has in Redis is up to the processor."""
+    kind, value = reply
+    return kind, value.replace(b"\xcb\xff\xf8", b"\xcb\x7f\xf8") if isinstance(value, bytes) else value
+
+
 @given(values, st.binary(max_size=12))
+@example(None, b"nan")
+@example(None, b"-nan")
 @settings(max_examples=EXAMPLES // 4, **SETTINGS)
 def test_random_values_are_written_and_read_as_in_redis(real: RealRedis, value: object, noise: bytes) -> None:
     both = Both(real)
@@ -194,7 +202,7 @@ def test_random_values_are_written_and_read_as_in_redis(real: RealRedis, value: 
             both.database.shared.script_steps = 0
             if b"as the key of a table" in repr(ours).encode():
                 continue  # There a table may be one.
-            assert theirs == ours, (script, text)
+            assert unsigned(theirs) == unsigned(ours), (script, text)
 
 
 # The same everywhere

@@ -11,7 +11,7 @@ from sofadb.database.database import Database
 from sofadb.database.replies import OK, Reply, ReplyError
 from sofadb.database.runs import Sent, decode
 from sofadb.database.wire import (
-    TOGETHER,
+    FIELDS_TOGETHER,
     WORD_BYTES_MAX,
     Shape,
     beginning,
@@ -169,7 +169,7 @@ def test_what_has_a_shape_is_a_request_whatever_was_changed_in_it(
         assert pipeline(shape.words(changed)) == changed
 
 
-@given(WORDS, st.integers(1, 3 * TOGETHER), st.data())
+@given(WORDS, st.integers(1, FIELDS_TOGETHER), st.data())
 def test_requests_of_one_shape_are_taken_apart_whatever_their_words_hold(
     words: list[bytes], count: int, data: st.DataObject
 ) -> None:
@@ -183,7 +183,7 @@ def test_requests_of_one_shape_are_taken_apart_whatever_their_words_hold(
     assert Shape(words).columns_of_known(pipeline(*requests)) == columns
 
 
-@given(WORDS, st.integers(1, TOGETHER + 2), st.integers(0, 400), st.binary(max_size=8))
+@given(WORDS, st.integers(1, FIELDS_TOGETHER // 4), st.integers(0, 400), st.binary(max_size=8))
 @example([b"SET", b"a", b"x"], 2, 27, b"$2")
 @example([b"SET", b"a", b"x"], 2, 54, b"*3\r\n")
 def test_what_is_taken_apart_by_a_shape_is_requests_whatever_was_changed_in_them(

@@ -18,6 +18,7 @@ from sofadb.storage.segment import (
     MARK_OFFSET,
     RECORD_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
+    Mark,
     Record,
     Rot,
     SegmentHeader,
@@ -789,27 +790,71 @@ def test_any_blocks_and_any_crash(sizes: list[list[int]], chance: random.Random)
 # Files of odd sizes
 
 
-@pytest.mark.parametrize("odd", [0, 1, 8, PAGE_BYTES - 8, PAGE_BYTES - 1])
-def test_however_odd_the_size_of_a_file_blocks_and_marks_do_not_touch(odd: int) -> None:
-    """What is appended fills pages: also the last one before the mark."""
-    disk = SimulatedDisk()
-    spare = disk.create("spare-0000000000000001.seg")
-    spare.write([b"left over" * ((SEGMENT + odd) // 9), bytes((SEGMENT + odd) % 9)], 0)
-    spare.sync()
+def odd_segment(*records: Record) -> SimulatedDisk:
+    """What an earlier build left: one block, just as much room as it needs, and the mark behind it."""
+    disk, begin = SimulatedDisk(), SEGMENT_HEADER_BYTES
+    size = begin + block_bytes(*records) + PAGE_BYTES
+    header = SegmentHeader(7, 1, 0, size, 0, SALTS.getrandbits(64))
+    file = disk.create("journal-0000000000000001.seg")
+    file.write([bytes(size)], 0)
+    buffers, total = encode_block(header, begin, records)
+    file.write([header.encode()], 0)
+    file.write(buffers, begin)
+    for offset in (MARK_OFFSET, size - PAGE_BYTES):
+        file.write([Mark(1, begin + total).encode()], offset)
+    file.sync()
     disk.sync_directory()
+    return disk
+
+
+@pytest.mark.parametrize("size", [3 * SEGMENT + 4, 3 * SEGMENT + 4080])
+def test_a_segment_of_an_odd_size_is_read_and_nothing_more_is_written_into_it(size: int) -> None:
+    disk = odd_segment(record(1, size))
+    name = only_segment(disk)
+    assert len(disk.latest[name].latest) % PAGE_BYTES
+    before = bytes(disk.latest[name].latest[SEGMENT_HEADER_BYTES:-PAGE_BYTES])
+    for key in range(2, 5):  # Each in a life of its own.
+        journal, found = opened(disk)
+        assert found == [content(1, size), *(content(each) for each in range(2, key))]
+        journal.append([record(key)])
+    assert bytes(disk.latest[name].latest[SEGMENT_HEADER_BYTES:-PAGE_BYTES]) == before
+    assert Mark.decode(disk.latest[name].latest[-PAGE_BYTES:], 1).followed_by
+    journal.cut(3)
+    assert name not in disk.names()
+    assert all(len(disk.latest[each].latest) % PAGE_BYTES == 0 for each in disk.names())
+
+
+@pytest.mark.parametrize("odd", [1, 8, PAGE_BYTES - 1])
+def test_a_spare_of_an_odd_size_is_not_used(odd: int) -> None:
+    disk = SimulatedDisk()
+    disk.create("spare-0000000000000001.seg").write([bytes(SEGMENT + odd)], 0)
     journal, _ = opened(disk)
-    returned = []
-    for key in range(1, 40):
+    journal.append([record(1)])
+    assert not journal.spares
+    assert len(disk.latest[only_segment(disk)].latest) == SEGMENT
+
+
+@pytest.mark.parametrize("odd", [0, 4, 8, PAGE_BYTES - 8, PAGE_BYTES - 4])
+def test_a_large_block_has_a_file_of_whole_pages(odd: int) -> None:
+    disk = SimulatedDisk()
+    journal, _ = opened(disk)
+    journal.append([record(1)])
+    journal.append([record(2, 3 * SEGMENT + odd)])
+    journal.mark()
+    journal.append([record(3)])
+    journal.mark()
+    _, found = opened(disk.survive(lambda n: False))
+    assert found == [content(1), content(2, 3 * SEGMENT + odd), content(3)]
+    assert all(len(each.latest) % PAGE_BYTES == 0 for each in disk.latest.values())
+
+
+def test_what_is_appended_leaves_the_marks_whole() -> None:
+    """It fills pages: also the last one before the mark."""
+    disk = SimulatedDisk()
+    journal, _ = opened(disk)
+    for key in range(1, 60):
         journal.append([record(key, 700 + 8 * key)])
-        returned.append(content(key, 700 + 8 * key))
         last = journal.segments[-1]
         is_marked = last.mark.end > SEGMENT_HEADER_BYTES
         assert not is_marked or disk.latest[last.name].latest[last.header.end_max :].startswith(b"SofaMark")
         journal.mark()
-    large = record(40, 3 * SEGMENT + odd)
-    journal.append([large])
-    journal.append([record(41)])
-    journal.mark()
-    _, found = opened(disk.survive(lambda n: False))
-    assert found == [*returned, content(40, 3 * SEGMENT + odd), content(41)]
-    assert all(len(disk.latest[each.name].latest) == each.header.size for each in journal.segments)

@@ -20,8 +20,8 @@ LINE_END = b"\r\n"
 WORD_BYTES_MAX = 16 << 10
 """A word that is as long as this is not short."""
 WORDS_MAX = 63
-TOGETHER = 16
-"""So many requests of one shape are taken apart in one step."""
+FIELDS_TOGETHER = 80
+"""Requests of one shape that have so many fields together are cut up in one step."""
 
 _HEADS = [b"$%d" % length for length in range(WORD_BYTES_MAX)]
 _LENGTHS = {head: length for length, head in enumerate(_HEADS)}
@@ -139,7 +139,7 @@ class Shape:
         self._columns = [slice(at, None, stride) for at in range(1, stride, 2)]
         """And where the words are."""
         self._records: tuple[Struct, Struct] | None = None
-        """One request, and `TOGETHER` of them, to be cut up."""
+        """One request, and some together, to be cut up."""
 
     def fits(self, data: bytes) -> bool:
         """Whether `data`, which is at least as long, begins with such a request."""
@@ -184,5 +184,5 @@ class Shape:
         for at, cut in enumerate(self.cuts):
             fields.insert(2 * at + 1, b"%ds" % (cut.stop - cut.start))
         one = b"".join(fields)
-        self._records = Struct(one), Struct(one * TOGETHER)
+        self._records = Struct(one), Struct(one * max(1, FIELDS_TOGETHER // len(fields)))
         return self._records

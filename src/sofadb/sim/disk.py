@@ -47,7 +47,7 @@ class SimulatedFile:
         self.inode = inode
         self.is_open = True
         self.end: int | None = None
-        """Where something is to be appended, of a log."""
+        """Of a log: where what was appended ends."""
         disk.open_files += 1
 
     def write(self, buffers: Sequence[Buffer], offset: int) -> None:
@@ -64,11 +64,11 @@ class SimulatedFile:
         # The machine may stop in the middle of a write as well: whatever is not synced may be lost, or kept.
         self.disk.count("write", self.name)
 
-    def append(self, buffers: Sequence[Buffer]) -> None:
-        assert self.end is not None
-        begin, size = self.end, sum(map(len, buffers))
-        self.end += size
-        self.write([*buffers, bytes(-self.end % PAGE_BYTES)], begin)
+    def append(self, buffers: Sequence[Buffer], offset: int) -> None:
+        assert offset == self.end
+        begin, self.end = offset - offset % PAGE_BYTES, offset + sum(map(len, buffers))
+        before, behind = self.read(offset - begin, begin), bytes(-self.end % PAGE_BYTES)
+        self.write([before, *buffers, behind], begin)
 
     def read(self, size: int, offset: int) -> bytes:
         assert self.is_open

@@ -89,8 +89,8 @@ class File(Protocol):
 class Log(File, Protocol):
     """A file, of whole pages and with room enough, in which one thing is written behind the other."""
 
-    def append(self, buffers: Sequence[Buffer]) -> None:
-        """Write the buffers where the last ones ended: all of it, or `StorageError`.
+    def append(self, buffers: Sequence[Buffer], offset: int) -> None:
+        """Write the buffers at `offset`, which is where the last ones ended: all of it, or `StorageError`.
 
         What is behind them on their last page may be zeros afterwards.
         """
@@ -198,27 +198,27 @@ class DiskLog(DiskFile):
 
     def __init__(self, path: Path, flags: int, end: int) -> None:
         super().__init__(path, flags)
-        self._stage = memoryview(mmap.mmap(-1, STAGE_BYTES))
-        """Memory that begins with a page, as the disk wants it. It begins with what the last page of the log has."""
         self._begun = end % PAGE_BYTES
-        """So much that is."""
+        """So much of the last page is filled."""
         self._page = end - self._begun
         """Where that page is."""
         self._past = -1
         """The descriptor that goes past the page cache, if there is one."""
         try:
+            self._stage = memoryview(mmap.mmap(-1, STAGE_BYTES))
+            """Memory that begins as a page does, as the disk wants it. It begins with what the last page of the log has."""
             self._stage[: self._begun] = self.read(self._begun, self._page)
-            try:
-                self._past = os.open(path, flags | os.O_DIRECT | os.O_CLOEXEC)
-            except OSError as problem:
-                if problem.errno != errno.EINVAL:  # Which says that this file system cannot do it.
-                    raise _explain(problem, "open", path) from problem
+            self._past = _open_past_the_cache(path, flags)
+        except OSError as problem:
+            self.close()
+            raise _explain(problem, "open", path) from problem
         except BaseException:
             self.close()
             raise
 
-    def append(self, buffers: Sequence[Buffer]) -> None:
+    def append(self, buffers: Sequence[Buffer], offset: int) -> None:
         stage, at = self._stage, self._begun
+        assert offset == self._page + at, "something is left out, or written over"
         for buffer in buffers:
             rest = buffer
             while len(rest) > STAGE_BYTES - at:
@@ -264,6 +264,16 @@ class DiskLog(DiskFile):
                     os.close(descriptor)
                 except OSError as problem:
                     raise _explain(problem, "close", self.path) from problem
+
+
+def _open_past_the_cache(path: Path, flags: int) -> int:
+    """A descriptor, or -1: this file system does not do it."""
+    try:
+        return os.open(path, flags | os.O_DIRECT | os.O_CLOEXEC)
+    except OSError as problem:
+        if problem.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+            return -1
+        raise
 
 
 class DiskFiles:
@@ -321,7 +331,7 @@ class _Untouched:
     def write(self, buffers: Sequence[Buffer], offset: int) -> None:
         """Nothing is written."""
 
-    def append(self, buffers: Sequence[Buffer]) -> None:
+    def append(self, buffers: Sequence[Buffer], offset: int) -> None:
         """Nothing is written."""
 
     def sync(self) -> None:

@@ -15,6 +15,9 @@ Who knows how to make damage good calls `recover` with `on_damage`, and is told 
 more; what is whole behind it is read. Nothing new is written into a segment with damage in it, and its file is not used
 again. It stays, and is told of at every start, until it is cut.
 
+A file has whole pages, since what is appended fills them. Earlier builds made files of other sizes for large blocks: those are
+read, but nothing is written into them any more.
+
 A node's first segment is prepared before its first word, so that no write waits for zeros.
 
 An earlier life may have been killed at any point, between a rename and the sync of the directory too, or have died of a
@@ -146,7 +149,9 @@ class Damage:
 class Segment:
     """A file of the journal in use."""
 
-    __slots__ = ("defect", "end", "header", "is_damaged", "key_max", "mark", "name", "needed_at", "size")
+    __slots__ = (
+        *("defect", "end", "header", "is_damaged", "is_odd", "key_max", "mark", "name", "needed_at", "size"),
+    )
 
     def __init__(self, name: str, header: SegmentHeader, mark: Mark, defect: str = "") -> None:
         self.name = name
@@ -158,6 +163,8 @@ class Segment:
         self.defect = defect
         """Why nothing at all of it can be read, or nothing."""
         self.is_damaged = bool(defect)
+        self.is_odd = self.size % PAGE_BYTES > 0
+        """Whether its file has other than whole pages: nothing is appended to it."""
         self.end = header.end_max if defect else SEGMENT_HEADER_BYTES
         """Where the next block goes; in a finished segment, where it ends."""
         self.key_max = 0
@@ -271,7 +278,7 @@ class Journal:
         """Keep a spare that an earlier life left, unless its size is not what it should be."""
         with closing(self.files.open(name)) as file:
             size = file.size()
-        if not self.segment_bytes <= size <= SEGMENT_BYTES_MAX:
+        if size % PAGE_BYTES or not self.segment_bytes <= size <= SEGMENT_BYTES_MAX:
             self.files.remove(name)
         elif is_reserve and not self.reserve:
             self.reserve[name] = size
@@ -457,6 +464,7 @@ class Journal:
             )
         self._index.check([record.key for record in records if record.key])
         is_full = self._last is None or self.segments[-1].end + size > self.segments[-1].header.end_max
+        is_full = is_full or self.segments[-1].is_odd
         if is_full or self.segments[-1].is_damaged or unlikely("segment ends early"):
             self._begin_segment(SEGMENT_HEADER_BYTES + size + PAGE_BYTES)
         assert self._last is not None
@@ -464,7 +472,7 @@ class Journal:
         offset = segment.end
         buffers, total = encode_block(segment.header, offset, records)
         assert total == size
-        self._last.append(buffers)
+        self._last.append(buffers, offset)
         self._last.sync()
         segment.end = offset + total
         self.blocks += 1
@@ -481,7 +489,6 @@ class Journal:
 
     def _begin_segment(self, size: int) -> None:
         """Go on in a new segment of at least `size` bytes, and leave word of it in the one before."""
-        size += -size % PAGE_BYTES
         with self._with_spares():
             files = self.spares
             try:
@@ -547,7 +554,8 @@ class Journal:
             self._make_file("spare", size, self.spares, rest_s)
 
     def _make_file(self, kind: str, size: int, files: dict[str, int], rest_s: float) -> None:
-        """Make a file of zeros. `NoSpace` leaves nothing of it behind."""
+        """Make a file of zeros, of at least so many. `NoSpace` leaves nothing of it behind."""
+        size += -size % PAGE_BYTES
         self.generation += 1
         name = f"{kind}-{self.generation:016x}.seg"
         try:
@@ -654,7 +662,7 @@ class Journal:
         with self._with_spares():
             # The reserve comes first: without it a node that is short of space cannot cut the next time.
             is_reserve = not self.reserve and segment.size >= self.segment_bytes
-            if segment.is_damaged:
+            if segment.is_damaged or segment.is_odd:
                 if segment.name in self.files.names():
                     self.files.remove(segment.name)
             elif is_reserve or len(self.spares) < SPARES_MAX:

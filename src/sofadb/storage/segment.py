@@ -111,8 +111,8 @@ class SegmentHeader(NamedTuple):
 
     @property
     def end_max(self) -> int:
-        """Blocks end here at the latest: the last page is the mark's. (It begins as a page does, however odd the size.)"""
-        return (self.size // PAGE_BYTES - 1) * PAGE_BYTES
+        """Blocks end here at the latest: the last page is the mark's."""
+        return self.size - PAGE_BYTES
 
     def encode(self) -> bytes:
         body = _SEGMENT.pack(MAGIC, FORMAT_VERSION, *self).ljust(_CHECKED_BYTES, b"\0")

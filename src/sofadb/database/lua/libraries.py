@@ -68,8 +68,13 @@ def _hex(word: int, digits: int) -> bytes:
 # Floats
 
 
+NAN = b"\xcb" + struct.pack(">d", float("nan"))
+
+
 def pack_float(number: float) -> bytes:
-    """As MessagePack has it: short if nothing is lost."""
+    """As MessagePack has it: short if nothing is lost. What is no number has no sign: which it got is up to the processor."""
+    if number != number:
+        return NAN
     try:
         short = struct.pack(">f", number)
     except OverflowError:

@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: help install up test verify fix docs bench bench-quick bench-faults bench-snapshots bench-image bench-large chaos soak seeds spec compat
 .PHONY: clean
-.PHONY: test-core test-inside test-system
+.PHONY: test-core test-inside test-sim test-system
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,20 +20,24 @@ up: install ## Run three nodes on ports 7001-7003 until Ctrl-C
 	@$(BIN)/sofadb up
 
 test: install verify ## Run the whole suite (needs redis-server, strace, iproute2 and Java)
-	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-system test-inside test-core
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-system test-sim test-inside test-core
 
-# All at once: one mostly waits for processes that start and stop, one keeps a processor busy, and one is short.
+# Three at a time. What waits for real processes goes before what just keeps a processor busy.
 OUTSIDE := tests/system tests/cli tests/server
+BUSY := nice -n 10 $(BIN)/python
 # What random worlds happen to reach does not count as covered.
 RANDOM := tests/paxos/test_paxos_random.py tests/paxos/test_paxos_random_membership.py
 
 test-core: install
-	$(BIN)/python -m coverage run -m pytest tests/paxos tests/paper $(addprefix --ignore ,$(RANDOM))
+	$(BUSY) -m coverage run -m pytest tests/paxos tests/paper $(addprefix --ignore ,$(RANDOM))
 	@$(BIN)/python -m coverage report
-	$(BIN)/python -m pytest $(RANDOM)
+	$(BUSY) -m pytest $(RANDOM)
+
+test-sim: install
+	$(BUSY) -m pytest tests/sim
 
 test-inside: install
-	$(BIN)/python -m pytest --ignore tests/paxos --ignore tests/paper $(addprefix --ignore ,$(OUTSIDE))
+	$(BUSY) -m pytest --ignore tests/sim --ignore tests/paxos --ignore tests/paper $(addprefix --ignore ,$(OUTSIDE))
 
 test-system: install
 	$(BIN)/python -m pytest $(OUTSIDE)

@@ -128,6 +128,8 @@ SofaDB's figure divided by the other's; with it what is aimed at.
 
 {table(figures, FOLLOWER_ROWS)}
 
+What follows was measured part by part, at different times, and partly on another machine than the table: compare within a part.
+
 {"".join(sweep_section(figures, sweep) for sweep in SWEEPS)}## How it is measured
 
 - Each system is started once and warmed up; while one is measured, all others are paused (SIGSTOP). They take

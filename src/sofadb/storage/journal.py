@@ -149,9 +149,7 @@ class Damage:
 class Segment:
     """A file of the journal in use."""
 
-    __slots__ = (
-        *("defect", "end", "header", "is_damaged", "is_odd", "key_max", "mark", "name", "needed_at", "size"),
-    )
+    __slots__ = ("defect", "end", "header", "is_damaged", "key_max", "mark", "name", "needed_at", "size")
 
     def __init__(self, name: str, header: SegmentHeader, mark: Mark, defect: str = "") -> None:
         self.name = name
@@ -163,8 +161,6 @@ class Segment:
         self.defect = defect
         """Why nothing at all of it can be read, or nothing."""
         self.is_damaged = bool(defect)
-        self.is_odd = self.size % PAGE_BYTES > 0
-        """Whether its file has other than whole pages: nothing is appended to it."""
         self.end = header.end_max if defect else SEGMENT_HEADER_BYTES
         """Where the next block goes; in a finished segment, where it ends."""
         self.key_max = 0
@@ -178,6 +174,11 @@ class Segment:
         segment = cls(_name(generation), header, Mark(generation, SEGMENT_HEADER_BYTES), defect)
         segment.size = size
         return segment
+
+    @property
+    def is_odd(self) -> bool:
+        """Whether its file has other than whole pages: nothing is appended to it."""
+        return self.size % PAGE_BYTES > 0
 
     @property
     def generation(self) -> int:

@@ -48,9 +48,9 @@ def wait_until(condition: Callable[[], Any], what: str, patience_s: float = PATI
     raise AssertionError(f"waited in vain until {what}")
 
 
-def _tracer_of(pid: int, thread: str) -> int:
-    """Who traces a thread; 0 if nobody does."""
-    status = Path(f"/proc/{pid}/task/{thread}/status").read_text()
+def tracer_of(thread: int) -> int:
+    """Who traces a thread (the first one has the number of its process); 0 if nobody does."""
+    status = Path(f"/proc/{thread}/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("TracerPid"))
 
 
@@ -196,15 +196,13 @@ class Cluster:
         path = shutil.which("strace")
         assert path, "strace is not installed (Debian: apt-get install strace); this cannot do without"
         pid = self.pid(name)
-        threads = [thread for thread in os.listdir(f"/proc/{pid}/task") if thread != str(pid)]
+        threads = [int(thread) for thread in os.listdir(f"/proc/{pid}/task") if thread != str(pid)]
         calls = "fdatasync,fsync"
         command = [path, "-qq", "-o", "/dev/null", "-e", f"trace={calls}"]
         command += ["-e", f"inject={calls}:delay_enter={delay_s * 1e6:.0f}"]
         tracer = subprocess.Popen([*command, *(f"-p{thread}" for thread in threads)])
         try:
-            wait_until(
-                lambda: all(_tracer_of(pid, thread) == tracer.pid for thread in threads), "it is traced"
-            )
+            wait_until(lambda: all(tracer_of(thread) == tracer.pid for thread in threads), "it is traced")
             yield
         finally:
             tracer.kill()  # Told to end, it would first wait for the delay; killed, it lets go at once.

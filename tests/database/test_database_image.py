@@ -141,7 +141,7 @@ def behaves_alike(here: Database, there: Database, further: list[Batch]) -> None
     further=st.lists(batches | questions, min_size=1, max_size=4),
     at_once=st.sampled_from([1, 7, 100, PIECE_BYTES]),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_an_image_is_the_state_as_it_was_whatever_happens_while_it_is_taken(
     before: list[Batch], meanwhile: list[tuple[int, Batch]], further: list[Batch], at_once: int
 ) -> None:

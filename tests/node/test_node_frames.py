@@ -165,6 +165,7 @@ def test_greeting_nested_as_deep_as_its_size_allows_is_refused_like_any_other() 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
 )
 
 

@@ -67,7 +67,7 @@ def test_there_are_enough_sabotages_and_none_is_at_work_when_it_is_not_applied()
 
 def test_a_seed_runs_the_same_whatever_ran_before_it_in_this_process() -> None:
     """Where things lie in memory is another each time, and so is the order of a set of them."""
-    seeds = (*range(40, 50), 90)
+    seeds = (*range(40, 45), 90)
     there = [try_seed(seed) for seed in seeds]
     back = [try_seed(seed) for seed in reversed(seeds)]
     assert there == back[::-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import shutil
@@ -9,12 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import hiredis
 import pytest
 
-from processes import Client, Cluster, free_ports, wait_until
+from processes import Client, Cluster, free_ports, tracer_of, wait_until
 
 STRACE = shutil.which("strace")
 
@@ -41,12 +43,39 @@ def assert_one_line(result: subprocess.CompletedProcess[str], *parts: str) -> No
         assert part in last, result.stderr
 
 
-def traced(cluster: Cluster, *inject: str) -> None:
-    """Start the node under strace, with what is to be injected into its system calls."""
+STOPS_WHEN_IMPORTED = """
+import os, signal
+from sofadb.cli import main, serve
+os.kill(os.getpid(), signal.SIGSTOP)
+main.main()
+"""
+
+
+@contextlib.contextmanager
+def traced(cluster: Cluster, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the node under strace, and wait until that has ended with it.
+
+    It is traced from its first line on, but not while it imports what it needs: that takes seconds under strace.
+    """
     assert STRACE, "strace is not installed (Debian: apt-get install strace); this test cannot do without"
-    words = [word for each in inject for word in ("-e", f"inject={each}")]
-    calls = ",".join(sorted({name for each in inject for name in each.split(":")[0].split(",")}))
-    cluster.start(before=[STRACE, "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", *words])
+    _, _, _, *words = cluster.command("n1")
+    with (cluster.directory / "n1.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", STOPS_WHEN_IMPORTED, *words], stdout=log, stderr=log
+        )
+    cluster.processes["n1"] = process
+    assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+    tracer = subprocess.Popen([STRACE, "-f", "-qq", "-p", str(process.pid), *options])
+    wait_until(lambda: tracer_of(process.pid) == tracer.pid, "it is traced")
+    process.send_signal(signal.SIGCONT)
+    yield process
+    tracer.wait(20)
+
+
+def with_faults(cluster: Cluster, inject: str) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+    """Start the node; this is injected into its system calls."""
+    calls = inject.split(":")[0]
+    return traced(cluster, "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={inject}")
 
 
 SCRIPT = 4
@@ -83,12 +112,10 @@ def test_killed_at_its_nth_write_for_every_n_loses_nothing_acknowledged(tmp_path
     while True:
         cluster = Cluster(tmp_path / str(killed), 1)
         cluster.directory.mkdir()
-        traced(cluster, f"{call}:signal=KILL:when={killed + 1}")
-        process = cluster.processes["n1"]
-        acknowledged = [] if _dies_early(cluster) else write_until_it_dies(cluster, SCRIPT)
-        if process.poll() is None:
-            cluster.signal("n1", signal.SIGTERM)
-        process.wait(20)
+        with with_faults(cluster, f"{call}:signal=KILL:when={killed + 1}") as process:
+            acknowledged = [] if _dies_early(cluster) else write_until_it_dies(cluster, SCRIPT)
+            process.terminate()
+            process.wait(20)
         cluster.processes.clear()
         assert_all_there(cluster, acknowledged)
         shutil.rmtree(cluster.directory)
@@ -128,9 +155,10 @@ def test_failed_write_or_sync_stops_the_node_with_words_and_nothing_acknowledged
     tmp_path: Path, inject: str, words: str
 ) -> None:
     cluster = Cluster(tmp_path, 1)
-    traced(cluster, inject)
-    acknowledged = write_until_it_dies(cluster)
-    assert cluster.processes.pop("n1").wait(30) == 74
+    with with_faults(cluster, inject) as process:
+        acknowledged = write_until_it_dies(cluster)
+        assert process.wait(30) == 74
+    cluster.processes.clear()
     assert words in cluster.log("n1").splitlines()[-1]
     assert "Traceback" not in cluster.log("n1")
     assert_all_there(cluster, acknowledged)
@@ -140,25 +168,13 @@ def test_single_replica_waits_for_its_own_sync(tmp_path: Path) -> None:
     """Every sync takes 100 ms: a reply that did not wait for one would come sooner than the sync after it began."""
     cluster = Cluster(tmp_path, 1)
     trace = tmp_path / "trace"
-    assert STRACE
-    cluster.start(
-        before=[
-            STRACE,
-            "-f",
-            "-qq",
-            "-s",
-            "500",
-            "-o",
-            str(trace),
-            "-e",
-            "trace=fdatasync,sendto,write,writev,pwritev2",
-        ]
-    )
-    cluster.leader()
-    client = cluster.client("n1")
-    assert client("SET", "marker", "written-before-it-is-acknowledged") == b"OK"
-    client.close()
-    cluster.stop()
+    calls = "trace=fdatasync,sendto,write,writev,pwritev2"
+    with traced(cluster, "-s", "500", "-o", str(trace), "-e", calls):
+        cluster.leader()
+        client = cluster.client("n1")
+        assert client("SET", "marker", "written-before-it-is-acknowledged") == b"OK"
+        client.close()
+        cluster.stop()
     lines = trace.read_text().splitlines()
     written = next(i for i, line in enumerate(lines) if "pwritev" in line and "written-before" in line)
     replied = next(i for i, line in enumerate(lines) if i > written and '"+OK\\r\\n"' in line)
@@ -175,11 +191,13 @@ def test_killed_during_start_10_times_in_a_row(tmp_path: Path) -> None:
     assert cluster.client("n1")("SET", "a", "1") == b"OK"
     cluster.kill("n1")
     for number in range(10):
-        traced(cluster, f"openat,pwritev2,fdatasync,fsync,rename:signal=KILL:when={120 + 14 * number}")
-        try:
-            cluster.processes["n1"].wait(2)
-        except subprocess.TimeoutExpired:
-            cluster.kill("n1")
+        calls = "openat,pwritev2,fdatasync,fsync,rename"
+        with with_faults(cluster, f"{calls}:signal=KILL:when={2 + number}") as process:
+            try:
+                process.wait(2)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         cluster.processes.clear()
     cluster.start()
     cluster.leader()

@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: help install up test verify fix docs bench bench-quick bench-faults bench-snapshots bench-image bench-large chaos soak seeds spec compat
 .PHONY: clean
-.PHONY: compiled test-core test-inside test-sim test-server test-system
+.PHONY: compiled test-core test-hunt test-inside test-sim test-server test-system
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,15 +20,16 @@ up: install ## Run three nodes on ports 7001-7003 until Ctrl-C
 	@$(BIN)/sofadb up
 
 test: install verify ## Run the whole suite (needs redis-server, strace, iproute2 and Java)
-	@$(MAKE) --no-print-directory --jobs 4 --output-sync=target test-system test-server test-sim test-inside test-core
+	@$(MAKE) --no-print-directory --jobs 4 --output-sync=target test-system test-sim test-hunt test-server test-inside test-core
 
 # Python may be told to write nothing of its own (PYTHONDONTWRITEBYTECODE): each of the nodes that tests start would compile all anew.
 compiled: install
 	@$(BIN)/python -m compileall -q src
 
-# Four at a time. What waits for real processes goes before what just keeps a processor busy.
+# Four at a time, the longest first. What waits for real processes goes before what just keeps a processor busy.
 OUTSIDE := tests/system tests/server tests/cli
 BUSY := nice -n 10 $(BIN)/python
+HUNT := tests/sim/test_sim_hunt.py
 # What random worlds happen to reach does not count as covered.
 RANDOM := tests/paxos/test_paxos_random.py tests/paxos/test_paxos_random_membership.py
 
@@ -38,7 +39,10 @@ test-core: compiled
 	$(BUSY) -m pytest $(RANDOM)
 
 test-sim: compiled
-	$(BUSY) -m pytest tests/sim
+	$(BUSY) -m pytest tests/sim --ignore $(HUNT)
+
+test-hunt: compiled
+	$(BUSY) -m pytest $(HUNT)
 
 test-inside: compiled
 	$(BUSY) -m pytest --ignore tests/sim --ignore tests/paxos --ignore tests/paper $(addprefix --ignore ,$(OUTSIDE))

@@ -34,7 +34,8 @@ class FakeDriver:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.clock = 0
-        self.replica = SimpleNamespace(phase=Following.__new__(Following))
+        self.reading = SimpleNamespace(asked_at=None)
+        self.replica = SimpleNamespace(phase=Following.__new__(Following), reading=self.reading)
         self.now = 0.0
         self.world = SimpleNamespace(moment=lambda: Moment(self.now, self.clock, 0.5))
 
@@ -234,7 +235,7 @@ def test_behind_a_small_batch_another_leaves_at_once_and_behind_a_very_large_one
     assert len(station.driver.submissions()) == 2 - third_waits
 
 
-def test_reads_and_the_writes_of_who_does_not_lead_are_never_held() -> None:
+def test_behind_a_batch_reads_are_not_held_nor_are_the_writes_of_who_does_not_lead() -> None:
     station = Station()
     station.node.submit(Asked("SET a x"))
     station.turn()
@@ -249,6 +250,51 @@ def test_reads_and_the_writes_of_who_does_not_lead_are_never_held() -> None:
         look()
     station.turn()
     assert [type(event) for event in station.driver.events] == [Submit, Read, Submit]
+
+
+def test_while_reads_are_under_way_others_are_gathered_and_go_as_one_when_these_are_answered() -> None:
+    station = Station()
+    works = [Asked(f"GET key:{number}") for number in range(5)]
+    station.node.read(works[0])
+    station.turn()
+    (first,) = station.driver.events
+    assert isinstance(first, Read)
+    station.driver.reading.asked_at = 0.0
+    for work in works[1:4]:
+        station.node.read(work)
+        station.turn()
+    assert station.driver.events == [first]
+    station.driver.reading.asked_at = None
+    station.node.serve(Serve((first.token,), 0))
+    assert [len(work.outcomes) for work in works] == [1, 0, 0, 0, 0]
+    station.turn()  # Those who were answered are heard ...
+    station.node.read(works[4])
+    station.turn()  # ... and then all of it goes.
+    _, second = station.driver.events
+    assert isinstance(second, Read)
+    station.node.serve(Serve((second.token,), 0))
+    assert [len(work.outcomes) for work in works] == [1] * 5
+
+
+def test_reads_that_take_long_are_not_waited_for() -> None:
+    station = Station()
+    station.driver.reading.asked_at = 1.0
+    station.driver.now = 2.0
+    for _ in range(3):
+        station.node.read(Asked("GET a"))
+        station.turn()
+    ((seconds, look),) = station.later
+    assert seconds == pytest.approx((APART_MS - 1) / 1000)
+    assert station.driver.events == []
+    station.driver.now = 1 + APART_MS
+    look()
+    station.turn()
+    assert len(station.driver.events) == 1
+    station.node.read(Asked("GET a"))
+    station.turn()  # They are too old to be waited for.
+    assert len(station.driver.events) == 2
+    look()
+    assert station.soon == []
 
 
 # Executing

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from paxos.cluster import Cluster, Packet
-from sofadb.paxos import Ballot, Entry, Instance, Value
+from sofadb.paxos import Ballot, Configuration, Entry, Instance, Value
+from sofadb.paxos.confirming import Confirming
 from sofadb.paxos.effects import Deliver, Send, in_order
 from sofadb.paxos.events import Received, Tick
 from sofadb.paxos.leading import Leading
@@ -348,3 +349,79 @@ def test_who_sleeps_again_and_again_gives_up_all_the_same_without_a_quorum(sleep
             cluster.step(leader, Tick())
             cluster.step(friend, Tick())
         cluster.advance(100)
+
+
+# Whom a round for readers asks
+
+
+def asked(cluster: Cluster) -> list[str]:
+    """Whom those rounds ask that are on their way."""
+    return [packet.to for packet in cluster.network if isinstance(packet.message, Confirm)]
+
+
+@pytest.mark.parametrize("size", [3, 4, 5, 7])
+def test_a_round_for_readers_asks_no_more_than_it_needs_those_who_answered_last_and_first(size: int) -> None:
+    names = [f"n{number}" for number in range(1, size + 1)]
+    cluster = Cluster(names)
+    leader = cluster.elect()
+    cluster.advance(1_000)
+    slow, *others = [name for name in names if name != leader]
+    cluster.now = cluster.nodes[leader].wake_at
+    cluster.step(leader, Tick())
+    assert sorted(asked(cluster)) == sorted([slow, *others])
+    cluster.network.sort(key=lambda packet: packet.to == slow)
+    cluster.settle()
+    token = cluster.ask(leader)
+    assert asked(cluster) == others[: size // 2]
+    cluster.settle()
+    assert token in cluster.nodes[leader].answers
+    # Whoever does not answer a heartbeat is not asked as long as others do.
+    cluster.cut = {(leader, others[0])}
+    cluster.advance(100)
+    cluster.ask(leader)
+    assert others[0] not in asked(cluster)
+    assert len(asked(cluster)) == size // 2
+
+
+def test_who_was_asked_and_is_dead_costs_readers_a_heartbeat_at_most_and_less_if_more_of_them_come() -> None:
+    cluster = Cluster(["n1", "n2", "n3"])
+    leader = cluster.elect()
+    cluster.advance(1_000)
+    replica = cluster.replica(leader)
+    cluster.advance(cluster.nodes[leader].wake_at - cluster.now)
+    first = cluster.ask(leader)
+    (dead,) = asked(cluster)
+    cluster.crash(dead)
+    cluster.settle()
+    cluster.advance(replica.pace.heartbeat_ms / 5 - 1)
+    second = cluster.ask(leader)
+    cluster.settle()
+    assert not {first, second} & set(cluster.nodes[leader].answers)
+    cluster.advance(1)
+    third = cluster.ask(leader)
+    assert len(asked(cluster)) == 2
+    cluster.settle()
+    assert {first, second, third} <= set(cluster.nodes[leader].answers)
+    # From now on the other one is asked. If that gets lost and nobody else reads, the heartbeat asks again.
+    (other,) = {"n1", "n2", "n3"} - {leader, dead}
+    alone = cluster.ask(leader)
+    assert asked(cluster) == [other]
+    cluster.network = []
+    cluster.advance(replica.pace.heartbeat_ms)
+    assert alone in cluster.nodes[leader].answers
+
+
+def test_while_the_membership_changes_and_when_few_have_answered_yet_a_round_asks_all() -> None:
+    confirming = Confirming()
+    before, after = Configuration(("n1", "n2", "n3")), Configuration(("n2", "n3", "n4", "n5"))
+    for number, node in enumerate(("n1", "n2"), 1):
+        confirming.start(Instance(1), (before,), False, 0.0)
+        confirming.on_confirmed(node, number)
+    assert confirming.nearest("n1", (before,)) == ["n2"]
+    assert confirming.nearest("n1", (before, after)) is None
+    assert confirming.nearest("n1", (after,)) is None, (
+        "it takes three others now, since the leader does not vote"
+    )
+    confirming.on_confirmed("n4", 1)
+    confirming.on_confirmed("n5", 1)
+    assert confirming.nearest("n1", (after,)) == ["n2", "n4", "n5"]

@@ -284,7 +284,7 @@ def test_a_confirmation_that_is_asked_for_again_has_a_new_number_and_an_old_answ
 
     Then the first answers arrive. They were given before the second reader came, and say nothing to it.
     """
-    cluster, leader, others = elected(THREE)
+    cluster, leader, _ = elected(THREE)
     numbers: list[int] = []
     first_read = cluster.ask(leader)
     numbers += {packet.message.round for packet in messages(cluster, Confirm)}
@@ -298,7 +298,7 @@ def test_a_confirmation_that_is_asked_for_again_has_a_new_number_and_an_old_answ
         cluster.step(leader, Tick())
         numbers += {packet.message.round for packet in messages(cluster, Confirm)}
         again, cluster.network = messages(cluster, Confirm), []
-    assert len(slow) == len(others)
+    assert len(slow) == 1, "of three, one is enough"
     assert numbers == sorted(set(numbers)), "each is used once, and later ones are higher"
     assert len(numbers) == 5
     for packet in slow:

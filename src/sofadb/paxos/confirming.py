@@ -11,6 +11,9 @@ Which acceptors? A quorum of every configuration in which something could come t
 of the instance behind the watermark, and those that follow it in the window. While the answers are on their way the membership
 may change, and the old acceptors be out of it; still it is they who know whether somebody else got the next value chosen.
 
+A round for readers asks no more acceptors than it needs, those who answered last. Whether all are asked or some is a matter of
+messages: the proof is in the answers. Heartbeats ask everybody, and tell who is quick to answer.
+
 The rounds are numbered, and never with the same number twice within a ballot. An answer counts for its round and for
 those before it. Reads join the next round to *start*, never one that is under way.
 """
@@ -50,7 +53,7 @@ class Confirming:
     def __init__(self) -> None:
         self.number = 0
         self.answered: dict[NodeId, int] = {}
-        """The latest round that each acceptor has answered."""
+        """The latest round that each acceptor has answered, in the order of these answers."""
         self.next_readers: dict[Reader, None] = {}
         """In order, each once, however often it asks."""
         self.rounds: list[_Round] = []
@@ -69,10 +72,30 @@ class Confirming:
             self.next_readers = {}
         return self.number
 
+    @property
+    def last_began_at(self) -> float:
+        """When the latest round began."""
+        return self._began_at[-1]
+
+    def nearest(self, me: NodeId, window: tuple[Configuration, ...]) -> list[NodeId] | None:
+        """Who is enough to confirm a round, with `me`: those who answered the latest, and first. None: it takes all.
+
+        (While the membership changes, or when too few have answered yet.)
+        """
+        if len(window) > 1:
+            return None
+        (configuration,) = window
+        needed = configuration.quorum - (me in configuration.acceptors)
+        answered = self.answered
+        able = [node for node in answered if node != me and node in configuration.acceptors]
+        able.sort(key=answered.__getitem__, reverse=True)
+        return able[:needed] if len(able) >= needed else None
+
     def on_confirmed(self, node: NodeId, number: int) -> None:
         """`node` had promised nothing higher when round `number` reached it."""
-        if number <= self.number:
-            self.answered[node] = max(number, self.answered.get(node, 0))
+        if self.answered.get(node, 0) < number <= self.number:
+            self.answered.pop(node, None)
+            self.answered[node] = number
 
     def began_at(self, number: int) -> float | None:
         """When round `number` began; None if it is one of long ago, or none of ours."""

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 
 HEARTBEATS_TIMED = 16
+ROUND_PATIENCE = 5
+"""A round of confirmation that asked a few is waited for no longer than this part of a heartbeat, if more readers come."""
 NOTHING_CHOSEN_TIMEOUTS = 10
 """After so many election timeouts in which nothing gets chosen, somebody else may try."""
 
@@ -493,18 +495,32 @@ class Leading:
             self._start_round()
 
     def _maybe_start_round(self) -> None:
-        """Begin a round for the readers who wait, unless one with readers is under way or it is too early."""
-        if self.confirming.next_readers and not self.confirming.rounds and self.is_established:
+        """Begin a round for the readers who wait, unless one with readers is under way or it is too early.
+
+        It asks no more than it needs. If they do not answer soon, the next one asks all, and the heartbeat does in any case.
+        """
+        confirming = self.confirming
+        if not confirming.next_readers or not self.is_established:
+            return
+        if not confirming.rounds:
+            self._start_round(confirming.nearest(self.replica.me, self.replica.window()))
+        elif (
+            self.replica.moment.now - confirming.last_began_at
+            >= self.replica.pace.heartbeat_ms / ROUND_PATIENCE
+        ):
             self._start_round()
 
-    def _start_round(self) -> None:
+    def _start_round(self, asked: list[NodeId] | None = None) -> None:
+        """Have our leadership confirmed, by those who are asked; None: by all. Only then all know what is chosen."""
         replica = self.replica
         watermark = replica.sequence.watermark
         now = replica.moment.now
         number = self.confirming.start(watermark, replica.window(), self.is_established, now)
-        self.announced = watermark
+        if asked is None:
+            asked = replica.others()
+            self.announced = watermark
         confirm = Confirm(self.ballot, number, watermark, int(replica.pace.timeout_ms))
-        for node in replica.others():
+        for node in asked:
             replica.emit(Send(node, confirm))
         self.heard_at[replica.me] = now
         if lease_ms := replica.bind(self.ballot):

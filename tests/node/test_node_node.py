@@ -254,6 +254,7 @@ def test_behind_a_batch_reads_are_not_held_nor_are_the_writes_of_who_does_not_le
 
 def test_while_reads_are_under_way_others_are_gathered_and_go_as_one_when_these_are_answered() -> None:
     station = Station()
+    leading(station)
     works = [Asked(f"GET key:{number}") for number in range(5)]
     station.node.read(works[0])
     station.turn()
@@ -278,6 +279,7 @@ def test_while_reads_are_under_way_others_are_gathered_and_go_as_one_when_these_
 
 def test_reads_that_take_long_are_not_waited_for() -> None:
     station = Station()
+    leading(station)
     station.driver.reading.asked_at = 1.0
     station.driver.now = 2.0
     for _ in range(3):
@@ -295,6 +297,15 @@ def test_reads_that_take_long_are_not_waited_for() -> None:
     assert len(station.driver.events) == 2
     look()
     assert station.soon == []
+
+
+def test_who_does_not_lead_hands_reads_on_at_once() -> None:
+    """They may join the leader's next round on their way."""
+    station = Station()
+    station.driver.reading.asked_at = 0.0
+    station.node.read(Asked("GET a"))
+    station.turn()
+    assert [type(event) for event in station.driver.events] == [Read]
 
 
 # Executing

@@ -6,7 +6,7 @@ import pytest
 
 from paxos.cluster import Cluster, Packet
 from sofadb.paxos import Ballot, Configuration, Entry, Instance, Value
-from sofadb.paxos.confirming import Confirming
+from sofadb.paxos.confirming import Confirming, Reader
 from sofadb.paxos.effects import Deliver, Send, in_order
 from sofadb.paxos.events import Received, Tick
 from sofadb.paxos.leading import Leading
@@ -402,13 +402,30 @@ def test_who_was_asked_and_is_dead_costs_readers_a_heartbeat_at_most_and_less_if
     assert len(asked(cluster)) == 2
     cluster.settle()
     assert {first, second, third} <= set(cluster.nodes[leader].answers)
-    # From now on the other one is asked. If that gets lost and nobody else reads, the heartbeat asks again.
-    (other,) = {"n1", "n2", "n3"} - {leader, dead}
+    # For some time all are asked, and then the one that still answers. If that gets lost and nobody else reads, the heartbeat
+    # asks again.
+    cluster.ask(leader)
+    assert len(asked(cluster)) == 2
+    cluster.advance(100 * replica.pace.heartbeat_ms)
     alone = cluster.ask(leader)
-    assert asked(cluster) == [other]
+    assert asked(cluster) == [name for name in ("n1", "n2", "n3") if name not in (leader, dead)]
     cluster.network = []
     cluster.advance(replica.pace.heartbeat_ms)
     assert alone in cluster.nodes[leader].answers
+    cluster.ask(leader)
+    assert len(asked(cluster)) == 2
+
+
+def test_a_round_of_all_is_not_begun_again_for_more_readers_however_long_it_takes() -> None:
+    cluster = Cluster(["n1", "n2", "n3"])
+    leader = cluster.elect()
+    cluster.advance(1_000)
+    cluster.ask(leader)
+    cluster.network = []
+    for _ in range(4):
+        cluster.now += cluster.replica(leader).pace.heartbeat_ms / 5
+        cluster.ask(leader)
+    assert len(asked(cluster)) == 2, "once, of all"
 
 
 def test_while_the_membership_changes_and_when_few_have_answered_yet_a_round_asks_all() -> None:
@@ -425,3 +442,17 @@ def test_while_the_membership_changes_and_when_few_have_answered_yet_a_round_ask
     confirming.on_confirmed("n4", 1)
     confirming.on_confirmed("n5", 1)
     assert confirming.nearest("n1", (after,)) == ["n2", "n4", "n5"]
+
+
+def test_a_round_whose_acceptors_are_members_no_more_is_over_with_the_next_one() -> None:
+    confirming = Confirming()
+    before, after = Configuration(("n1", "n2")), Configuration(("n1",))
+    readers = [Reader("n1", AskRead(number, 1)) for number in range(3)]
+    for reader, window in zip(readers, ((before,), (before,), (after,)), strict=True):
+        confirming.next_readers[reader] = None
+        number = confirming.start(Instance(reader.ask.attempt), window, True, 0.0)
+        confirming.on_confirmed("n1", number)
+        if window == (before,):
+            assert confirming.take() == []
+    assert confirming.take() == [(Instance(2), readers)]
+    assert confirming.rounds == []

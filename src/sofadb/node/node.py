@@ -2,9 +2,9 @@
 
 Clients' work comes in from the server and is gathered: everything that arrives in one turn of the event loop becomes one
 submission (and, at the leader, part of one batch). As long as the leader has a batch under way that left just now, what its own
-clients write is gathered on. When the submission comes up in the sequence, the work is executed on this node's own state in that
-place, and its replies go back; the same entry, in bytes, is applied by all other replicas. Reads wait for a grant and are then
-executed on the state as it is.
+clients write is gathered on; what they read, as long as other reads of theirs are under way. When the submission comes up in the
+sequence, the work is executed on this node's own state in that place, and its replies go back; the same entry, in bytes, is
+applied by all other replicas. Reads wait for a grant and are then executed on the state as it is.
 
 The node knows nothing of protocols and sockets; work is an object that it encodes, executes, or fails (`Work`).
 """
@@ -32,7 +32,8 @@ DISK_FULL = (
 UNCERTAIN = "UNCERTAIN The outcome is not known: the command may have been executed, or may be yet."
 
 APART_MS = 4.0
-"""So long after the last batch left, another leaves although that is under way ..."""
+"""So long after reads were handed on, others are, although those are under way. So long after the last batch left, another one
+leaves ..."""
 SMALL_BATCH_BYTES, LARGE_BATCH_BYTES = 16 << 10, 256 << 10
 """... or at once, if that is smaller than this and the only one, or as large as that."""
 LOOK_S_MIN = 0.001
@@ -85,6 +86,7 @@ class Node:
         """Whether writes wait until a batch is done; whether it is done, and those are heard first who are answered now; whether
         they were heard; whether a timer is set."""
         self._reads_are_timed = False
+        """Whether a timer is set for reads that wait."""
         self._writes: list[Work] = []
         self._reads: list[Work] = []
         self._token = 0
@@ -142,9 +144,13 @@ class Node:
             self.driver.handle(Read(self._wait_for(reads)))
 
     def _hold_reads(self) -> bool:
-        """Whether reads wait for the end of those that were handed on just now. They would hardly be answered earlier otherwise,
-        and many at a time cost less."""
-        asked_at = self.driver.replica.reading.asked_at
+        """Whether reads wait for the end of those that were handed on just now.
+
+        Where we lead they are not answered later for it, since they would wait for the next round of confirmation anyway; and
+        many at a time cost less.
+        """
+        replica = self.driver.replica
+        asked_at = replica.reading.asked_at if isinstance(replica.phase, Leading) else None
         if asked_at is None:
             return False
         wait_s = (asked_at + APART_MS - self.driver.world.moment().now) / 1000

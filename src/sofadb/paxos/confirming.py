@@ -112,10 +112,14 @@ class Confirming:
         return min(latest)
 
     def take(self) -> list[tuple[Instance, list[Reader]]]:
-        """The readers of all rounds that are confirmed, with their watermarks."""
-        if not self.rounds:
-            return []
-        ready = [each for each in self.rounds if each.number <= self.confirmed(each.window)]
-        if ready:
-            self.rounds = [each for each in self.rounds if each not in ready]
-        return [(each.watermark, each.readers) for each in ready]
+        """The readers who may be let go, with their watermarks.
+
+        Those of a round that is confirmed; and those of earlier ones, for they asked before it began, and its watermark is no
+        lower. (An earlier round may never be confirmed: its acceptors may not be members any more.)
+        """
+        for index in range(len(self.rounds) - 1, -1, -1):
+            each = self.rounds[index]
+            if each.number <= self.confirmed(each.window):
+                done, self.rounds = self.rounds[: index + 1], self.rounds[index + 1 :]
+                return [(each.watermark, [reader for one in done for reader in one.readers])]
+        return []

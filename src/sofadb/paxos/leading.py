@@ -55,7 +55,9 @@ if TYPE_CHECKING:
 
 HEARTBEATS_TIMED = 16
 ROUND_PATIENCE = 5
-"""A round of confirmation that asked a few is waited for no longer than this part of a heartbeat, if more readers come."""
+"""A round that asked no more than it needs is waited for no longer than this part of a heartbeat, if more readers come."""
+ASK_ALL_HEARTBEATS = 100
+"""For so long rounds ask everybody after one that asked a few was overdue."""
 NOTHING_CHOSEN_TIMEOUTS = 10
 """After so many election timeouts in which nothing gets chosen, somebody else may try."""
 
@@ -92,6 +94,10 @@ class Leading:
         """The sessions as they will be when all that is queued or proposed has taken effect."""
         self.stamp = replica.time
         self.confirming = Confirming()
+        self.asks_few = False
+        """Whether the latest round asked no more than it needs ..."""
+        self.ask_all_until = float("-inf")
+        """... which none does until then."""
         self.latest = replica.membership.latest
         """The latest change of which we have taken notice ..."""
         self._led: Configuration | None = None
@@ -495,20 +501,28 @@ class Leading:
             self._start_round()
 
     def _maybe_start_round(self) -> None:
-        """Begin a round for the readers who wait, unless one with readers is under way or it is too early.
+        """Begin a round for the readers who wait, unless it is too early, or one with readers is under way that is not overdue.
 
-        It asks no more than it needs. If they do not answer soon, the next one asks all, and the heartbeat does in any case.
+        It asks no more than it needs. If those are silent, all are asked, now and for some time.
         """
         confirming = self.confirming
         if not confirming.next_readers or not self.is_established:
             return
         if not confirming.rounds:
-            self._start_round(confirming.nearest(self.replica.me, self.replica.window()))
-        elif (
-            self.replica.moment.now - confirming.last_began_at
-            >= self.replica.pace.heartbeat_ms / ROUND_PATIENCE
-        ):
+            is_safe = self.replica.moment.now >= self.ask_all_until
+            self._start_round(confirming.nearest(self.replica.me, self.replica.window()) if is_safe else None)
+        elif self._is_overdue():
             self._start_round()
+
+    def _is_overdue(self) -> bool:
+        """Whether a round asked no more than it needs, in vain so far. From now on all are asked, for some time."""
+        now, heartbeat_ms = self.replica.moment.now, self.replica.pace.heartbeat_ms
+        if not (self.confirming.rounds and self.asks_few):
+            return False
+        is_overdue = now - self.confirming.last_began_at >= heartbeat_ms / ROUND_PATIENCE
+        if is_overdue:
+            self.ask_all_until = now + ASK_ALL_HEARTBEATS * heartbeat_ms
+        return is_overdue
 
     def _start_round(self, asked: list[NodeId] | None = None) -> None:
         """Have our leadership confirmed, by those who are asked; None: by all. Only then all know what is chosen."""
@@ -516,6 +530,7 @@ class Leading:
         watermark = replica.sequence.watermark
         now = replica.moment.now
         number = self.confirming.start(watermark, replica.window(), self.is_established, now)
+        self.asks_few = asked is not None
         if asked is None:
             asked = replica.others()
             self.announced = watermark
@@ -683,6 +698,7 @@ class Leading:
                     self._send_accept(node, accept)
         self._ask_promises()
         self._maybe_leave()
+        self._is_overdue()
         self._start_round()
         self.timed.append(self.confirming.number)
 

@@ -99,7 +99,7 @@ class Support:
 
 @dataclass(frozen=True, slots=True)
 class Confirm:
-    """The leader asks: do you still follow me (rule P7)? Sent at every heartbeat, and whenever reads wait."""
+    """The leader asks: do you still follow me (rule P7)? Sent at every heartbeat, and if reads wait, to as many as it takes."""
 
     ballot: Ballot
     round: int

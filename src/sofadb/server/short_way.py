@@ -3,7 +3,7 @@
 Most of what clients send is of one kind: a piece of bytes that is one or several whole requests, of commands that
 need nothing but the state, on a connection that has nothing else under way. `Connection` does such a piece justice, but it
 has questions to ask that here have but one answer. So such a piece is taken as it is: split, looked up, and put behind those that
-came before it in this turn of the event loop or, of writes, since the node last handed some on. All such reads are one piece of
+came before it in this turn of the event loop, or since the node last handed such on. All such reads are one piece of
 work for the node, and all such writes in one database, as one section of the log; each is executed in one loop, and the replies
 written. Where pieces of several clients that ask for the same follow each other (GET, SET), their words are put together and
 executed as one.

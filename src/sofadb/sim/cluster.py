@@ -104,7 +104,8 @@ class Cluster:
     ) -> None:
         self.seed = seed
         self.settings = settings or Settings()
-        self.server_settings = server_settings or ServerSettings(clients_max=CLIENTS_MAX)
+        # Slow is what took long by a real clock, and goes another way: worlds would depend on how busy this machine is.
+        self.server_settings = server_settings or ServerSettings(clients_max=CLIENTS_MAX, slow_us=-1)
         self.segment_bytes = segment_bytes
         self.snapshot_settings = snapshot_settings or SnapshotSettings()
         self.disk_latency_s = (0.0001, 0.002)

@@ -509,13 +509,15 @@ class Leading:
         if not confirming.next_readers or not self.is_established:
             return
         if not confirming.rounds:
-            is_safe = self.replica.moment.now >= self.ask_all_until
-            self._start_round(confirming.nearest(self.replica.me, self.replica.window()) if is_safe else None)
-        elif self._is_overdue():
+            asks_all = self.replica.moment.now < self.ask_all_until
+            self._start_round(
+                None if asks_all else confirming.nearest(self.replica.me, self.replica.window())
+            )
+        elif self._notice_silence():
             self._start_round()
 
-    def _is_overdue(self) -> bool:
-        """Whether a round asked no more than it needs, in vain so far. From now on all are asked, for some time."""
+    def _notice_silence(self) -> bool:
+        """If a round that asked no more than it needs is overdue, let all be asked for some time; returns whether it is."""
         now, heartbeat_ms = self.replica.moment.now, self.replica.pace.heartbeat_ms
         if not (self.confirming.rounds and self.asks_few):
             return False
@@ -698,7 +700,7 @@ class Leading:
                     self._send_accept(node, accept)
         self._ask_promises()
         self._maybe_leave()
-        self._is_overdue()
+        self._notice_silence()
         self._start_round()
         self.timed.append(self.confirming.number)
 

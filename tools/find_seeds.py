@@ -42,6 +42,8 @@ def main() -> None:
             print(f"{name:50} survives {SEEDS_MAX} worlds ({seconds:.1f} s)", flush=True)
             continue
         seeds[name] = found.seed
+        if recorded:
+            SEEDS.write_text(json.dumps(recorded | seeds, indent=1) + "\n")
         print(f"{name:50} seed {found.seed:3}, {seconds:4.1f} s, {found.name}", flush=True)
     SEEDS.write_text(json.dumps(seeds, indent=1) + "\n")
     ordered = sorted(seeds.values())

@@ -66,9 +66,9 @@ def traced(cluster: Cluster, *options: str) -> Iterator[subprocess.Popen[bytes]]
     cluster.processes["n1"] = process
     assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
     tracer = subprocess.Popen([STRACE, "-f", "-qq", "-p", str(process.pid), *options])
-    wait_until(lambda: tracer_of(process.pid) == tracer.pid, "it is traced")
-    process.send_signal(signal.SIGCONT)
     try:
+        wait_until(lambda: tracer_of(process.pid) == tracer.pid, "it is traced")
+        process.send_signal(signal.SIGCONT)
         yield process
     except BaseException:
         process.kill()

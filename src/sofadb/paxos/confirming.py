@@ -15,7 +15,8 @@ A round for readers asks no more acceptors than it needs, those who answered las
 messages: the proof is in the answers. Heartbeats ask everybody, and tell who is quick to answer.
 
 The rounds are numbered, and never with the same number twice within a ballot. An answer counts for its round and for
-those before it; and a round that is confirmed lets the readers of earlier ones go, too, at its own watermark. Reads join the next round to *start*, never one that is under way.
+those before it; and a round that is confirmed lets the readers of earlier ones go, too, at its own watermark. Reads join the
+next round to *start*, never one that is under way.
 """
 
 from __future__ import annotations

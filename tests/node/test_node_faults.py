@@ -846,6 +846,7 @@ def test_a_real_process_whose_disk_fails_is_gone_at_once_and_says_why(tmp_path: 
         async def story():
             running = await node()
             class Work:
+                size = 0
                 encode = bytes
                 execute = fail = lambda self, _: print("told")
             def fail(descriptor):

@@ -15,10 +15,12 @@ from sofadb.database.table import Route, lookup
 from sofadb.node.driver import Driver
 from sofadb.node.node import (
     APART_MS,
+    ENOUGH_WRITES_BYTES,
+    HEAR_MS,
     LARGE_BATCH_BYTES,
     NO_REPLICAS,
     OVERLOADED,
-    SMALL_BATCH_BYTES,
+    QUIET_TURNS,
     SUBMISSION_BYTES_MAX,
     UNCERTAIN,
     Node,
@@ -61,6 +63,11 @@ class Station:
         for callback in callbacks:
             callback()
 
+    def quiet_turns(self) -> None:
+        """As many as it takes until those who were answered are not waited for any more, and what waits is handed on."""
+        for _ in range(QUIET_TURNS + 1):
+            self.turn()
+
     def deliver(self, instance: int, *entries: tuple[int | None, bytes], time: int = 0) -> None:
         """These are chosen: payloads, with the tokens of those who wait for them here."""
         numbered = tuple((token, Entry("n1", 1, 1, payload)) for token, payload in entries)
@@ -81,6 +88,7 @@ class Asked:
                 raw += b"*%d\r\n" % len(words)
                 raw += b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
         self.run = Run(0, calls, raw)
+        self.size = len(raw)
         self.outcomes: list[list[Reply] | str] = []
 
     def encode(self) -> bytes:
@@ -139,7 +147,7 @@ def test_reads_of_one_turn_share_one_read_and_come_after_its_writes() -> None:
 # Holding
 
 
-def flight(size: int = SMALL_BATCH_BYTES) -> SimpleNamespace:
+def flight(size: int = 1) -> SimpleNamespace:
     return SimpleNamespace(started_at=0.0, accept=SimpleNamespace(value=SimpleNamespace(size=size)))
 
 
@@ -173,6 +181,8 @@ def test_while_a_batch_is_under_way_writes_are_gathered_and_go_as_one_when_it_is
     station.deliver(1, (submission.token, submission.payload))
     station.turn()  # Those who were answered are heard ...
     station.node.submit(late := Asked("SET late x"))
+    station.quiet_turns()
+    assert len(station.driver.submissions()) == 1
     station.turn()  # ... and then all of it goes.
     _, second = station.driver.submissions()
     assert second.payload == b"".join(work.encode() for work in (*others, late))
@@ -193,6 +203,50 @@ def test_those_who_were_answered_are_heard_first_although_more_came_in_the_same_
     station.turn()
     assert len(station.driver.submissions()) == 1
     station.node.submit(Asked("SET d x"))
+    station.quiet_turns()
+    station.turn()
+    assert len(station.driver.submissions()) == 2
+
+
+def test_the_first_who_asks_after_a_batch_waits_for_the_others_who_were_answered() -> None:
+    station = Station()
+    leading(station)
+    works = [Asked(f"SET key:{number} x") for number in range(3)]
+    for work in works:
+        station.node.submit(work)
+    station.turn()
+    (submission,) = station.driver.submissions()
+    station.deliver(1, (submission.token, submission.payload))
+    for work in works:
+        station.node.submit(work)
+        station.turn()
+    assert len(station.driver.submissions()) == 1
+    station.quiet_turns()
+    _, second = station.driver.submissions()
+    assert second.payload == b"".join(work.encode() for work in works)
+
+
+@pytest.mark.parametrize(
+    ("value_bytes", "turn_ms", "turns"),
+    [(1, HEAR_MS / 8, 8), (1, 10.0, 1), (ENOUGH_WRITES_BYTES // 4, 0.0, 4)],
+)
+def test_who_was_answered_is_not_waited_for_without_end(value_bytes: int, turn_ms: float, turns: int) -> None:
+    """However much comes in, and however long each turn takes: for some time, or until enough waits."""
+    station = Station()
+    flights = leading(station)
+    station.node.submit(Asked("SET a x"))
+    station.turn()
+    (submission,) = station.driver.submissions()
+    flights[1] = flight()
+    station.node.submit(Asked("SET b x"))
+    station.turn()
+    del flights[1]
+    station.deliver(1, (submission.token, submission.payload))
+    for _ in range(turns):
+        assert len(station.driver.submissions()) == 1
+        station.node.submit(Asked(f"SET c {'x' * value_bytes}"))
+        station.driver.now += turn_ms
+        station.turn()
     station.turn()
     assert len(station.driver.submissions()) == 2
 
@@ -219,20 +273,17 @@ def test_a_batch_that_takes_long_is_not_waited_for() -> None:
     assert len(station.driver.submissions()) == 2
 
 
-@pytest.mark.parametrize(("size", "third_waits"), [(SMALL_BATCH_BYTES - 1, True), (LARGE_BATCH_BYTES, False)])
-def test_behind_a_small_batch_another_leaves_at_once_and_behind_a_very_large_one_any(
-    size: int, third_waits: bool
-) -> None:
+def test_behind_a_very_large_batch_another_leaves_at_once() -> None:
     station = Station()
     flights = leading(station)
-    flights[1] = flight(size)
+    flights[1] = flight(LARGE_BATCH_BYTES - 1)
     station.node.submit(Asked("SET a x"))
     station.turn()
-    assert len(station.driver.submissions()) == 1
-    flights[2] = flight(size)
+    assert station.driver.submissions() == []
+    flights[1] = flight(LARGE_BATCH_BYTES)
     station.node.submit(Asked("SET b x"))
     station.turn()
-    assert len(station.driver.submissions()) == 2 - third_waits
+    assert len(station.driver.submissions()) == 1
 
 
 def test_behind_a_batch_reads_are_not_held_nor_are_the_writes_of_who_does_not_lead() -> None:
@@ -270,6 +321,7 @@ def test_while_reads_are_under_way_others_are_gathered_and_go_as_one_when_these_
     assert [len(work.outcomes) for work in works] == [1, 0, 0, 0, 0]
     station.turn()  # Those who were answered are heard ...
     station.node.read(works[4])
+    station.quiet_turns()
     station.turn()  # ... and then all of it goes.
     _, second = station.driver.events
     assert isinstance(second, Read)
@@ -299,13 +351,22 @@ def test_reads_that_take_long_are_not_waited_for() -> None:
     assert station.soon == []
 
 
-def test_who_does_not_lead_hands_reads_on_at_once() -> None:
-    """They may join the leader's next round on their way."""
+def test_who_does_not_lead_hands_reads_and_writes_on_at_once() -> None:
+    """They may join the leader's next round, or batch, on their way."""
     station = Station()
     station.driver.reading.asked_at = 0.0
     station.node.read(Asked("GET a"))
+    station.node.submit(Asked("SET a x"))
     station.turn()
-    assert [type(event) for event in station.driver.events] == [Read]
+    submission, read = station.driver.events
+    assert isinstance(read, Read)
+    assert isinstance(submission, Submit)
+    station.deliver(1, (submission.token, submission.payload))
+    station.node.read(Asked("GET a"))
+    station.node.serve(Serve((read.token,), 0))
+    station.node.submit(Asked("SET b x"))
+    station.turn()
+    assert [type(event) for event in station.driver.events] == [Submit, Read, Submit, Read]
 
 
 # Executing

@@ -49,6 +49,7 @@ class Errand:
         args = [word.encode() for word in words]
         raw = b"*%d\r\n" % len(args) + b"".join(b"$%d\r\n%s\r\n" % (len(arg), arg) for arg in args)
         self.words = words
+        self.size = len(raw)
         self.run = Run(0, [(TABLE[args[0]].function, args)], raw)
 
     def encode(self) -> bytes:

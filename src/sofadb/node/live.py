@@ -205,6 +205,8 @@ def for_journal(record: Record) -> JournalRecord:
 class _Proof:
     """A read that nobody asked for: if it is answered, a leader is confirmed, and we have what was chosen before."""
 
+    size = 0
+
     def __init__(self, done: Callable[[bool], None]) -> None:
         self.done = done
 

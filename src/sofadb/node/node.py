@@ -2,7 +2,8 @@
 
 Clients' work comes in from the server and is gathered: everything that arrives in one turn of the event loop becomes one
 submission (and, at the leader, part of one batch). As long as the leader has a batch under way that left just now, what its own
-clients write is gathered on; what they read, as long as other reads of theirs are under way. When the submission comes up in the
+clients write is gathered on, and so is what they read, as long as other reads of theirs are under way; and then those are heard
+first who were answered. When the submission comes up in the
 sequence, the work is executed on this node's own state in that place, and its replies go back; the same entry, in bytes, is
 applied by all other replicas. Reads wait for a grant and are then executed on the state as it is.
 
@@ -32,10 +33,13 @@ DISK_FULL = (
 UNCERTAIN = "UNCERTAIN The outcome is not known: the command may have been executed, or may be yet."
 
 APART_MS = 4.0
-"""So long after reads were handed on, others are, although those are under way. So long after the last batch left, another one
-leaves ..."""
-SMALL_BATCH_BYTES, LARGE_BATCH_BYTES = 16 << 10, 256 << 10
-"""... or at once, if that is smaller than this and the only one, or as large as that."""
+"""So long after reads, or a batch, were handed on, others are, although those are under way ..."""
+LARGE_BATCH_BYTES = 256 << 10
+"""... and a batch at once, if the one under way is as large as this."""
+QUIET_TURNS, HEAR_MS = 3, 2.0
+"""A leader waits for those who were answered until so many turns of its event loop brought nothing, for so long at most, ..."""
+ENOUGH_WRITES_BYTES, ENOUGH_READS_BYTES = 64 << 10, 8 << 10
+"""... and until so much waits."""
 LOOK_S_MIN = 0.001
 """No timer is shorter: one that is a hair early would be set again and again."""
 SUBMISSION_BYTES_MAX = 1 << 20
@@ -43,7 +47,10 @@ SUBMISSION_BYTES_MAX = 1 << 20
 
 
 class Work(Protocol):
-    """What one connection asks in one go. Exactly one of `execute` and `fail` is called, once."""
+    """What connections ask in one go. Exactly one of `execute` and `fail` is called, once."""
+
+    size: int
+    """Bytes of the requests. It may grow until the work is handed on."""
 
     def encode(self) -> bytes:
         """What every replica has to execute: a section of an entry."""
@@ -53,6 +60,61 @@ class Work(Protocol):
 
     def fail(self, error: ReplyError) -> None:
         """It is not done, or nobody knows."""
+
+
+class _Hearing:
+    """Waits a moment for those who were answered, so that what they ask next goes along with what waits already."""
+
+    __slots__ = (
+        "_call_soon",
+        "_enough_bytes",
+        "_now",
+        "_quiet_turns",
+        "_seen_bytes",
+        "_then",
+        "_until",
+        "_works",
+        "is_on",
+    )
+
+    def __init__(
+        self,
+        call_soon: Callable[[Callable[[], None]], object],
+        now: Callable[[], float],
+        works: Callable[[], list[Work]],
+        enough_bytes: int,
+        then: Callable[[], None],
+    ) -> None:
+        """`now` is the monotonic clock (milliseconds); `works` are those that wait; `then` is called when that is over."""
+        self._call_soon = call_soon
+        self._now = now
+        self._works = works
+        self._enough_bytes = enough_bytes
+        self._then = then
+        self.is_on = False
+        self._seen_bytes = self._quiet_turns = 0
+        self._until = 0.0
+
+    def begin(self) -> None:
+        """Something is done, and whoever was answered may ask again."""
+        if not self.is_on:
+            self.is_on = True
+            self._seen_bytes, self._quiet_turns = self._waiting_bytes(), 0
+            self._until = self._now() + HEAR_MS
+            self._call_soon(self._look)
+
+    def _look(self) -> None:
+        size = self._waiting_bytes()
+        self._quiet_turns = self._quiet_turns + 1 if size == self._seen_bytes else 0
+        self._seen_bytes = size
+        if self._quiet_turns < QUIET_TURNS and size < self._enough_bytes and self._now() < self._until:
+            self._call_soon(self._look)
+        else:
+            self.is_on = False
+            self._then()
+
+    def _waiting_bytes(self) -> int:
+        return sum(work.size for work in self._works())
 
 
 class Node:
@@ -82,13 +144,19 @@ class Node:
         self._call_soon = call_soon
         self._flush_is_due = False
         self._call_later = call_later
-        self._is_holding = self._is_done = self._is_released = self._is_timed = False
-        """Whether writes wait until a batch is done; whether it is done, and those are heard first who are answered now; whether
-        they were heard; whether a timer is set."""
+        self._is_holding = self._is_released = self._is_timed = False
+        """Whether writes wait until a batch is done; whether it is done, and those who were answered were heard; whether a timer
+        is set."""
         self._reads_are_timed = False
         """Whether a timer is set for reads that wait."""
         self._writes: list[Work] = []
         self._reads: list[Work] = []
+        self._writers = _Hearing(
+            call_soon, self._now, lambda: self._writes, ENOUGH_WRITES_BYTES, self._release
+        )
+        self._readers = _Hearing(
+            call_soon, self._now, lambda: self._reads, ENOUGH_READS_BYTES, self._flush_soon
+        )
         self._token = 0
         self._waiting: dict[int, list[Work]] = {}
 
@@ -123,6 +191,13 @@ class Node:
         """Do not hand over after all."""
         self.driver.handle(KeepLead())
 
+    def _now(self) -> float:
+        return self.driver.world.moment().now
+
+    @property
+    def _leads(self) -> bool:
+        return isinstance(self.driver.replica.phase, Leading)
+
     def _flush_soon(self) -> None:
         if not self._flush_is_due:
             self._flush_is_due = True
@@ -149,11 +224,12 @@ class Node:
         Where we lead they are not answered later for it, since they would wait for the next round of confirmation anyway; and
         many at a time cost less.
         """
-        replica = self.driver.replica
-        asked_at = replica.reading.asked_at if isinstance(replica.phase, Leading) else None
+        if self._readers.is_on:
+            return True
+        asked_at = self.driver.replica.reading.asked_at if self._leads else None
         if asked_at is None:
             return False
-        wait_s = (asked_at + APART_MS - self.driver.world.moment().now) / 1000
+        wait_s = (asked_at + APART_MS - self._now()) / 1000
         if wait_s > 0 and not self._reads_are_timed:
             self._reads_are_timed = True
             self._call_later(max(wait_s, LOOK_S_MIN), self._look_at_reads)
@@ -167,7 +243,7 @@ class Node:
     def _hold(self) -> bool:
         """Whether writes wait, since a batch is under way. They wait for as long as that is worth it, or until a batch is done
         and those who were answered are heard again."""
-        if self._is_done:
+        if self._writers.is_on:
             return True
         wait_s = 0.0 if self._is_released else self._worth_waiting_s()
         self._is_holding = wait_s > 0
@@ -180,31 +256,27 @@ class Node:
         """How long writes wait at most.
 
         Few large batches cost less than many small ones, and where the way is short, one at a time is enough: the next one
-        holds all that came in meanwhile. But behind a small one, or one that takes the disks long, to begin early is worth more.
+        holds all that came in meanwhile. But behind one that takes the disks long, to begin early is worth more.
         """
         phase = self.driver.replica.phase
         last = phase.last_proposed if isinstance(phase, Leading) else None
-        if last is None or not isinstance(phase, Leading):
+        if last is None:
             return 0.0
         proposed_at, size = last
-        if size >= LARGE_BATCH_BYTES or (size < SMALL_BATCH_BYTES and phase.has_room()):
+        if size >= LARGE_BATCH_BYTES:
             return 0.0
-        return (proposed_at + APART_MS - self.driver.world.moment().now) / 1000
+        return (proposed_at + APART_MS - self._now()) / 1000
 
     def _look(self) -> None:
         self._is_timed = False
         if self._is_holding and not self._hold():
             self._flush_soon()
 
-    def _batch_is_done(self) -> None:
-        """What was held goes as soon as those are heard who are answered now."""
-        if self._is_holding and not self._is_done:
-            self._is_done = True
-            self._call_soon(self._release)
-
     def _release(self) -> None:
-        self._is_holding, self._is_done, self._is_released = False, False, True
-        self._flush_soon()
+        """What was held goes: a batch is done, and those who were answered were heard."""
+        self._is_holding, self._is_released = False, bool(self._writes)
+        if self._writes:
+            self._flush_soon()
 
     def _flush_writes(self) -> None:
         self._is_released = False
@@ -243,11 +315,13 @@ class Node:
         """Apply what was chosen; work that waits here for it is executed in its place, with its replies."""
         database = self.database
         database.begin(deliver.instance, deliver.time)
+        is_answered = False
         for token, entry in deliver.entries:
             works = None if token is None else self._waiting.pop(token, None)
             if works is None:
                 apply(database, entry.payload)
             else:
+                is_answered = True
                 for work in works:
                     work.execute(database)
         if (configuration := deliver.configuration) is not None:
@@ -255,7 +329,8 @@ class Node:
         self.applied = deliver.instance
         for call in self.on_applied:
             call()
-        self._batch_is_done()
+        if self._is_holding or (is_answered and self._leads):
+            self._writers.begin()
 
     def serve(self, serve: Serve) -> None:
         """These reads see everything they must see now."""
@@ -263,8 +338,8 @@ class Node:
         for token in serve.tokens:
             for work in self._waiting.pop(token):
                 work.execute(self.database)
-        if self._reads:  # Those who were answered are heard first.
-            self._call_soon(self._flush_soon)
+        if self._reads and self._leads:
+            self._readers.begin()
 
     def abandon(self, abandon: Abandon) -> None:
         """Nobody need wait any longer."""
@@ -285,7 +360,7 @@ class Node:
     def expire_due(self) -> float | None:
         """If we lead and keys expire, let time move as far as it may. Returns in how many milliseconds to look again."""
         due = self.database.next_expiry()
-        if due is None or not isinstance(self.driver.replica.phase, Leading):
+        if due is None or not self._leads:
             return None
         if unlikely("expiry now"):
             due = self.driver.world.moment().clock

@@ -97,7 +97,7 @@ class Piece(Work):
         self.kind = kind
         self.data = data
         """Its bytes."""
-        self.bytes = size
+        self.size = size
         self.commands = commands
         self.needs_log = kind.needs_log
         self.columns: Columns | None = None
@@ -168,7 +168,7 @@ class Gathered:
             figures.usec += usec
             figures.buckets[int(usec / count).bit_length()] += count
             commands += count
-            size += piece.bytes
+            size += piece.size
             data: Any = encode_small(replies, connection.resp3) or encode(replies, connection.resp3)
             if type(data) is bytes:
                 written += len(data)
@@ -201,7 +201,7 @@ class Gathered:
                 self._go_the_long_way(piece, [reply], usec, database)
                 continue
             commands += 1
-            size += piece.bytes
+            size += piece.size
             data: Any = (
                 OK_BYTES
                 if reply is OK

@@ -43,6 +43,7 @@ class Leaves:
     """Work of the node's own: tell the state machine that somebody does not wait any longer."""
 
     needs_log = True
+    size = 0
 
     def __init__(self, who: Who) -> None:
         self._gone = Gone(who)

@@ -36,7 +36,6 @@ class Work:
 
     __slots__ = (
         "behind",
-        "bytes",
         "commands",
         "connection",
         "is_done",
@@ -45,6 +44,7 @@ class Work:
         "replies",
         "run",
         "seconds",
+        "size",
     )
 
     def __init__(self, connection: Connection, run: Run | Transaction, size: int) -> None:
@@ -54,7 +54,7 @@ class Work:
             self.commands = sum(len(group.calls) for group in run.groups)
         else:
             self.commands = len(run.group.calls)
-        self.bytes = size
+        self.size = size
         """What it holds of requests."""
         self.needs_log = run.needs_log
         self.behind: Sequence[Work] = ()
@@ -113,14 +113,14 @@ class Work:
         """It counts from now on among what the node holds."""
         state = self.connection.state
         state.begun_commands += self.commands
-        state.begun_bytes += self.bytes
+        state.begun_bytes += self.size
 
     def leave(self) -> None:
         """And now it does not any more, and is counted among what was done."""
         state = self.connection.state
         state.begun_commands -= self.commands
-        state.begun_bytes -= self.bytes
-        self.commands = self.bytes = 0
+        state.begun_bytes -= self.size
+        self.commands = self.size = 0
         if self.replies:
             self._note(state)
 

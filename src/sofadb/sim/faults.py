@@ -120,6 +120,8 @@ class _Request(Errand):
 class _Nothing:
     """A client's work that does nothing; but the laboratory sees when it is done."""
 
+    size = 0
+
     def encode(self) -> bytes:
         return b""
 

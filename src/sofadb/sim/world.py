@@ -175,6 +175,8 @@ def run(
 class Probe:
     """A read that nobody waits for: whether it may be answered is judged by the watch."""
 
+    size = 0
+
     def encode(self) -> bytes:
         """It is no write."""
         raise AssertionError("a read is not encoded")

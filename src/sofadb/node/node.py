@@ -3,9 +3,9 @@
 Clients' work comes in from the server and is gathered: everything that arrives in one turn of the event loop becomes one
 submission (and, at the leader, part of one batch). As long as the leader has a batch under way that left just now, what its own
 clients write is gathered on, and so is what they read, as long as other reads of theirs are under way; and then those are heard
-first who were answered. When the submission comes up in the
-sequence, the work is executed on this node's own state in that place, and its replies go back; the same entry, in bytes, is
-applied by all other replicas. Reads wait for a grant and are then executed on the state as it is.
+first who were answered. When the submission comes up in the sequence, the work is executed on this node's own state in that
+place, and its replies go back; the same entry, in bytes, is applied by all other replicas. Reads wait for a grant and are then
+executed on the state as it is.
 
 The node knows nothing of protocols and sockets; work is an object that it encodes, executes, or fails (`Work`).
 """

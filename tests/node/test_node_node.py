@@ -15,6 +15,7 @@ from sofadb.database.table import Route, lookup
 from sofadb.node.driver import Driver
 from sofadb.node.node import (
     APART_MS,
+    ENOUGH_READS_BYTES,
     ENOUGH_WRITES_BYTES,
     HEAR_MS,
     LARGE_BATCH_BYTES,
@@ -327,6 +328,47 @@ def test_while_reads_are_under_way_others_are_gathered_and_go_as_one_when_these_
     assert isinstance(second, Read)
     station.node.serve(Serve((second.token,), 0))
     assert [len(work.outcomes) for work in works] == [1] * 5
+
+
+def test_the_first_who_reads_after_a_round_waits_for_the_others_who_were_answered() -> None:
+    station = Station()
+    leading(station)
+    works = [Asked(f"GET key:{number}") for number in range(4)]
+    station.node.read(works[0])
+    station.turn()
+    (first,) = station.driver.events
+    assert isinstance(first, Read)
+    station.node.serve(Serve((first.token,), 0))
+    for work in works[1:]:
+        work.size = 20
+        station.node.read(work)
+        station.turn()
+    assert station.driver.events == [first]
+    station.quiet_turns()
+    _, second = station.driver.events
+    assert isinstance(second, Read)
+    station.node.serve(Serve((second.token,), 0))
+    assert [len(work.outcomes) for work in works] == [1] * 4
+    station.quiet_turns()
+    assert station.soon == []
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_readers_are_not_waited_for_when_enough_waits(count: int) -> None:
+    station = Station()
+    leading(station)
+    station.node.read(Asked("GET a"))
+    station.turn()
+    (first,) = station.driver.events
+    assert isinstance(first, Read)
+    station.node.serve(Serve((first.token,), 0))
+    for _ in range(count):
+        work = Asked("GET a")
+        work.size = ENOUGH_READS_BYTES // 2
+        station.node.read(work)
+    station.turn()
+    station.turn()
+    assert len(station.driver.events) == count
 
 
 def test_reads_that_take_long_are_not_waited_for() -> None:

@@ -53,8 +53,10 @@ class FakeNode:
         """Knows only what goes through the log."""
         self.works: list[Work] = []
         """What is under way, in the order in which it was begun."""
+        self.handed_on: dict[int, bytes | int] = {}
+        """By the id of a work: what is in the log of it, or if it is a read, its size."""
         self.front = b"n1/2"
-        self.looks = 0
+        self.on_handing_on: list[Callable[[bool], None]] = []
         self.on_applied: list[Callable[[], None]] = []
         self.on_founded: list[Callable[[], None]] = []
         self.on_leader: list[Callable[[str], None]] = []
@@ -65,11 +67,17 @@ class FakeNode:
     def applied(self) -> int:
         return self.database.instance
 
-    @property
-    def turns(self) -> dict[bool, int]:
-        """Each look is in another: nothing is put together."""
-        self.looks += 1
-        return dict.fromkeys((True, False), self.looks)
+    def end_turn(self) -> None:
+        """What one client sends is a turn of its own: nothing is put together."""
+        self.hand_on()
+
+    def hand_on(self) -> None:
+        for writes in (True, False):
+            for call in self.on_handing_on:
+                call(writes)
+            for work in self.works:
+                if work.needs_log is writes and id(work) not in self.handed_on:
+                    self.handed_on[id(work)] = work.encode() if writes else work.size
 
     def submit(self, work: Work) -> None:
         assert work.needs_log
@@ -87,10 +95,13 @@ class FakeNode:
 
     def execute(self, work: Work) -> None:
         self.works.remove(work)
-        if work.needs_log:
+        handed_on = self.handed_on.pop(id(work), work.encode() if work.needs_log else work.size)
+        if isinstance(handed_on, int):
+            assert work.size == handed_on, "what is asked later is a read for itself"
+        else:
             for database in (self.database, self.replica):
                 database.begin(database.instance + 1, NOW)
-            apply(self.replica, work.encode())
+            apply(self.replica, handed_on)
         work.execute(self.database)
         for call in self.on_applied if work.needs_log else ():
             call()
@@ -102,6 +113,7 @@ class FakeNode:
 
     def fail(self, work: Work, problem: str) -> None:
         self.works.remove(work)
+        self.handed_on.pop(id(work), None)
         work.fail(ReplyError(problem))
 
 
@@ -186,6 +198,7 @@ class Client:
 
     def send_bytes(self, data: bytes) -> None:
         self.connection.data_received(data)
+        self.node.end_turn()
 
     def half_close(self) -> None:
         """Send no more, but go on reading."""

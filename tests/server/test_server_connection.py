@@ -22,7 +22,7 @@ from sofadb.server.connection import (
     RUN_COMMANDS_MAX,
 )
 from sofadb.server.encoding import LARGE_BYTES, PIECE_BYTES
-from sofadb.server.short_way import Gathered
+from sofadb.server.short_way import Crowd, Gathered, Piece
 from sofadb.server.state import Settings
 from sofadb.server.work import Work
 
@@ -40,10 +40,17 @@ def client(server: Server) -> Client:
     return server.connect()
 
 
+def requests_of(part: Piece | Crowd) -> list[list[bytes]]:
+    if isinstance(part, Piece):
+        return part.requests
+    assert part.columns is not None
+    return list(map(list, zip(*part.columns, strict=True)))
+
+
 def asked(work: Work | Gathered) -> list[bytes]:
     """The commands of a work, as lines."""
     if isinstance(work, Gathered):
-        return [b" ".join(args) for piece in work.pieces for _, args in piece.calls]
+        return [b" ".join(args) for part in work.parts for args in requests_of(part)]
     groups = work.run.groups if isinstance(work.run, Transaction) else [work.run.group]
     return [b" ".join(args) for group in groups for _, args in group.calls]
 

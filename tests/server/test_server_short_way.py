@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from server.server_fakes import FakeNode, Server, pipeline, request
@@ -21,27 +23,35 @@ from sofadb.database.wire import (
     request_of,
     requests_of,
 )
-from sofadb.server.encoding import encode, encode_small
+from sofadb.server import short_way
+from sofadb.server.encoding import LARGE_BYTES, encode, encode_small
 from sofadb.server.requests import Requests
-from sofadb.server.short_way import GATHERED_BYTES_MAX, PIECE_BYTES_MAX, SEEN_MAX, UNKNOWN_MAX, Gathered
+from sofadb.server.short_way import (
+    CROWD_COMMANDS_MAX,
+    CROWDS_MAX,
+    GATHERED_BYTES_MAX,
+    PIECE_BYTES_MAX,
+    SEEN_MAX,
+    UNKNOWN_MAX,
+    Crowd,
+    Gathered,
+    Piece,
+)
 from sofadb.server.state import Settings
 
 
 class OneTurn(FakeNode):
     """All that is asked is asked in one turn of the event loop, until it is executed or failed."""
 
-    now = 0
-
-    @property
-    def turns(self) -> dict[bool, int]:
-        return dict.fromkeys((True, False), self.now)
+    def end_turn(self) -> None:
+        """It is not over yet."""
 
     def execute_all(self) -> None:
-        self.now += 1
+        self.hand_on()
         super().execute_all()
 
     def fail_all(self, problem: str) -> None:
-        self.now += 1
+        self.hand_on()
         for work in list(self.works):
             self.fail(work, problem)
 
@@ -53,15 +63,34 @@ def server() -> Server:
 
 def server_of(settings: Settings) -> Server:
     server = Server(settings)
-    server.node = server.state.node = OneTurn()  # type: ignore[assignment]
+    node = OneTurn()
+    node.on_handing_on = server.node.on_handing_on
+    server.node = server.state.node = node  # type: ignore[assignment]
     return server
+
+
+def commands_of(part: Piece | Crowd) -> list[int]:
+    """Of each piece in it."""
+    return [part.known.commands] * len(part.connections) if isinstance(part, Crowd) else [part.commands]
 
 
 def gathered(server: Server) -> list[list[int]]:
     """For each work that was gathered, how many commands are in each of its pieces."""
     return [
-        [piece.commands for piece in work.pieces] for work in server.node.works if isinstance(work, Gathered)
+        [commands for part in work.parts for commands in commands_of(part)]
+        for work in server.node.works
+        if isinstance(work, Gathered)
     ]
+
+
+def get_known(server: Server, *commands: str) -> None:
+    """Have what is as long as these, in one piece, known by its size."""
+    client = server.connect()
+    for _ in range(UNKNOWN_MAX + 2):
+        if len(pipeline(*commands)) not in server.state.short_way._known:
+            client.ask(*commands)
+    assert len(pipeline(*commands)) in server.state.short_way._known
+    client.hang_up()
 
 
 # Taking bytes apart
@@ -180,7 +209,6 @@ def test_requests_of_one_shape_are_taken_apart_whatever_their_words_hold(
     columns = Shape(words).columns(pipeline(*requests))
     assert columns is not None
     assert list(map(list, zip(*columns, strict=True))) == requests
-    assert Shape(words).columns_of_known(pipeline(*requests)) == columns
 
 
 @given(WORDS, st.integers(1, FIELDS_TOGETHER // 4), st.integers(0, 400), st.binary(max_size=8))
@@ -207,6 +235,7 @@ def test_pipelines_of_one_size_are_taken_apart_alike_or_not(server: Server, leng
     others = [[b"SET", b"%02d" % number, b"y" * length] for number, length in enumerate(reversed(lengths))]
     for commands in [*[sets] * (UNKNOWN_MAX + 3), others, sets, others]:
         client.send(*commands)
+        server.node.hand_on()
         assert len(server.node.works) == 1
         (work,) = server.node.works
         (sent,) = decode(work.encode())
@@ -397,7 +426,7 @@ def test_pieces_that_are_done_out_of_order_are_answered_in_order(server: Server)
     client = server.connect()
     client.ask("MSET a 1 b 2")
     client.send("GET a")
-    client.node.now += 1  # type: ignore[attr-defined]
+    client.node.hand_on()
     client.send("GET b")
     first, second = client.node.works
     client.node.execute(second)
@@ -438,16 +467,22 @@ def test_nothing_goes_the_short_way_past_who_watches_or_during_a_pause(server: S
     assert client.replies() == [b"OK", b"PONG"]
 
 
+@pytest.mark.parametrize("is_known", [False, True])
 @pytest.mark.parametrize("what", ["watching", "pause", "memory"])
-def test_what_begins_while_writes_are_gathered_holds_for_what_comes_next(server: Server, what: str) -> None:
+def test_what_begins_while_writes_are_gathered_holds_for_what_comes_next(
+    server: Server, what: str, is_known: bool
+) -> None:
     one, two, third = server.connect(), server.connect(), server.connect()
+    if is_known:
+        get_known(server, "SET x 1")
     one.send("SET a 1")
     if what == "watching":
         third.send("MONITOR")
     elif what == "pause":
         third.send("CLIENT PAUSE 100000 WRITE")
     else:
-        server.state.is_out_of_memory = True
+        server.state.is_leader_full = lambda: True
+        server.state.memory.look()
     two.send("SET b 2")
     assert gathered(server)[0] == [1]
     server.node.execute_all()
@@ -467,6 +502,454 @@ def test_a_full_node_refuses_what_comes_next() -> None:
     assert other.replies()[0].startswith("-NOREPLICAS This node holds as many")
     client.node.execute_all()
     assert client.replies() == [1, 2]
+
+
+# Crowds
+
+
+def crowds(server: Server) -> list[int]:
+    """How many are in each crowd that is open."""
+    return [len(crowd.connections) for crowd in server.state.short_way.crowds.values()]
+
+
+def same_size_as(command: str, then: str = "PING") -> bytes:
+    """Two requests in one piece that is as long as a SET, and begins as it does."""
+    name, key, value = command.split()
+    rest = request(then)
+    short = request(f"{name} {key} {value[: -len(rest)]}")
+    assert len(short) + len(rest) == len(request(command)), "the lengths of both values have as many digits"
+    return short + rest
+
+
+SET, GET, LARGE = f"SET a {'x' * 60}", "GET a", f"SET a {'y' * PIECE_BYTES_MAX}"
+
+
+@pytest.fixture
+def known(server: Server) -> Server:
+    get_known(server, SET)
+    get_known(server, GET)
+    get_known(server, "GET a", "GET b")
+    return server
+
+
+def test_who_asks_as_others_do_joins_them(known: Server) -> None:
+    processed, read = known.state.commands_processed, known.state.bytes_read
+    clients = [known.connect() for _ in range(20)]
+    for number, client in enumerate(clients):
+        client.send(SET if number % 2 else GET)
+    assert crowds(known) == [10, 10]
+    known.node.hand_on()
+    assert crowds(known) == []
+    assert gathered(known) == [[1] * 10] * 2
+    assert known.state.begun_commands == 20
+    (sent,) = decode(next(work for work in known.node.works if work.needs_log).encode())
+    assert isinstance(sent, Sent)
+    assert sent.raw == request(SET) * 10
+    known.node.execute_all()
+    for number, client in enumerate(clients):
+        (reply,) = client.replies()
+        assert reply == b"OK" if number % 2 else reply in (None, b"x" * 60)
+        assert client.connection.is_plain
+        assert client.connection.received_bytes
+        assert client.connection.last_command == ("set" if number % 2 else "get")
+        assert client.connection.last_instance == (known.node.database.instance if number % 2 else 0)
+    assert known.state.begun_commands == known.state.begun_bytes == 0
+    assert known.state.commands_processed - processed == 20
+    assert known.state.bytes_read - read == 10 * len(request(SET)) + 10 * len(request(GET))
+
+
+def test_pipelines_join_too(known: Server) -> None:
+    clients = [known.connect() for _ in range(5)]
+    clients[0].ask("SET b 2")
+    for client in clients:
+        client.send("GET a", "GET b")
+    assert crowds(known) == [5]
+    known.node.execute_all()
+    assert [client.replies() for client in clients] == [[b"x" * 60, b"2"]] * 5
+
+
+@pytest.mark.parametrize("resp3", [False, True])
+def test_what_is_not_there_is_told_in_each_clients_protocol(known: Server, resp3: bool) -> None:
+    one, two = known.connect(), known.connect()
+    if resp3:
+        one.ask("HELLO 3")
+    before = len(one.received)
+    one.send("GET n")
+    two.send("GET n")
+    assert crowds(known) == [2]
+    known.node.execute_all()
+    assert one.received[before:] == (b"_\r\n" if resp3 else b"$-1\r\n")
+    assert two.received == b"$-1\r\n"
+
+
+def test_what_only_looked_alike_is_done_all_the_same(known: Server) -> None:
+    clients = [known.connect() for _ in range(5)]
+    for number, client in enumerate(clients):
+        client.send_bytes(same_size_as(SET) if number in (1, 3) else request(SET))
+    assert crowds(known) == [5]
+    known.node.execute_all()
+    for number, client in enumerate(clients):
+        assert client.replies() == ([b"OK", b"PONG"] if number in (1, 3) else [b"OK"])
+    assert known.state.begun_commands == known.state.begun_bytes == 0
+
+
+def test_who_begins_in_another_way_does_not_join(known: Server) -> None:
+    one, two = known.connect(), known.connect()
+    other = SET.replace("a x", "aa ")
+    assert len(request(other)) == len(request(SET))
+    one.send(SET)
+    two.send(other)
+    assert crowds(known) == [1]
+    assert gathered(known) == [[1, 1]]
+    known.node.execute_all()
+    assert one.replies() == two.replies() == [b"OK"]
+
+
+def test_those_of_a_crowd_whose_next_read_is_done_first_are_answered_in_order(known: Server) -> None:
+    one, two = known.connect(), known.connect()
+    one.ask("SET b 2")
+    for client in (one, two):
+        client.send(GET)
+    known.node.hand_on()
+    one.send("GET b")
+    known.node.hand_on()
+    first, second = known.node.works
+    known.node.execute(second)
+    assert one.replies() == []
+    known.node.execute(first)
+    assert one.replies() == [b"x" * 60, b"2"]
+    assert two.replies() == [b"x" * 60]
+    assert one.connection.is_plain
+
+
+def test_who_is_told_to_go_does_not_wait_for_anything(known: Server) -> None:
+    other, client = known.connect(), known.connect()
+    other.send(SET)
+    client.send_bytes(same_size_as(SET, "BLPOP l 0"))
+    assert crowds(known) == [2]
+    client.connection.close()
+    known.node.execute_all()
+    assert client.replies() == [b"OK"]
+    assert client.transport.is_closed
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_what_is_handed_on_stays_as_it_is_whoever_is_found_in_it(server: Server, writes: bool) -> None:
+    """Pipelines as long as others, with the same beginning, and cut in other places: they are found when they are handed on."""
+    like = ["SET k1 aa", "SET k2 bb"] if writes else ["GET k1", "GET k2", "GET k3"]
+    unlike = ["SET k1 a", "SET k2 bbb"] if writes else ["GET k1", "GET k", "GET k22"]
+    assert len(pipeline(*like)) == len(pipeline(*unlike))
+    get_known(server, *like)
+    one, two, late, later = (server.connect() for _ in range(4))
+    one.send(*like)
+    two.send(*unlike)
+    assert crowds(server) == [2]
+    server.node.hand_on()
+    late.send(*like)
+    later.send(*unlike)
+    server.node.execute_all()
+    wanted = [b"OK"] * 2 if writes else [None] * 3
+    assert [client.replies() for client in (one, two, late, later)] == [wanted] * 4
+    assert server.node.database.keyspaces[0].values == server.node.replica.keyspaces[0].values
+    assert server.state.begun_commands == server.state.begun_bytes == 0
+
+
+def test_who_is_found_when_a_pause_begins_opens_nothing_again(known: Server) -> None:
+    clients = [known.connect() for _ in range(3)]
+    for client in clients[:2]:
+        client.send_bytes(same_size_as(SET) if client is clients[1] else request(SET))
+    known.connect().ask("CLIENT PAUSE 100000 WRITE")
+    clients[2].send(SET)
+    assert crowds(known) == []
+    known.node.execute_all()
+    assert [client.replies() for client in clients] == [[b"OK"], [b"OK", b"PONG"], []]
+
+
+@pytest.mark.parametrize("how", ["half closes", "server finishes"])
+def test_a_mistake_that_only_looked_like_others_is_told(known: Server, how: str) -> None:
+    other, client = known.connect(), known.connect()
+    other.send(SET)
+    piece = request(SET)
+    client.send_bytes(piece.replace(b"$60", b"$6x"))
+    assert crowds(known) == [2]
+    if how == "half closes":
+        client.half_close()
+    else:
+        client.connection.finish()
+    known.node.execute_all()
+    assert client.replies() == ["-ERR Protocol error: invalid bulk length"]
+    assert other.replies() == [b"OK"]
+
+
+def test_long_pipelines_make_no_crowd(server: Server) -> None:
+    pipelines = [["GET a"] * (CROWD_COMMANDS_MAX // 2 + 1), [f"SET a {'x' * 400}"] * (PIECE_BYTES_MAX // 500)]
+    for commands in pipelines:
+        get_known(server, *commands)
+        clients = [server.connect() for _ in range(3)]
+        for client in clients:
+            client.send(*commands)
+        assert crowds(server) == []
+        assert server.state.begun_commands == 3 * len(commands)
+        server.node.execute_all()
+        assert [len(client.replies()) for client in clients] == [len(commands)] * 3
+
+
+def test_where_many_only_look_alike_there_are_no_crowds_for_a_while(known: Server) -> None:
+    for _ in range(3):
+        clients = [known.connect() for _ in range(10)]
+        for number, client in enumerate(clients):
+            client.send_bytes(same_size_as(SET) if number % 2 else request(SET))
+        known.node.execute_all()
+        for client in clients:
+            assert client.replies()[0] == b"OK"
+    other = known.connect()
+    other.send(SET)
+    assert crowds(known) == []
+
+
+@pytest.mark.parametrize("why", ["slow", "not a string"])
+def test_whose_commands_are_told_of_is_not_taken_for_idle(known: Server, why: str) -> None:
+    known.connect().ask("LPUSH l x")
+    if why == "slow":
+        known.connect().ask("CONFIG SET slowlog-log-slower-than 0")
+    client, other = known.connect(), known.connect()
+    for each in (client, other):
+        each.send("GET l" if each is client and why != "slow" else GET)
+    assert crowds(known) == [2]
+    known.node.execute_all()
+    assert client.connection.received_bytes == other.connection.received_bytes == len(request(GET))
+    assert client.connection.last_command == "get"
+
+
+def test_a_crowd_of_which_nobody_was_like_the_first(known: Server) -> None:
+    one, two = known.connect(), known.connect()
+    one.send(SET)
+    one.hang_up()
+    two.send_bytes(same_size_as(SET))
+    known.node.execute_all()
+    assert two.replies() == [b"OK", b"PONG"]
+    assert known.state.begun_commands == known.state.begun_bytes == 0
+
+
+@pytest.mark.parametrize("looks_alike", [False, True])
+@pytest.mark.parametrize("how", ["half closes", "is told to go", "server finishes"])
+def test_who_ends_after_it_joined_is_answered(known: Server, looks_alike: bool, how: str) -> None:
+    other, client = known.connect(), known.connect()
+    other.send(SET)
+    client.send_bytes(same_size_as(SET) if looks_alike else request(SET))
+    assert crowds(known) == [2]
+    if how == "half closes":
+        client.half_close()
+    elif how == "is told to go":
+        client.connection.close()
+    else:
+        client.connection.finish()
+    known.node.execute_all()
+    assert client.replies() == ([b"OK", b"PONG"] if looks_alike else [b"OK"])
+    assert client.transport.is_closed or client.transport.has_written_eof
+    assert other.replies() == [b"OK"]
+
+
+@pytest.mark.parametrize("looks_alike", [False, True])
+def test_who_hangs_up_after_it_joined_is_not_answered(known: Server, looks_alike: bool) -> None:
+    other, client = known.connect(), known.connect()
+    other.send(SET)
+    client.send_bytes(same_size_as(SET) if looks_alike else request(SET))
+    client.hang_up()
+    known.node.execute_all()
+    assert client.received == b""
+    assert other.replies() == [b"OK"]
+    assert known.state.begun_commands == known.state.begun_bytes == 0
+
+
+@pytest.mark.parametrize("looks_alike", [False, True])
+@pytest.mark.parametrize("is_handed_on", [False, True])
+@pytest.mark.parametrize(
+    "then", ["GET a", SET, "GET a|GET b", "INCR n", "PING", "MULTI|GET a|EXEC", "INCR n|GET a", LARGE]
+)
+def test_what_follows_is_answered_behind_it(
+    known: Server, looks_alike: bool, is_handed_on: bool, then: str
+) -> None:
+    other, client = known.connect(), known.connect()
+    for each in (other, client):
+        each.send_bytes(same_size_as(SET) if looks_alike and each is client else request(SET))
+    if is_handed_on:
+        known.node.hand_on()
+    client.send(*then.split("|"))
+    other.send(GET)
+    known.node.execute_all()
+    known.node.execute_all()
+    first = [b"OK", b"PONG"] if looks_alike else [b"OK"]
+    value = b"x" * (60 - len(request("PING"))) if looks_alike else b"x" * 60
+    values = {"PING": b"PONG", "GET a": value, "GET b": None, "INCR n": 1, SET: b"OK", LARGE: b"OK"}
+    if "MULTI" in then:
+        (*replies, done) = client.replies()
+        assert replies == [*first, b"OK", b"QUEUED"]
+        assert done in ([value], [b"x" * 60])
+    else:
+        replies = client.replies()
+        assert replies[: len(first)] == first
+        assert [reply if reply != b"x" * 60 else value for reply in replies[len(first) :]] == [
+            values[each] for each in then.split("|")
+        ]
+    assert other.replies()[0] == b"OK"
+    assert known.state.begun_commands == known.state.begun_bytes == 0
+    assert known.node.database.shared.rolling.crc == known.node.replica.shared.rolling.crc
+
+
+def test_when_nothing_is_done_each_of_them_is_told(known: Server) -> None:
+    clients = [known.connect() for _ in range(4)]
+    for client in clients:
+        client.send(SET)
+    clients[1].send("GET a")
+    clients[2].hang_up()
+    known.node.fail_all("UNCERTAIN who knows")  # type: ignore[attr-defined]
+    assert clients[0].replies() == clients[3].replies() == ["-UNCERTAIN who knows"]
+    assert clients[1].replies()[0] == "-UNCERTAIN who knows"
+    assert known.state.begun_commands == known.state.begun_bytes == 0
+    assert clients[0].ask(GET) == [b"x" * 60]
+
+
+def test_another_database_is_another_crowd(known: Server) -> None:
+    one, two = known.connect(), known.connect()
+    two.ask("SELECT 1")
+    one.send(SET)
+    two.send(SET)
+    assert gathered(known) == [[1], [1]]
+    known.node.execute_all()
+    assert one.replies() == [b"OK"]
+    assert two.replies()[-1] == b"OK"
+    assert [len(known.node.replica.keyspaces[number].values) for number in (0, 1)] == [1, 1]
+
+
+def test_a_crowd_that_is_full_is_closed(known: Server) -> None:
+    clients = [known.connect() for _ in range(CROWD_COMMANDS_MAX + 2)]
+    for client in clients:
+        client.send(GET)
+    assert crowds(known) == [2]
+    known.node.execute_all()
+    assert all(client.replies() == [b"x" * 60] for client in clients)
+
+
+def test_only_so_many_crowds_are_open(server: Server) -> None:
+    sizes = range(10, 12 + CROWDS_MAX)
+    for size in sizes:
+        get_known(server, f"SET a {'x' * size}")
+    clients = [server.connect() for _ in range(2 * len(sizes))]
+    for client, size in zip(clients, [*sizes, *sizes], strict=True):
+        client.send(f"SET a {'x' * size}")
+    assert crowds(server) == [2] * CROWDS_MAX
+    server.node.execute_all()
+    assert [client.replies() for client in clients] == [[b"OK"]] * len(clients)
+
+
+def test_a_value_that_is_no_string_is_told_to_whom_it_concerns(known: Server) -> None:
+    one, two = known.connect(), known.connect()
+    one.ask("LPUSH l x")
+    one.send("GET l")
+    two.send("GET a")
+    assert crowds(known) == [2]
+    known.node.execute_all()
+    assert one.replies()[-1].startswith("-WRONGTYPE")
+    assert two.replies() == [b"x" * 60]
+    assert one.ask("PING") == [b"PONG"]
+
+
+def test_for_those_of_a_crowd_who_do_not_read_nothing_more_is_encoded() -> None:
+    server = server_of(Settings(output_bytes_max=100))
+    get_known(server, GET)
+    one, two = server.connect(), server.connect()
+    one.ask("SET a " + "x" * 200)
+    one.transport.client_reads = False
+    for _ in range(3):
+        for client in (one, two):
+            client.send(GET)
+    server.node.execute_all()
+    assert len(one.transport.pieces) == 2
+    assert two.replies() == [b"x" * 200] * 3
+    for _ in range(3):
+        one.read_on(10_000)
+    assert one.replies()[-3:] == [b"x" * 200] * 3
+
+
+def test_large_values_come_in_pieces(known: Server) -> None:
+    one, two = known.connect(), known.connect()
+    large = b"x" * 3 * LARGE_BYTES
+    one.ask([b"SET", b"a", large])
+    for client in (one, two):
+        client.send(GET)
+    assert crowds(known) == [2]
+    known.node.execute_all()
+    assert one.replies()[-1] == two.replies()[-1] == large
+
+
+ASKED = st.sampled_from(
+    [
+        *("SET k1 a", "SET k1 b", "SET k2 a", "GET k1", "GET k2", "INCR kn", "APPEND k1 x", "GET kn"),
+        *(
+            "PING",
+            "GET k1|GET k2",
+            "SET k1 a|SET k2 b",
+            "SET k1 c|GET k1",
+            "GET k2|SET k2 d",
+            "MULTI|GET k1|EXEC",
+        ),
+    ]
+)
+STEPS = st.lists(
+    st.tuples(st.integers(0, 3), ASKED)
+    | st.sampled_from(["hand on", "execute the first", "execute the last", "select", "end"]),
+    max_size=40,
+)
+
+
+KNOWN = ("SET k1x a", "GET k1x", "GET k1x|GET k2x", "SET k1x aa|SET k2x bb", "GET k1x|GET k2x|GET k1x")
+
+
+@given(STEPS)
+@settings(max_examples=400)
+def test_whatever_the_order_each_client_is_answered_as_if_it_were_alone(
+    steps: list[tuple[int, str] | str],
+) -> None:
+    """Each has keys of its own, of the same lengths as those of others; and what is known of a size soon changes."""
+    server = server_of(Settings())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(short_way, "UNKNOWN_MAX", 1)
+        check_each_client(server, steps)
+
+
+def check_each_client(server: Server, steps: list[tuple[int, str] | str]) -> None:
+    for each in KNOWN:
+        get_known(server, *each.split("|"))
+    clients = [server.connect() for _ in range(4)]
+    asked: list[list[str]] = [[] for _ in clients]
+    for step in steps:
+        if isinstance(step, tuple):
+            number, what = step
+            commands = re.sub(r"(k\w*)", rf"\g<1>{number}", what).split("|")
+            clients[number].send(*commands)
+            asked[number] += commands
+        elif step == "hand on":
+            server.node.hand_on()
+        elif step == "select":
+            clients[3].send("SELECT 1")
+            asked[3].append("SELECT 1")
+        elif step == "end":
+            clients[2].half_close()
+            break
+        elif server.node.works:
+            server.node.hand_on()
+            writes = [work for work in server.node.works if work.needs_log]
+            reads = [work for work in server.node.works if not work.needs_log]
+            last = [*writes[:1], *reads][-1]  # Writes are executed in their order.
+            server.node.execute(server.node.works[0] if step == "execute the first" else last)
+    server.node.execute_all()
+    for client, commands in zip(clients, asked, strict=True):
+        alone = server_of(Settings()).connect()
+        expected = [reply for each in commands for reply in alone.ask(each)]
+        assert client.replies() == expected
+    assert server.state.begun_commands == server.state.begun_bytes == 0
+    assert server.node.database.shared.rolling.crc == server.node.replica.shared.rolling.crc
 
 
 # Clients that leave

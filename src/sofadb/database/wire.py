@@ -142,8 +142,11 @@ class Shape:
         """One request, and some together, to be cut up."""
 
     def fits(self, data: bytes) -> bool:
-        """Whether `data`, which is at least as long, begins with such a request."""
-        return all(data.startswith(part, at) for at, part in self.between)
+        """Whether `data`, which is at least as long, begins with such a request. (A loop takes half as long as `all`.)"""
+        for at, part in self.between:  # noqa: SIM110
+            if not data.startswith(part, at):
+                return False
+        return True
 
     def words(self, data: bytes) -> list[bytes]:
         """Those of such a request."""
@@ -159,11 +162,6 @@ class Shape:
             if fields[cut].count(part) != count:
                 return None
         return [[self.name] * count, *[fields[cut] for cut in self._columns]]
-
-    def columns_of_known(self, data: bytes) -> Columns:
-        """As `columns`, of what is known to be such requests."""
-        fields = self._cut_up(data)
-        return [[self.name] * (len(data) // self.size), *[fields[cut] for cut in self._columns]]
 
     def _cut_up(self, data: bytes) -> list[bytes]:
         """What is around words, and words, in turns, of whatever is as long as some such requests."""

@@ -49,8 +49,9 @@ SUBMISSION_BYTES_MAX = 1 << 20
 class Work(Protocol):
     """What connections ask in one go. Exactly one of `execute` and `fail` is called, once."""
 
-    size: int
-    """Bytes of the requests. It may grow until the work is handed on."""
+    @property
+    def size(self) -> int:
+        """Bytes of the requests. It may grow until the work is handed on."""
 
     def encode(self) -> bytes:
         """What every replica has to execute: a section of an entry."""
@@ -135,12 +136,14 @@ class Node:
         """Told the id of each new leader."""
         self.on_applied: list[Callable[[], None]] = []
         """Called after each batch."""
+        self.on_handing_on: list[Callable[[bool], None]] = []
+        """Called before writes (True) or reads are handed on. What is given us before that may be put together."""
         self.on_founded: list[Callable[[], None]] = []
         """Called when the state is another, of which it is not known how it came about."""
         self.is_short_of_space: Callable[[], bool] = lambda: False
         """Whether there is no room on our disk for what is written."""
-        self.turns = {True: 0, False: 0}
-        """How often writes (True) and reads were handed on. What is given us while that stays the same may be put together."""
+        self.handed_on = 0
+        """How often something was handed on."""
         self._call_soon = call_soon
         self._flush_is_due = False
         self._call_later = call_later
@@ -155,7 +158,7 @@ class Node:
             call_soon, self._now, lambda: self._writes, ENOUGH_WRITES_BYTES, self._release
         )
         self._readers = _Hearing(
-            call_soon, self._now, lambda: self._reads, ENOUGH_READS_BYTES, self._flush_soon
+            call_soon, self._now, lambda: self._reads, ENOUGH_READS_BYTES, self._release_reads
         )
         self._token = 0
         self._waiting: dict[int, list[Work]] = {}
@@ -214,7 +217,7 @@ class Node:
         if self._reads and unlikely("read another time"):
             self._flush_soon()
         elif self._reads and not self._hold_reads():
-            self.turns[False] += 1
+            self._before_handing_on(False)
             reads, self._reads = self._reads, []
             self.driver.handle(Read(self._wait_for(reads)))
 
@@ -237,6 +240,9 @@ class Node:
 
     def _look_at_reads(self) -> None:
         self._reads_are_timed = False
+        self._release_reads()
+
+    def _release_reads(self) -> None:
         if self._reads:
             self._flush_soon()
 
@@ -280,7 +286,7 @@ class Node:
 
     def _flush_writes(self) -> None:
         self._is_released = False
-        self.turns[True] += 1
+        self._before_handing_on(True)
         works, self._writes = self._writes, []
         if works and self.is_short_of_space():
             for work in works:
@@ -295,6 +301,11 @@ class Node:
                 token = self._wait_for(works[begin : index + 1])
                 self.driver.handle(Submit(token, sections[0] if len(sections) == 1 else b"".join(sections)))
                 begin, size, sections = index + 1, 0, []
+
+    def _before_handing_on(self, writes: bool) -> None:
+        self.handed_on += 1
+        for call in self.on_handing_on:
+            call(writes)
 
     def _wait_for(self, works: list[Work]) -> int:
         self._token += 1
@@ -338,7 +349,7 @@ class Node:
         for token in serve.tokens:
             for work in self._waiting.pop(token):
                 work.execute(self.database)
-        if self._reads and self._leads:
+        if self._leads:
             self._readers.begin()
 
     def abandon(self, abandon: Abandon) -> None:

@@ -263,7 +263,7 @@ class Snapshotter:
 
     def _done(self) -> tuple[int, int]:
         """Changes whenever the node has done something for clients."""
-        return sum(self.node.turns.values()), self.node.applied
+        return self.node.handed_on, self.node.applied
 
     async def _say_what_is_chosen(self) -> None:
         """Have the log say how far everything is chosen, before there is a snapshot that says it.

@@ -52,7 +52,7 @@ from .memory import refusal
 from .pausing import writes as writes_now
 from .requests import Chunk, Requests
 from .sentinel import is_own_news
-from .short_way import PIECE_BYTES_MAX
+from .short_way import PIECE_BYTES_MAX, Crowd
 from .state import ServerState
 from .subscriptions import ALLOWED, BEGINNING, SUBSCRIBING, Kind
 from .usage import NO_COMMAND
@@ -210,6 +210,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, state: ServerState) -> None:
         self.state = state
         self.transport: asyncio.Transport | None = None
+        self._crowds = state.short_way.crowds
         self.requests = Requests()
         self.require_password()
         self.id = 0
@@ -342,19 +343,49 @@ class Connection(asyncio.Protocol):
         self.held_bytes = 0
 
     def data_received(self, data: bytes) -> None:
+        size = len(data)
+        if self.is_plain:
+            # Most send what others send, too, who wait as well. This is all that is done for it alone until it is executed.
+            if (
+                not self.flight
+                and (crowd := self._crowds.get(size)) is not None
+                and data.startswith(crowd.head)
+                and crowd.database == self.database
+            ):
+                crowd.pieces.append(data)
+                connections = crowd.connections
+                connections.append(self)
+                self.flight.append(crowd)
+                if len(connections) == crowd.capacity:
+                    crowd.close()
+                return
+            if size <= PIECE_BYTES_MAX and self.state.short_way.take(self, data, size):
+                return
         if self.is_closing:
             return
-        state, size = self.state, len(data)
-        state.bytes_read += size
-        self.received_bytes += size
-        if self.is_plain and size <= PIECE_BYTES_MAX and state.short_way.take(self, data, size):
-            return
+        self._settle()
+        self._go_the_long_way(data)
+
+    def _go_the_long_way(self, data: bytes) -> None:
         self.is_plain = False
+        self.state.bytes_read += len(data)
+        self.received_bytes += len(data)
         if unlikely("request in pieces"):
             for begin in range(0, len(data), 7):
                 self._feed(data[begin : begin + 7])
         else:
             self._feed(data)
+
+    def _settle(self) -> None:
+        """What comes now is nothing for the short way: what it sent before must be known to be."""
+        if self.flight and type(crowd := self.flight[0]) is Crowd:
+            crowd.close()
+
+    def take_again(self, crowd: Crowd, data: bytes) -> None:
+        """It sent what only looked like what others did."""
+        if self.flight and self.flight[0] is crowd:
+            self.flight.popleft()
+            self._go_the_long_way(data)
 
     def _feed(self, data: bytes) -> None:
         if self.is_stranger and (self._chunks or self.flight):
@@ -376,6 +407,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         # What was asked for is still answered: the other half of the connection is open.
+        self._settle()
         self.is_plain = False
         if self.flight or self._chunks or self.requests.has_more or self._pieces is not None:
             self.is_closing = self.is_closing or not self.requests.problem  # A problem is still told.
@@ -634,6 +666,8 @@ class Connection(asyncio.Protocol):
             flight.append(work)
             self.state.node.submit(work)
         elif (carrier := self._carrier) is not None and not self._is_alone:
+            if type(carrier) is Crowd:
+                carrier = carrier.take_apart(self)
             carrier.behind = (*carrier.behind, work)
             flight.append(work)
         elif _concerns_state(run):
@@ -908,6 +942,7 @@ class Connection(asyncio.Protocol):
         if unread > self.state.settings.subscriber_unread_bytes_max:
             log.warning("%s subscribes and leaves %d bytes unread: cut off", self.address, unread)
             self.is_closing = True
+            self.is_plain = False
             transport.abort()
             return
         self._pushes.append(message)
@@ -936,6 +971,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close, or end our half, once everything that is under way is answered."""
+        self._settle()
         self.is_closing = True
         self.is_plain = False
         self._drop_the_waiting()
@@ -954,6 +990,7 @@ class Connection(asyncio.Protocol):
         What still arrives is read and dropped until the client has closed its half, too. Were the connection closed at once,
         whatever arrived then would make the kernel reset it, and replies that are on their way would be lost.
         """
+        self._settle()
         self.is_closing = self.is_closing or not self.requests.problem  # A problem is still told.
         self._lingers = True
         self._wait_no_longer()
@@ -971,6 +1008,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """End the connection now, with whatever is not read."""
+        self.is_plain = False
         if self.transport is not None:
             self.transport.abort()
 

@@ -87,15 +87,19 @@ def encode(replies: Sequence[Reply], resp3: bool) -> bytes | Iterator[Buffer]:
     return _pieces(parts, resp3) if parts.is_large else b"".join(parts)
 
 
+def encode_one(reply: Reply, resp3: bool) -> bytes:
+    """As `encode_small`, of a single reply."""
+    if reply is OK:
+        return OK_BYTES
+    if type(reply) is bytes and len(reply) < LARGE_BYTES:
+        return b"$%d\r\n%b\r\n" % (len(reply), reply)
+    return b"" if reply is not None else _NULLS[resp3]
+
+
 def encode_small(replies: Sequence[Reply], resp3: bool) -> bytes:
     """As `encode`, of what most replies are, in less time; nothing if they are anything else."""
     if len(replies) == 1:
-        reply = replies[0]
-        if reply is OK:
-            return OK_BYTES
-        if type(reply) is bytes and len(reply) < LARGE_BYTES:
-            return b"$%d\r\n%b\r\n" % (len(reply), reply)
-        return b"" if reply is not None else _NULLS[resp3]
+        return encode_one(replies[0], resp3)
     kinds = set(map(type, replies))
     if kinds == _JUST_STATUS:
         return OK_BYTES * len(replies) if replies.count(OK) == len(replies) else b""

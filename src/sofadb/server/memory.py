@@ -61,6 +61,8 @@ class MemoryWatch:
         limit = state.settings.memory_bytes_max
         self.is_above = bool(limit) and resident_bytes() > limit
         state.is_out_of_memory = self.is_above or state.is_leader_full()
+        if state.is_out_of_memory:
+            state.short_way.close()
 
 
 def refusal(command: Command, args: list[bytes], scripts: Mapping[bytes, bytes]) -> ReplyError | None:

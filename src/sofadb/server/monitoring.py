@@ -79,5 +79,6 @@ def _shown(asked: Command, args: list[bytes]) -> list[bytes]:
     differs="What scripts call is not shown; each node shows its own clients",
 )
 def monitor(connection: Connection, args: list[bytes]) -> Reply:
+    connection.state.short_way.close()
     connection.state.monitors.add(connection)
     return OK

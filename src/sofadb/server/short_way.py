@@ -8,6 +8,9 @@ work for the node, and all such writes in one database, as one section of the lo
 written. Where pieces of several clients that ask for the same follow each other (GET, SET), their words are put together and
 executed as one.
 
+Many clients often send the same at about the same time: GETs, or SETs, with as many bytes. The first such piece begins a
+`Crowd`, and whoever sends another joins it; what they sent is taken apart, executed and answered as one.
+
 What is found to be anything else is not touched, and goes the long way. Order is kept: a piece goes the short way only if
 nothing of its connection is under way, or only such as it.
 """
@@ -19,7 +22,7 @@ from itertools import repeat
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sofadb.database.replies import OK, Reply, ReplyError
+from sofadb.database.replies import Reply, ReplyError
 from sofadb.database.runs import Call, Run, section
 from sofadb.database.table import Command, Many, Route, ordinary
 from sofadb.database.wire import (
@@ -34,7 +37,7 @@ from sofadb.database.wire import (
 )
 from sofadb.unlikely import unlikely
 
-from .encoding import OK_BYTES, encode, encode_small
+from .encoding import encode, encode_one, encode_small
 from .work import Work
 
 if TYPE_CHECKING:
@@ -47,6 +50,17 @@ PIECE_BYTES_MAX = 64 << 10
 """A larger piece goes the long way."""
 GATHERED_BYTES_MAX = 1 << 20
 """With so many bytes of writes a further piece of work is begun."""
+CROWD_COMMANDS_MAX, CROWD_BYTES_MAX = 1_024, 128 << 10
+"""So much is in a crowd at most, ..."""
+CROWDS_MAX = 8
+"""... of which so many are open at most."""
+FEW = 4
+"""In a smaller crowd each costs more than alone."""
+GAIN, GAIN_MAX, ALONE = 20, 100, 1_000
+"""What larger ones gained, and smaller ones lost (their pieces, less `FEW` for each), is counted from the first on, up to the
+second; when there is nothing left, so many pieces are taken alone."""
+STRANGERS_TIMES = 10
+"""What only looked like others costs so many times what one of these gains."""
 SEEN_MAX = 1_000
 """So many beginnings of requests are known again."""
 UNKNOWN_MAX = 16
@@ -67,24 +81,31 @@ class Kind(NamedTuple):
     width: int
     """How many words the first has; the others, too, if they are the same."""
     needs_log: bool
-    shape: Shape | None = None
-    """Of single requests that are known by it."""
 
 
-class Known(NamedTuple):
+class Known:
     """What pieces of one size were lately."""
 
-    shape: Shape
-    """Of all their requests."""
-    commands: int
-    kind: Kind
+    __slots__ = ("alone", "commands", "gain", "kind", "shape")
+
+    def __init__(self, shape: Shape, commands: int, kind: Kind) -> None:
+        self.shape = shape
+        """Of all their requests."""
+        self.commands = commands
+        self.kind = kind
+        self.gain, self.alone = GAIN, 0
+        """What their crowds have gained; and how many more are taken alone, since that was nothing any more."""
+
+    def note(self, count: int, strangers: int) -> None:
+        """There was a crowd of so many, and of so many that only looked like them."""
+        self.gain = min(GAIN_MAX, self.gain + count - FEW - STRANGERS_TIMES * strangers)
+        if self.gain < 0:
+            self.gain, self.alone = GAIN, ALONE
 
 
-def _kind_of(command: Command, name: bytes, width: int, shape: Shape | None = None) -> Kind:
+def _kind_of(command: Command, name: bytes, width: int) -> Kind:
     """Of commands that are all the same."""
-    return Kind(
-        name, command, repeat(command.function), command.many, width, command.route is Route.WRITE, shape
-    )
+    return Kind(name, command, repeat(command.function), command.many, width, command.route is Route.WRITE)
 
 
 class Piece(Work):
@@ -103,7 +124,7 @@ class Piece(Work):
         self.columns: Columns | None = None
         """Its words, if its commands are the same and it is taken apart; or else ..."""
         self.rows: list[list[bytes]] | None = None
-        """... as `requests`, if it is. Neither: it is one request, and has the shape of its kind."""
+        """... as `requests`."""
         self.behind = self.replies = ()
         self.is_done = self.is_local = False
         self.seconds = 0.0
@@ -112,11 +133,8 @@ class Piece(Work):
     def requests(self) -> list[list[bytes]]:
         """The words of each command."""
         if self.rows is None:
-            if self.columns is not None:
-                self.rows = list(map(list, zip(*self.columns, strict=True)))
-            else:
-                assert self.kind.shape is not None
-                self.rows = [self.kind.shape.words(self.data)]
+            assert self.columns is not None
+            self.rows = list(map(list, zip(*self.columns, strict=True)))
         return self.rows
 
     @property
@@ -129,33 +147,202 @@ class Piece(Work):
         self.run = Run(database, self.calls, self.data if self.needs_log else b"")
 
 
+class Crowd(Work):
+    """A piece each of many connections that have nothing else under way, all of one size, with the same command.
+
+    As long as it is open, whoever sends something as long, with the same beginning, joins it at once (`Connection`), and that
+    is all that is paid for it alone. When it is closed it is seen whether all are of the shape that is known for that size;
+    what is not goes the long way from there. (Not the short one: what it is put into is just being handed on.) It stands first
+    among what each connection has under way, and is counted when it is closed.
+    """
+
+    __slots__ = (
+        "apart",
+        "capacity",
+        "columns",
+        "connections",
+        "data",
+        "database",
+        "gathered",
+        "head",
+        "known",
+        "piece_size",
+        "pieces",
+    )
+
+    def __init__(self, gathered: Gathered, known: Known, size: int, capacity: int) -> None:
+        self.gathered = gathered
+        self.database = gathered.database
+        self.known = known
+        self.piece_size = size
+        self.head = known.shape.between[0][1]
+        """What each begins with."""
+        self.capacity = capacity
+        self.connections: list[Connection] = []
+        self.pieces: list[bytes] = []
+        """What each of them sent, while it is open."""
+        self.data = b""
+        """All of that, when it is closed."""
+        self.columns: Columns | None = None
+        """And its words."""
+        self.apart: dict[Connection, Piece] = {}
+        """Of those who have something else by now that rides on theirs."""
+        self.needs_log = known.kind.needs_log
+        self.behind = self.replies = ()
+        self.is_done = self.is_local = False
+        self.seconds = 0.0
+        self.size = self.commands = 0
+
+    def close(self) -> None:
+        """Let nobody join any more. What is not what it looked like goes the long way now."""
+        if self.columns is not None:
+            return
+        state, shape, size = self.gathered.state, self.known.shape, self.piece_size
+        del state.short_way.crowds[size]
+        self.data = b"".join(self.pieces)
+        self.columns = shape.columns(self.data)
+        strangers: list[tuple[Connection, bytes]] = []
+        if self.columns is None:
+            strangers = self._part_with_strangers()
+        self.pieces = []
+        self.known.note(len(self.connections), len(strangers))
+        self.size = len(self.data)
+        self.commands = len(self.connections) * self.known.commands
+        name = self.known.kind.command.name
+        for connection in self.connections:
+            connection.last_command = name
+            connection.received_bytes += size
+        self.gathered.closed_bytes += self.size
+        state.bytes_read += self.size
+        state.begun_commands += self.commands
+        state.begun_bytes += self.size
+        state.commands_processed += self.commands
+        for connection, piece in strangers:
+            connection.take_again(self, piece)
+
+    def _part_with_strangers(self) -> list[tuple[Connection, bytes]]:
+        shape = self.known.shape
+        strangers: list[tuple[Connection, bytes]] = []
+        known: list[tuple[Connection, bytes]] = []
+        for each in zip(self.connections, self.pieces, strict=True):
+            (strangers if shape.columns(each[1]) is None else known).append(each)
+        self.connections = [connection for connection, _ in known]
+        self.data = b"".join([piece for _, piece in known])
+        self.columns = shape.columns(self.data)
+        return strangers
+
+    def piece_of(self, connection: Connection, at: int) -> Piece:
+        """What one of them sent, by itself; `at` is where in the crowd that is."""
+        if (piece := self.apart.get(connection)) is not None:
+            return piece
+        assert self.columns is not None
+        kind, commands, size = self.known.kind, self.known.commands, self.piece_size
+        piece = Piece(connection, kind, self.data[at * size : (at + 1) * size], size, commands)
+        piece.columns = [column[at * commands : (at + 1) * commands] for column in self.columns]
+        if connection.flight and connection.flight[0] is self:
+            connection.flight[0] = piece
+        return piece
+
+    def take_apart(self, connection: Connection) -> Piece:
+        """Something of one of them rides on what it sent."""
+        self.close()
+        piece = self.apart[connection] = self.piece_of(connection, self.connections.index(connection))
+        return piece
+
+    def all_apart(self) -> list[Piece]:
+        """What each of them sent, by itself."""
+        return [self.piece_of(connection, at) for at, connection in enumerate(self.connections)]
+
+
 class Gathered:
     """The pieces of one turn, as the node counts them: a `Work` of it."""
 
-    __slots__ = ("database", "kind", "needs_log", "pieces", "size", "state", "turn")
+    __slots__ = ("closed_bytes", "database", "needs_log", "parts", "state")
 
-    def __init__(self, state: ServerState, database: int, kind: Kind) -> None:
+    def __init__(self, state: ServerState, database: int, needs_log: bool) -> None:
         self.state = state
         self.database = database
-        self.kind: Kind | None = kind
-        """Of all pieces, if all are single requests of one shape that can be executed at once."""
-        self.needs_log = kind.needs_log
-        self.pieces: list[Piece] = []
-        self.size = 0
-        self.turn = state.node.turns[kind.needs_log]
+        self.needs_log = needs_log
+        self.parts: list[Piece | Crowd] = []
+        self.closed_bytes = 0
+        """Of what is in it, but for crowds that are open."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the requests."""
+        crowds = self.state.short_way.crowds.values()
+        return self.closed_bytes + sum(
+            crowd.piece_size * len(crowd.pieces) for crowd in crowds if crowd.gathered is self
+        )
 
     def encode(self) -> bytes:
         """One section of a log entry."""
-        return section(self.database, b"".join([piece.data for piece in self.pieces]))
+        return section(self.database, b"".join([part.data for part in self.parts]))
 
     def execute(self, database: Database) -> None:
         """Execute each command and answer each client."""
-        if self.kind is not None and self._execute_alike(self.kind, database):
+        pieces: list[Piece] = []
+        for part in self.parts:
+            if isinstance(part, Crowd):
+                if pieces:
+                    self._execute_pieces(pieces, database)
+                    pieces = []
+                self._execute_crowd(part, database)
+            else:
+                pieces.append(part)
+        if pieces:
+            self._execute_pieces(pieces, database)
+
+    def _execute_crowd(self, crowd: Crowd, database: Database) -> None:
+        state, connections = self.state, crowd.connections
+        kind, count, size = crowd.known.kind, crowd.known.commands, crowd.piece_size
+        before = perf_counter()
+        assert kind.many is not None
+        assert crowd.columns is not None
+        replies = kind.many(database.keyspaces[self.database], crowd.columns)
+        if replies is None:
+            self._execute_pieces(crowd.all_apart(), database)
             return
+        usec = (perf_counter() - before) * 1e6 / max(1, len(replies))
+        is_slow = usec * count >= state.settings.shortest_told_us
+        if kind.needs_log:
+            for connection in connections:
+                connection.last_instance = database.instance
+        answered = written = 0
+        for at, connection in enumerate(connections):
+            flight = connection.flight
+            if is_slow or not connection.is_plain or not flight or flight[0] is not crowd:
+                told = replies[at * count : (at + 1) * count]
+                self._go_the_long_way(crowd.piece_of(connection, at), told, usec * count, database)
+                continue
+            answered += 1
+            transport: Any = connection.transport
+            if count == 1:
+                resp3 = connection.resp3
+                data: Any = encode_one(replies[at], resp3) or encode(replies[at : at + 1], resp3)
+            else:
+                told = replies[at * count : (at + 1) * count]
+                data = encode_small(told, connection.resp3) or encode(told, connection.resp3)
+            if type(data) is not bytes:
+                connection.answer_in_pieces(data)
+                continue
+            written += len(data)
+            flight.popleft()
+            transport.write(data)
+            if flight and flight[0].is_done:
+                connection.work_done()
+        figures = state.usage.figures_of(kind.name)
+        figures.usec += usec * count * answered
+        figures.buckets[int(usec).bit_length()] += count * answered
+        state.begun_commands -= count * answered
+        state.begun_bytes -= size * answered
+        state.bytes_written += written
+
+    def _execute_pieces(self, pieces: list[Piece], database: Database) -> None:
         state = self.state
         slow = state.settings.shortest_told_us
         commands = size = written = 0
-        for piece, replies, usec, has_failed in self._executed(database):
+        for piece, replies, usec, has_failed in self._executed(pieces, database):
             kind, connection = piece.kind, piece.connection
             if piece.needs_log:
                 connection.last_instance = database.instance
@@ -179,57 +366,12 @@ class Gathered:
         state.begun_bytes -= size
         state.bytes_written += written
 
-    def _execute_alike(self, kind: Kind, database: Database) -> bool:
-        """As `execute`, where all are single requests of one shape; False, and nothing is done, if it cannot be done at once."""
-        pieces, state = self.pieces, self.state
-        before = perf_counter()
-        assert kind.many is not None
-        assert kind.shape is not None
-        columns = kind.shape.columns_of_known(b"".join([piece.data for piece in pieces]))
-        replies = kind.many(database.keyspaces[self.database], columns)
-        if replies is None:
-            return False
-        usec = (perf_counter() - before) * 1e6 / len(pieces)
-        is_slow = usec >= state.settings.shortest_told_us
-        commands = size = written = 0
-        for piece, reply in zip(pieces, replies, strict=True):
-            connection = piece.connection
-            if kind.needs_log:
-                connection.last_instance = database.instance
-            flight = connection.flight
-            if is_slow or not connection.is_plain or flight[0] is not piece or piece.behind:
-                self._go_the_long_way(piece, [reply], usec, database)
-                continue
-            commands += 1
-            size += piece.size
-            data: Any = (
-                OK_BYTES
-                if reply is OK
-                else encode_small([reply], connection.resp3) or encode([reply], connection.resp3)
-            )
-            if type(data) is not bytes:
-                connection.answer_in_pieces(data)
-                continue
-            written += len(data)
-            if len(flight) > 1:
-                connection.answer(data)
-                continue
-            flight.popleft()
-            transport = connection.transport
-            if transport is not None and not transport.is_closing():
-                transport.write(data)
-        figures = state.usage.figures_of(kind.name)
-        figures.usec += usec * commands
-        figures.buckets[int(usec).bit_length()] += commands
-        state.begun_commands -= commands
-        state.begun_bytes -= size
-        state.bytes_written += written
-        return True
-
-    def _executed(self, database: Database) -> Iterator[tuple[Piece, Sequence[Reply], float, bool]]:
+    def _executed(
+        self, pieces: list[Piece], database: Database
+    ) -> Iterator[tuple[Piece, Sequence[Reply], float, bool]]:
         """Each piece when it is executed, its replies, how long that took (us), and whether anything in it failed."""
         keyspace = database.keyspaces[self.database]
-        pieces, begin = self.pieces, 0
+        begin = 0
         while begin < len(pieces):
             kind, end = pieces[begin].kind, begin + 1
             many, width = kind.many, kind.width
@@ -287,9 +429,10 @@ class Gathered:
 
     def fail(self, error: ReplyError) -> None:
         """None of it is done, or nobody knows."""
-        for piece in self.pieces:
-            piece.become_long(self.database)
-            piece.fail(error)
+        for part in self.parts:
+            for piece in part.all_apart() if isinstance(part, Crowd) else [part]:
+                piece.become_long(self.database)
+                piece.fail(error)
 
 
 def _columns_of(pieces: list[Piece]) -> Columns:
@@ -306,8 +449,10 @@ class ShortWay:
 
     def __init__(self, state: ServerState) -> None:
         self._state = state
-        self._writes: Gathered | None = None
-        self._reads: Gathered | None = None
+        self._open: dict[bool, Gathered] = {}
+        """What writes (True) and reads are put into."""
+        self.crowds: dict[int, Crowd] = {}
+        """Those that are open, by the size of their pieces."""
         self._seen: dict[bytes, Kind] = {}
         """By what single requests began with."""
         self._known: dict[int, Known] = {}
@@ -315,24 +460,42 @@ class ShortWay:
         self._unknown = 0
         """How many pieces were none of those, since one of them was added."""
 
+    def hand_on(self, needs_log: bool) -> None:
+        """Put nothing more into what is open."""
+        gathered = self._open.pop(needs_log, None)
+        if gathered is not None:
+            for crowd in [crowd for crowd in self.crowds.values() if crowd.gathered is gathered]:
+                crowd.close()
+
+    def close(self) -> None:
+        """Let nobody join what is open: from now on each command has to be looked at by itself."""
+        self.hand_on(True)
+        self.hand_on(False)
+
     def take(self, connection: Connection, data: bytes, size: int) -> bool:
         """Begin what a plain connection sent; False if it has to go the long way, and nothing was done."""
+        flight = connection.flight
+        if flight and type(last := flight[-1]) is Crowd:
+            last.close()  # If what it sent before is not what it looked like, this comes behind it.
+            if not connection.is_plain:
+                return False
         known = self._known.get(size)
-        if known is not None:
-            shape, count, kind = known
-            for at, part in shape.between:
-                if not data.startswith(part, at):
-                    break
-            else:
-                if count == 1:
-                    return self._gather(connection, kind, data, size, 1) is not None
-                if (columns := shape.columns(data)) is not None:
-                    return self._gather_columns(connection, kind, data, size, columns)
+        if known is not None and known.shape.fits(data):
+            shape, kind = known.shape, known.kind
+            columns = None if known.commands == 1 else shape.columns(data)
+            if columns is not None or known.commands == 1:
+                if known.alone:
+                    known.alone -= 1
+                elif kind.many and not flight and self._begin_crowd(connection, known, data, size):
+                    return True
+                if columns is None:
+                    return self._gather_rows(connection, kind, data, size, [shape.words(data)])
+                return self._gather_columns(connection, kind, data, size, columns)
         head = data[: data.find(b"\r\n", 8) + 2]
         if (seen := self._seen.get(head)) is not None:
             words = request_behind(data, seen.name, len(head), seen.width - 1)
             if words is not None:
-                self._get_to_know(size, 1, words, seen.command)
+                self._get_to_know(size, 1, words, seen)
                 return self._gather_rows(connection, seen, data, size, [words])
         lines = lines_of(data)
         if lines is None:
@@ -350,8 +513,9 @@ class ShortWay:
             name, width = columns[0][0], len(columns)
             if (found := ordinary(name, width)) is None:
                 return False
-            self._get_to_know(size, len(columns[0]), [column[0] for column in columns], found)
-            return self._gather_columns(connection, _kind_of(found, name, width), data, size, columns)
+            kind = _kind_of(found, name, width)
+            self._get_to_know(size, len(columns[0]), [column[0] for column in columns], kind)
+            return self._gather_columns(connection, kind, data, size, columns)
         requests = requests_of(lines)
         if requests is None:
             return False
@@ -363,7 +527,7 @@ class ShortWay:
         kind = Kind(b"", first, functions, None, 0, first.route is Route.WRITE)
         return self._gather_rows(connection, kind, data, size, requests)
 
-    def _get_to_know(self, size: int, count: int, words: list[bytes], command: Command) -> None:
+    def _get_to_know(self, size: int, count: int, words: list[bytes], kind: Kind) -> None:
         """A piece is none of those that are known. It has so many requests, of which the first has these words."""
         self._unknown += 1
         if self._unknown <= UNKNOWN_MAX or (size not in self._known and len(self._known) >= SEEN_MAX):
@@ -371,8 +535,63 @@ class ShortWay:
         shape = Shape(words)
         if shape.size * count == size:
             self._unknown = 0
-            kind = _kind_of(command, words[0], len(words), shape if count == 1 else None)
             self._known[size] = Known(shape, count, kind)
+
+    def _begin_crowd(self, connection: Connection, known: Known, data: bytes, size: int) -> bool:
+        """Let others join this piece; False if that is not the time for it."""
+        state = self._state
+        commands = state.begun_commands + CROWDS_MAX * CROWD_COMMANDS_MAX
+        capacity = min(CROWD_COMMANDS_MAX // known.commands, CROWD_BYTES_MAX // size)
+        if (
+            capacity < FEW
+            or size in self.crowds
+            or len(self.crowds) >= CROWDS_MAX
+            or commands > state.settings.begun_commands_max
+            or state.begun_bytes + CROWDS_MAX * CROWD_BYTES_MAX > state.settings.begun_bytes_max
+        ):
+            return False
+        gathered = self._gathered(connection, known.kind.needs_log)
+        if gathered is None:
+            return False
+        crowd = self.crowds[size] = Crowd(gathered, known, size, capacity)
+        gathered.parts.append(crowd)
+        crowd.connections.append(connection)
+        crowd.pieces.append(data)
+        connection.flight.append(crowd)
+        return True
+
+    @property
+    def _is_odd_now(self) -> bool:
+        """Whether something is on for which each command has to be looked at by itself."""
+        state, settings = self._state, self._state.settings
+        return bool(
+            state.pause.is_on
+            or state.monitors.connections
+            or state.is_out_of_memory
+            or state.begun_commands >= settings.begun_commands_max
+            or state.begun_bytes >= settings.begun_bytes_max
+        )
+
+    def _gathered(self, connection: Connection, needs_log: bool) -> Gathered | None:
+        """What its next piece is put into; None if that has to go the long way."""
+        state = self._state
+        gathered = self._open.get(needs_log)
+        if gathered is not None and (
+            gathered.database != connection.database or gathered.closed_bytes >= GATHERED_BYTES_MAX
+        ):
+            self.hand_on(needs_log)
+            gathered = None
+        if self._is_odd_now:
+            return None
+        if gathered is None:
+            if unlikely("the long way"):
+                return None
+            gathered = self._open[needs_log] = Gathered(state, connection.database, needs_log)
+            if needs_log:
+                state.node.submit(gathered)
+            else:
+                state.node.read(gathered)
+        return gathered
 
     def _gather_columns(
         self, connection: Connection, kind: Kind, data: bytes, size: int, columns: Columns
@@ -401,43 +620,21 @@ class ShortWay:
         if flight:
             last = flight[-1]
             if (
-                type(last) is not Piece
+                not isinstance(last, Piece | Crowd)
                 or last.needs_log is not needs_log
                 or len(flight) >= state.settings.in_flight_max
             ):
                 return None
-        settings = state.settings
-        if (  # Something is on for which each command has to be looked at by itself.
-            state.pause.is_on
-            or state.monitors.connections
-            or state.is_out_of_memory
-            or state.begun_commands >= settings.begun_commands_max
-            or state.begun_bytes >= settings.begun_bytes_max
-        ):
+        gathered = self._gathered(connection, needs_log)
+        if gathered is None:
             return None
-        gathered = self._writes if needs_log else self._reads
-        if (
-            gathered is None
-            or gathered.turn != state.node.turns[needs_log]
-            or gathered.database != connection.database
-            or gathered.size >= GATHERED_BYTES_MAX
-        ):
-            if unlikely("the long way"):
-                return None
-            gathered = Gathered(state, connection.database, kind)
-            if needs_log:
-                self._writes = gathered
-                state.node.submit(gathered)
-            else:
-                self._reads = gathered
-                state.node.read(gathered)
-        if gathered.kind is not kind or kind.shape is None or kind.many is None:
-            gathered.kind = None
         piece = Piece(connection, kind, data, size, commands)
-        gathered.pieces.append(piece)
-        gathered.size += size
+        gathered.parts.append(piece)
+        gathered.closed_bytes += size
         flight.append(piece)
         connection.last_command = kind.command.name
+        connection.received_bytes += size
+        state.bytes_read += size
         state.begun_commands += commands
         state.begun_bytes += size
         state.commands_processed += commands

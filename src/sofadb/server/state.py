@@ -51,7 +51,7 @@ class NodeView(Protocol):
     def applied(self) -> int: ...
 
     @property
-    def turns(self) -> dict[bool, int]: ...
+    def on_handing_on(self) -> list[Callable[[bool], None]]: ...
 
     @property
     def front(self) -> bytes: ...
@@ -198,6 +198,7 @@ class ServerState:
         self.short_way = ShortWay(self)
         self.memory = MemoryWatch(self)
         self.node.on_applied.append(self._on_applied)
+        self.node.on_handing_on.append(self.short_way.hand_on)
         self.node.on_founded.append(self.waiting.call_all)
         self.node.on_leader.append(self._on_leader)
         self.node.database.shared.messages.tell = self._on_message

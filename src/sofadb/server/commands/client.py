@@ -396,6 +396,7 @@ def client_pause(connection: Connection, args: list[bytes]) -> Reply:
     ms = parse_integer(args[2], "ERR timeout is not an integer or out of range")
     if ms < 0:
         raise ReplyError("ERR timeout is negative")
+    connection.state.short_way.close()
     connection.state.pause.begin(ms / 1000, only_writes=mode == b"WRITE")
     return OK
 

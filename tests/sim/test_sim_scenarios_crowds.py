@@ -77,7 +77,7 @@ def test_what_many_ask_alike_is_answered_to_each_in_order_and_fresh(
     at: str, meanwhile: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     joined: list[int] = []
-    strangers: list[Connection] = []
+    look_alikes: list[Connection] = []
     close, take_again = Crowd.close, Connection.take_again
 
     def counted_close(crowd: Crowd) -> None:
@@ -85,7 +85,7 @@ def test_what_many_ask_alike_is_answered_to_each_in_order_and_fresh(
         close(crowd)
 
     def counted_take_again(connection: Connection, crowd: Crowd, data: bytes) -> None:
-        strangers.append(connection)
+        look_alikes.append(connection)
         take_again(connection, crowd, data)
 
     monkeypatch.setattr(Crowd, "close", counted_close)
@@ -113,4 +113,4 @@ def test_what_many_ask_alike_is_answered_to_each_in_order_and_fresh(
             client.talk.hear()
         stage.assert_one_state()
     assert sum(count > 4 for count in joined) > 20
-    assert len(strangers) > 5
+    assert len(look_alikes) > 5

@@ -59,7 +59,7 @@ FEW = 4
 GAIN, GAIN_MAX, ALONE = 20, 100, 1_000
 """What larger ones gained, and smaller ones lost (their pieces, less `FEW` for each), is counted from the first on, up to the
 second; when there is nothing left, so many pieces are taken alone."""
-STRANGERS_TIMES = 10
+LOOK_ALIKE_TIMES = 10
 """What only looked like others costs so many times what one of these gains."""
 SEEN_MAX = 1_000
 """So many beginnings of requests are known again."""
@@ -96,9 +96,9 @@ class Known:
         self.gain, self.alone = GAIN, 0
         """What their crowds have gained; and how many more are taken alone, since that was nothing any more."""
 
-    def note(self, count: int, strangers: int) -> None:
+    def note(self, count: int, look_alikes: int) -> None:
         """There was a crowd of so many, and of so many that only looked like them."""
-        self.gain = min(GAIN_MAX, self.gain + count - FEW - STRANGERS_TIMES * strangers)
+        self.gain = min(GAIN_MAX, self.gain + count - FEW - LOOK_ALIKE_TIMES * look_alikes)
         if self.gain < 0:
             self.gain, self.alone = GAIN, ALONE
 
@@ -201,11 +201,11 @@ class Crowd(Work):
         del state.short_way.crowds[size]
         self.data = b"".join(self.pieces)
         self.columns = shape.columns(self.data)
-        strangers: list[tuple[Connection, bytes]] = []
+        look_alikes: list[tuple[Connection, bytes]] = []
         if self.columns is None:
-            strangers = self._part_with_strangers()
+            look_alikes = self._part_with_look_alikes()
         self.pieces = []
-        self.known.note(len(self.connections), len(strangers))
+        self.known.note(len(self.connections), len(look_alikes))
         self.size = len(self.data)
         self.commands = len(self.connections) * self.known.commands
         name = self.known.kind.command.name
@@ -217,19 +217,19 @@ class Crowd(Work):
         state.begun_commands += self.commands
         state.begun_bytes += self.size
         state.commands_processed += self.commands
-        for connection, piece in strangers:
+        for connection, piece in look_alikes:
             connection.take_again(self, piece)
 
-    def _part_with_strangers(self) -> list[tuple[Connection, bytes]]:
+    def _part_with_look_alikes(self) -> list[tuple[Connection, bytes]]:
         shape = self.known.shape
-        strangers: list[tuple[Connection, bytes]] = []
+        look_alikes: list[tuple[Connection, bytes]] = []
         known: list[tuple[Connection, bytes]] = []
         for each in zip(self.connections, self.pieces, strict=True):
-            (strangers if shape.columns(each[1]) is None else known).append(each)
+            (look_alikes if shape.columns(each[1]) is None else known).append(each)
         self.connections = [connection for connection, _ in known]
         self.data = b"".join([piece for _, piece in known])
         self.columns = shape.columns(self.data)
-        return strangers
+        return look_alikes
 
     def piece_of(self, connection: Connection, at: int) -> Piece:
         """What one of them sent, by itself; `at` is where in the crowd that is."""
@@ -538,7 +538,11 @@ class ShortWay:
             self._known[size] = Known(shape, count, kind)
 
     def _begin_crowd(self, connection: Connection, known: Known, data: bytes, size: int) -> bool:
-        """Let others join this piece; False if that is not the time for it."""
+        """Let others join this piece; False if that is not the time for it.
+
+        What joins is counted when the crowd is closed. So there must be room now for all that crowds may hold, and by as much,
+        at most, more may be begun than otherwise.
+        """
         state = self._state
         commands = state.begun_commands + CROWDS_MAX * CROWD_COMMANDS_MAX
         capacity = min(CROWD_COMMANDS_MAX // known.commands, CROWD_BYTES_MAX // size)

@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install up test verify fix docs bench bench-quick bench-faults bench-snapshots bench-image bench-large chaos soak seeds spec compat
-.PHONY: clean
+.PHONY: help install up test verify fix docs bench bench-quick bench-pairs bench-faults bench-snapshots bench-image bench-large chaos soak
+.PHONY: seeds spec compat clean
 .PHONY: compiled test-core test-hunt test-inside test-sim test-server test-system
 
 help: ## List the commands
@@ -82,6 +82,9 @@ bench: install .venv/bench ## Measure SofaDB beside etcd, ZooKeeper, Redis and P
 
 bench-quick: install .venv/bench ## The same in three minutes: the main table only, one round
 	$(BIN)/python -m benchmarks --quick $(BENCH)
+
+bench-pairs: install .venv/bench ## Measure two builds beside each other (BENCH='old=../before new=.')
+	$(BIN)/python -m benchmarks.pairs $(BENCH)
 
 bench-faults: install ## Measure what a node that is dead, paused or slow costs the clients of the others (needs strace)
 	PYTHONPATH=tests $(BIN)/python benchmarks/faults.py --page docs/faults.md

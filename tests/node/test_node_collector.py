@@ -1,4 +1,4 @@
-"""The collector of cycles looks at everything once, and at what stays no more."""
+"""The collector of cycles looks at everything once, soon, and at what stays no more."""
 
 from __future__ import annotations
 
@@ -13,27 +13,46 @@ from sofadb.database.runs import Group
 from sofadb.database.table import check
 from sofadb.node import collector
 
+Timers = list[tuple[float, Callable[[], None]]]
+
 
 @pytest.fixture
-def kept_short() -> Iterator[None]:
+def kept_short() -> Iterator[Timers]:
+    """Those that it has set, of which none passes by itself."""
     callbacks, threshold = gc.callbacks.copy(), gc.get_threshold()
-    collector.keep_short()
-    yield
+    timers: Timers = []
+    collector.keep_short(lambda seconds, then: timers.append((seconds, then)))
+    yield timers
     gc.callbacks[:] = callbacks
     gc.set_threshold(*threshold)
     gc.unfreeze()
 
 
-@pytest.mark.usefixtures("kept_short")
-def test_what_has_survived_a_full_collection_is_not_looked_at_again() -> None:
+def test_what_has_survived_a_collection_is_not_looked_at_again(kept_short: Timers) -> None:
     before = gc.get_freeze_count()
-    kept = [[number] for number in range(10_000)]
-    gc.collect(1)
-    assert gc.get_freeze_count() == before
-    gc.collect()
+    kept = [[number] for number in range(1_000)]
+    _, look = kept_short.pop()
+    look()
     assert gc.get_freeze_count() >= before + len(kept)
-    collector.keep_short()
-    assert gc.callbacks.count(collector._freeze_what_stays) == 1
+    assert all(it is not kept for each in range(3) for it in gc.get_objects(each))
+    assert [seconds for seconds, _ in kept_short] == [collector.LOOK_EVERY_S]
+
+
+@pytest.mark.usefixtures("kept_short")
+def test_many_objects_at_once_are_not_waited_for() -> None:
+    before = gc.get_freeze_count()
+    kept = [[number] for number in range(collector.YOUNG_MAX + 1_000)]
+    assert gc.get_freeze_count() >= before + collector.YOUNG_MAX - 1_000
+    del kept
+
+
+@pytest.mark.usefixtures("kept_short")
+def test_what_is_frozen_goes_when_nobody_refers_to_it() -> None:
+    kept = [[number] for number in range(1_000)]
+    gc.collect(0)
+    before = gc.get_freeze_count()
+    del kept
+    assert gc.get_freeze_count() <= before - 1_000
 
 
 @pytest.mark.usefixtures("kept_short")

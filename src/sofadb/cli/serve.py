@@ -111,7 +111,7 @@ async def run_node(
         _no_port(client_address, "clients", problem)
     if place is not None:
         running.archive(place, archive_every_s)
-    collector.keep_short()
+    collector.keep_short(asyncio.get_running_loop().call_later)
     log.info("%s is ready: clients on %s:%d, peers on %s:%d", node_id, host, port, *peer_address)
     await running.until_lost_or(told_to_stop)
     if running.lost.done():

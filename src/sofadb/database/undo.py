@@ -57,6 +57,7 @@ class Undo:
         self._graveyard.bury(
             *(each.raw if isinstance(each, Noted) else each for each in self.mortuary.things)
         )
+        self._let_go()
 
     def take_back(self) -> None:
         """Let it be as it was."""
@@ -72,6 +73,12 @@ class Undo:
         shared.rolling.crc = self._crc
         shared.queues.touched = self._touched
         del shared.events[self._events :]
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Of whatever refers to this, or to itself: only the collector of cycles would find that."""
+        self._witnesses.clear()
+        self.steps.clear()
 
     def _tell_unseen(self, message: Message) -> int:
         """How many will be told is another number on each node, which a script must not see."""

@@ -171,7 +171,8 @@ class Crowd(Work):
     )
 
     def __init__(self, gathered: Gathered, known: Known, size: int, capacity: int) -> None:
-        self.gathered = gathered
+        self.gathered: Gathered | None = gathered
+        """What it is part of, while it is open. (Then it lets go of that: nothing is left that only the collector would find.)"""
         self.database = gathered.database
         self.known = known
         self.piece_size = size
@@ -195,9 +196,10 @@ class Crowd(Work):
 
     def close(self) -> None:
         """Let nobody join any more. What is not what it looked like goes the long way now."""
-        if self.columns is not None:
+        gathered, self.gathered = self.gathered, None
+        if gathered is None:
             return
-        state, shape, size = self.gathered.state, self.known.shape, self.piece_size
+        state, shape, size = gathered.state, self.known.shape, self.piece_size
         del state.short_way.crowds[size]
         self.data = b"".join(self.pieces)
         self.columns = shape.columns(self.data)
@@ -212,7 +214,7 @@ class Crowd(Work):
         for connection in self.connections:
             connection.last_command = name
             connection.received_bytes += size
-        self.gathered.closed_bytes += self.size
+        gathered.closed_bytes += self.size
         state.bytes_read += self.size
         state.begun_commands += self.commands
         state.begun_bytes += self.size

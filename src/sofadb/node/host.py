@@ -36,6 +36,8 @@ class Host(Protocol):
     """One machine."""
 
     chance: random.Random
+    timer_hair_s: float
+    """Timers are set so much later than they are due: one that is rounded down would fire too early, be set again, and so on."""
 
     def now(self) -> float:
         """Milliseconds on a clock that never runs backwards, and goes on while the machine sleeps."""
@@ -97,6 +99,9 @@ def die(code: int, text: str) -> NoReturn:
 
 class LiveHost:
     """The machine that this process really runs on."""
+
+    timer_hair_s = 0.0015
+    """uvloop rounds to milliseconds, of a clock that it does not look at each time: up to 1.3 ms too early without this."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

@@ -85,8 +85,6 @@ FULL_HOLDS_MS = 3_000.0
 """So long it counts that a node has said that it uses more memory than it may. It says so every second."""
 EXPIRY_SHORT_MS = 500.0
 """So seldom time moves for what falls due while there is no room for the log: what is left of it lasts for many hours."""
-TIMER_HAIR_S = 1e-6
-"""Timers are set so much later than they are due."""
 
 
 class LiveWorld:
@@ -134,8 +132,7 @@ class LiveWorld:
     def wake_at(self, time: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        # A hair more than it takes: rounded down, a timer would fire before its time, be set again, and so on.
-        delay = max(0.0, time - self.host.now()) / 1000 + TIMER_HAIR_S
+        delay = max(0.0, time - self.host.now()) / 1000 + self.host.timer_hair_s
         if unlikely("wake early"):
             delay *= self.host.chance.random()
         if unlikely("wake late"):

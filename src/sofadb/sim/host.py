@@ -121,6 +121,8 @@ class SimulatedWriter(Writer):
 class SimulatedHost:
     """One machine, and the process that runs on it."""
 
+    timer_hair_s = 1e-6
+
     def __init__(
         self,
         loop: ProcessLoop,

@@ -63,6 +63,7 @@ from sofadb.storage.files import StorageError
 from sofadb.storage.identity import Identity, Newcomer, plain_name
 
 from .disk import SimulatedDisk, SimulatedFile
+from .host import SimulatedHost
 
 Patch = Callable[[Any, str, Any], None]
 """Puts something in the place of an attribute."""
@@ -1137,7 +1138,7 @@ def after_does_not_wait(patch: Patch) -> None:
 @_sabotage
 def timer_fires_before_its_time(patch: Patch) -> None:
     """A timer's rounding makes it fire just too early, be set again, and so on."""
-    patch(live, "TIMER_HAIR_S", 0.0)
+    patch(SimulatedHost, "timer_hair_s", 0.0)
 
 
 @_sabotage

@@ -117,6 +117,22 @@ class FakeNode:
         work.fail(ReplyError(problem))
 
 
+class OneTurn(FakeNode):
+    """All that is asked is asked in one turn of the event loop, until it is executed or failed."""
+
+    def end_turn(self) -> None:
+        """It is not over yet."""
+
+    def execute_all(self) -> None:
+        self.hand_on()
+        super().execute_all()
+
+    def fail_all(self, problem: str) -> None:
+        self.hand_on()
+        for work in list(self.works):
+            self.fail(work, problem)
+
+
 class FakeTransport(asyncio.Transport):
     """Keeps what is written. Like a real one it has the connection pause when more than `high` bytes are unread."""
 
@@ -305,6 +321,15 @@ class Server:
     def connect(self, host: str = "127.0.0.1") -> Client:
         self._connected += 1
         return Client(self, self._connected, host)
+
+
+def in_one_turn(settings: Settings | None = None) -> Server:
+    """A server whose node is `OneTurn`."""
+    server = Server(settings)
+    node = OneTurn()
+    node.on_handing_on = server.node.on_handing_on
+    server.node = server.state.node = node  # type: ignore[assignment]
+    return server
 
 
 def facts_of(role: str, leader: str = "n1") -> Facts:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from server.server_fakes import Client, FakeNode, Server, pipeline, request
+from server.server_fakes import Client, Server, in_one_turn, pipeline, request
 from sofadb.server.short_way import UNKNOWN_MAX
 
 SET = f"SET k {'v' * 60}"
@@ -15,24 +15,9 @@ LOOK_ALIKE = request(f"SET k {'v' * 54}") + b"PING\r\n"
 """As long, and with the same beginning."""
 
 
-class OneTurn(FakeNode):
-    """What several clients send is handed on together."""
-
-    def end_turn(self) -> None:
-        """It is not over yet."""
-
-    def execute_all(self) -> None:
-        self.hand_on()
-        super().execute_all()
-
-
 @pytest.fixture
 def server() -> Server:
-    server = Server()
-    node = OneTurn()
-    node.on_handing_on = server.node.on_handing_on
-    server.node = server.state.node = node  # type: ignore[assignment]
-    return server
+    return in_one_turn()
 
 
 @pytest.fixture
@@ -63,9 +48,7 @@ def crowds(server: Server) -> None:
     for client in clients:
         client.send(SET)
     end(clients.pop())
-    server.node.hand_on()
-    for work in list(server.node.works):
-        server.node.fail(work, "UNCERTAIN who knows")
+    server.node.fail_all("UNCERTAIN who knows")
     for client in clients:
         end(client)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from server.server_fakes import FakeNode, Server, pipeline, request
+from server.server_fakes import Server, in_one_turn, pipeline, request
 from sofadb.database.database import Database
 from sofadb.database.replies import OK, Reply, ReplyError
 from sofadb.database.runs import Sent, decode
@@ -40,33 +40,9 @@ from sofadb.server.short_way import (
 from sofadb.server.state import Settings
 
 
-class OneTurn(FakeNode):
-    """All that is asked is asked in one turn of the event loop, until it is executed or failed."""
-
-    def end_turn(self) -> None:
-        """It is not over yet."""
-
-    def execute_all(self) -> None:
-        self.hand_on()
-        super().execute_all()
-
-    def fail_all(self, problem: str) -> None:
-        self.hand_on()
-        for work in list(self.works):
-            self.fail(work, problem)
-
-
 @pytest.fixture
 def server() -> Server:
-    return server_of(Settings())
-
-
-def server_of(settings: Settings) -> Server:
-    server = Server(settings)
-    node = OneTurn()
-    node.on_handing_on = server.node.on_handing_on
-    server.node = server.state.node = node  # type: ignore[assignment]
-    return server
+    return in_one_turn(Settings())
 
 
 def commands_of(part: Piece | Crowd) -> list[int]:
@@ -229,7 +205,7 @@ def test_what_is_taken_apart_by_a_shape_is_requests_whatever_was_changed_in_them
 @pytest.mark.parametrize("lengths", [[1] * 40, [1] * 20 + [2] * 20, [1, 2] * 20, [3] * 39 + [7]])
 def test_pipelines_of_one_size_are_taken_apart_alike_or_not(server: Server, lengths: list[int]) -> None:
     """Sent so often that they are known by their size; then another with as many bytes comes."""
-    apart = server_of(Settings()).connect()
+    apart = in_one_turn(Settings()).connect()
     client = server.connect()
     sets = [[b"SET", b"%02d" % number, b"x" * length] for number, length in enumerate(lengths)]
     others = [[b"SET", b"%02d" % number, b"y" * length] for number, length in enumerate(reversed(lengths))]
@@ -317,7 +293,7 @@ def test_each_database_has_a_section_of_its_own(server: Server) -> None:
 
 
 def test_a_section_ends_when_it_is_large(server: Server) -> None:
-    client = server_of(Settings(in_flight_max=1000)).connect()
+    client = in_one_turn(Settings(in_flight_max=1000)).connect()
     value = b"x" * (WORD_BYTES_MAX - 1)
     for _ in range(2 * GATHERED_BYTES_MAX // WORD_BYTES_MAX):
         client.send([b"SET", b"a", value])
@@ -350,7 +326,7 @@ def test_when_nothing_is_done_each_client_is_told(server: Server) -> None:
 @pytest.mark.parametrize("prelude", ["PING", "SET c 3 PX 100000", "LPUSH c x", "SET b 0 PX 1"])
 def test_many_at_once_are_as_many_one_by_one(server: Server, prelude: str) -> None:
     """Whatever is in the state that makes them more than putting strings to keys."""
-    together, apart = server.connect(), server_of(Settings()).connect()
+    together, apart = server.connect(), in_one_turn(Settings()).connect()
     sets = [f"SET {key} {number}" for number, key in enumerate("abcab")]
     gets = [f"GET {key}" for key in "abcd"]
     for client in (together, apart):
@@ -371,7 +347,7 @@ def test_many_at_once_are_as_many_one_by_one(server: Server, prelude: str) -> No
 @pytest.mark.parametrize("prelude", ["PING", "SET c 3 PX 100000", "LPUSH c x", "SET b 0 PX 1"])
 def test_many_clients_at_once_are_as_many_one_by_one(server: Server, prelude: str) -> None:
     """Single commands and pipelines, of one kind, with others between them."""
-    apart = server_of(Settings()).connect()
+    apart = in_one_turn(Settings()).connect()
     asked = [
         *(["SET a 1"], ["SET b 2", "SET c 3"], ["SET a 4"], ["INCR a"], ["SET d 6 NX"], ["SET a 7 XX GET"]),
         *(["SET b 8"], ["SET c 9"], ["GET a"], ["GET a", "GET b"], ["GET nothing"], ["STRLEN c"], ["GET c"]),
@@ -495,7 +471,7 @@ def test_what_begins_while_writes_are_gathered_holds_for_what_comes_next(
 
 
 def test_a_full_node_refuses_what_comes_next() -> None:
-    server = server_of(Settings(begun_commands_max=2))
+    server = in_one_turn(Settings(begun_commands_max=2))
     client, other = server.connect(), server.connect()
     client.send("INCR n", "INCR n")
     other.send("INCR n")
@@ -856,7 +832,7 @@ def test_a_value_that_is_no_string_is_told_to_whom_it_concerns(known: Server) ->
 
 
 def test_for_those_of_a_crowd_who_do_not_read_nothing_more_is_encoded() -> None:
-    server = server_of(Settings(output_bytes_max=100))
+    server = in_one_turn(Settings(output_bytes_max=100))
     get_known(server, GET)
     one, two = server.connect(), server.connect()
     one.ask("SET a " + "x" * 200)
@@ -912,7 +888,7 @@ def test_whatever_the_order_each_client_is_answered_as_if_it_were_alone(
     steps: list[tuple[int, str] | str],
 ) -> None:
     """Each has keys of its own, of the same lengths as those of others; and what is known of a size soon changes."""
-    server = server_of(Settings())
+    server = in_one_turn(Settings())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(short_way, "UNKNOWN_MAX", 1)
         check_each_client(server, steps)
@@ -945,7 +921,7 @@ def check_each_client(server: Server, steps: list[tuple[int, str] | str]) -> Non
             server.node.execute(server.node.works[0] if step == "execute the first" else last)
     server.node.execute_all()
     for client, commands in zip(clients, asked, strict=True):
-        alone = server_of(Settings()).connect()
+        alone = in_one_turn(Settings()).connect()
         expected = [reply for each in commands for reply in alone.ask(each)]
         assert client.replies() == expected
     assert server.state.begun_commands == server.state.begun_bytes == 0
@@ -977,7 +953,7 @@ def test_who_sends_no_more_is_answered_before_the_connection_ends(server: Server
 
 
 def test_for_who_does_not_read_nothing_more_is_encoded() -> None:
-    client = server_of(Settings(output_bytes_max=100)).connect()
+    client = in_one_turn(Settings(output_bytes_max=100)).connect()
     client.ask("SET a " + "x" * 200)
     client.transport.client_reads = False
     for _ in range(3):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from sofadb.database.database import Database
+from sofadb.server.short_way import Crowd, Gathered
 from sofadb.sim import world
 from sofadb.sim.hunt import BROKEN_LABORATORY, Bag, Trial, hunt, shrink, try_plan, try_seed
 from sofadb.sim.plan import CLOCKS, KINDS, MISCHIEF, PERMANENT, Plan, draw, smaller
@@ -82,6 +84,22 @@ def test_two_runs_of_a_seed_are_the_same_byte_for_byte_whatever_the_hash_seed_is
     first, second = story("1"), story("2")
     assert len(first) > 100_000
     assert first == second
+
+
+def test_many_ask_together_in_some_worlds_and_are_answered_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    execute = Gathered._execute_crowd
+
+    def execute_crowd(gathered: Gathered, crowd: Crowd, database: Database) -> None:
+        sizes.append(len(crowd.connections))
+        execute(gathered, crowd, database)
+
+    monkeypatch.setattr(Gathered, "_execute_crowd", execute_crowd)
+    seeds = [seed for seed in range(1, SEEDS) if "crowds" in draw(seed).workloads]
+    assert len(seeds) > SEEDS / 10
+    for seed in seeds[:5]:
+        assert try_seed(seed).found is None
+    assert sum(size > 3 for size in sizes) > 10
 
 
 def test_a_failing_world_is_made_smaller() -> None:

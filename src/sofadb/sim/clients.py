@@ -14,7 +14,8 @@ Workloads, each with keys and a checker of its own:
 - expiry: values with a time to live; never gone early, never visible late, beyond the bound on clocks;
 - once: increments with an id, each asked again, here and elsewhere, until it is answered, and counted once;
 - locks: holders of a lock write behind its token; no two hold it, tokens rise, and no late holder's write is there;
-- queues: elements are pushed, popped, and waited for on all nodes; none is lost, none comes twice, and they come in order.
+- queues: elements are pushed, popped, and waited for on all nodes; none is lost, none comes twice, and they come in order;
+- crowds: many connections to one node get or set the same way at the same time; judged as registers are.
 
 And on a key that only one connection ever touches, a pipeline must behave as a program does: in order.
 """
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 import hiredis
@@ -41,8 +42,14 @@ LOCK_TTLS_MS = (300, 1_500, 4_000)
 BLOCKED_S = ("0.05", "0.3", "1", "2.5")
 """So long clients wait for an element."""
 FIRST_SERVED_S, FIRST_SERVED_TRIES = 4, 4
+CROWD = (3, 8)
+"""So many connections ask together, at least and at most."""
+CROWD_KEYS = tuple(f"c{number:x}" for number in range(16))
+CROWD_VALUE_BYTES = (12, 60)
 
 Command = tuple[str | bytes | int, ...]
+Step = tuple[str, str, str | None, Command]
+"""An operation on a register: its name, the key, perhaps a value, and the command that does it."""
 
 
 class Lost(Exception):
@@ -77,14 +84,15 @@ class Session(asyncio.Protocol):
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_exception(Lost())
 
-    def send(self, commands: list[Command]) -> asyncio.Future[list[Any]]:
-        """Ask; the future has all replies, or raises `Lost`."""
+    def send(self, *pieces: Sequence[Command]) -> asyncio.Future[list[Any]]:
+        """Ask, piece by piece; the future has all replies, or raises `Lost`."""
         self._waiting = asyncio.get_running_loop().create_future()
-        self._replies, self._missing = [], len(commands)
+        self._replies, self._missing = [], sum(map(len, pieces))
         if self.lost.done() or self.transport is None:
             self._waiting.set_exception(Lost())
         else:
-            self.transport.write(b"".join(hiredis.pack_command(command) for command in commands))  # type: ignore[arg-type]
+            for commands in pieces:
+                self.transport.write(b"".join(hiredis.pack_command(command) for command in commands))  # type: ignore[arg-type]
         return self._waiting
 
 
@@ -154,6 +162,10 @@ class Client:
         self._to_look_at: tuple[str, ...] | None = None
         """Of which workloads it still has to read everything."""
         self._session: Session | None = None
+        self._crowd: list[Session] = []
+        """Further connections, all to one node."""
+        self._crowd_asks = (0, 0)
+        """How many commands each of them asks at a time, and how many bytes a value has."""
         choices = [each for name in workloads for each in _WORKLOADS[name]]
         self._requests = [request for _, request in choices]
         self._weights = [weight for weight, _ in choices]
@@ -182,8 +194,10 @@ class Client:
 
     def disconnect(self) -> None:
         """Go elsewhere with the next request."""
-        if self._session is not None and self._session.transport is not None:
-            self._session.transport.abort()
+        for session in (self._session, *self._crowd):
+            if session is not None and session.transport is not None:
+                session.transport.abort()
+        self._crowd = []
 
     async def _live(self) -> None:
         while True:
@@ -234,11 +248,14 @@ class Client:
 
     async def call(self, *commands: Command) -> list[Any]:
         """Ask and wait for all replies. Raises `Lost`."""
-        session = self._session
+        return await self._call(None, commands)
+
+    async def _call(self, session: Session | None, *pieces: Sequence[Command]) -> list[Any]:
+        session = session or self._session
         assert session is not None
         try:
             async with asyncio.timeout(PATIENCE_S):
-                replies = await session.send(list(commands))
+                replies = await session.send(*pieces)
         except TimeoutError:
             self.disconnect()
             raise Lost from None
@@ -271,30 +288,26 @@ class Client:
         result = None if end is None else reply
         self.records.registers.append(Operation(client, op, key, value, None, start, end, result))  # type: ignore[arg-type]
 
-    async def _ask_registers(self, steps: list[tuple[str, str, str | None, Command]]) -> None:
-        """A pipeline of operations on registers."""
-        start = self.now
+    async def _ask_registers(self, *pieces: list[Step], session: Session | None = None, at: int = 0) -> None:
+        """Operations on registers, piece by piece; on our connection, or on another one, the `at`th."""
+        start, steps = self.now, [step for piece in pieces for step in piece]
         replies: list[Any] = [Lost] * len(steps)
         try:
-            replies = await self.call(*(command for _, _, _, command in steps))
+            replies = await self._call(session, *([command for *_, command in piece] for piece in pieces))
         finally:
             for index, ((op, key, value, _), reply) in enumerate(zip(steps, replies, strict=True)):
-                self._note(self.number * 1000 + index, op, key, value, start, reply)
+                self._note(self.number * 1000 + 100 * at + index, op, key, value, start, reply)
 
-    def _step(self) -> tuple[str, str, str | None, Command]:
+    def _step(self) -> Step:
         """Any operation on any register."""
         chance = self.chance
         if chance.random() < 0.25:
             key = f"n{chance.randrange(2)}"
-            return (
-                ("incr", key, None, ("INCR", key))
-                if chance.random() < 0.7
-                else ("get", key, None, ("GET", key))
-            )
+            return ("incr", key, None, ("INCR", key)) if chance.random() < 0.7 else _get(key)
         key = f"r{chance.randrange(3)}"
         op = chance.choices(("get", "set", "append", "del"), (40, 35, 15, 5))[0]
         if op == "get":
-            return op, key, None, ("GET", key)
+            return _get(key)
         if op == "del":
             return op, key, None, ("DEL", key)
         value = self._fresh()
@@ -343,6 +356,50 @@ class Client:
                     "pipelines_in_order",
                     f"client {self.number} asked for five things in order and got {replies}",
                 )
+
+    # Crowds
+
+    async def ask_together(self) -> None:
+        """On many connections at the same time: all get, or all set, and with as many bytes each."""
+        chance = self.chance
+        if not self._crowd or any(each.lost.done() for each in self._crowd) or chance.random() < 0.1:
+            await self._gather_crowd()
+        is_writing, (count, size) = chance.random() < 0.5, self._crowd_asks
+        asked = []
+        for at, session in enumerate(self._crowd, 1):
+            pieces = [self._alike(is_writing, count, size)]
+            if chance.random() < 0.15:
+                pieces.append([_get(chance.choice(CROWD_KEYS))])
+            asked.append(self._ask_registers(*pieces, session=session, at=at))
+        problems = [each for each in await asyncio.gather(*asked, return_exceptions=True) if each is not None]
+        if problems:
+            raise next((each for each in problems if not isinstance(each, Lost)), problems[0])
+
+    async def _gather_crowd(self) -> None:
+        for session in self._crowd:
+            assert session.transport is not None
+            session.transport.abort()
+        self._crowd_asks = self.chance.choice((1, 1, 3)), self.chance.choice(CROWD_VALUE_BYTES)
+        where, count = self.where(), self.chance.randint(*CROWD)
+        opened = await asyncio.gather(*(self._open(*where) for _ in range(count)), return_exceptions=True)
+        self._crowd = [each for each in opened if isinstance(each, Session)]
+        if len(self._crowd) < count:
+            self.disconnect()
+            raise Lost
+
+    def _alike(self, is_writing: bool, count: int, size: int) -> list[Step]:
+        """What one of a crowd asks: as many bytes as the others, now and then not cut in the same places."""
+        keys = self.chance.choices(CROWD_KEYS, k=count)
+        if count > 2 and self.chance.random() < 0.1:
+            keys[1:3] = keys[1][:1], keys[2] + "x"
+        if not is_writing:
+            return [_get(key) for key in keys]
+        steps: list[Step] = []
+        for key in keys:
+            self._count += 1
+            value = f"{self.number}.{self._count}.".ljust(size, "x")
+            steps.append(("set", key, value, ("SET", key, value)))
+        return steps
 
     # Lists
 
@@ -707,6 +764,8 @@ class Client:
             if self.outcome(reply) != "ok":
                 raise Lost
             served = await asyncio.gather(*waiting, return_exceptions=True)
+            if any(isinstance(each, list) and isinstance(each[0], hiredis.ReplyError) for each in served):
+                raise Lost  # One of them has been taken out, perhaps: others are better asked.
         except (OSError, TimeoutError):
             return False
         finally:
@@ -769,9 +828,9 @@ class Client:
     async def look_at_everything(self, workloads: tuple[str, ...]) -> None:
         """Read every key of these workloads. Raises `Lost`."""
         if "registers" in workloads:
-            await self._ask_registers(
-                [("get", key, None, ("GET", key)) for key in ("r0", "r1", "r2", "n0", "n1")]
-            )
+            await self._ask_registers([_get(key) for key in ("r0", "r1", "r2", "n0", "n1")])
+        if "crowds" in workloads:
+            await self._ask_registers([_get(key) for key in CROWD_KEYS])
         if "lists" in workloads:
             await self._transact([("read", key, None) for key in ("l0", "l1", "l2")])
         if "bank" in workloads:
@@ -787,6 +846,10 @@ class Client:
             await self.watch_one_expire()
             for key in ("e0", "e1", "e2"):
                 await self.look_at(key)
+
+
+def _get(key: str) -> Step:
+    return "get", key, None, ("GET", key)
 
 
 def _list_step(step: tuple[str, str, int | None], result: Any, outcome: str) -> Any:
@@ -835,6 +898,7 @@ Request = Callable[[Client], Awaitable[None]]
 
 _WORKLOADS: dict[str, tuple[tuple[int, Request], ...]] = {
     "registers": ((5, Client.one), (2, Client.several), (1, Client.compare_and_set), (1, Client.in_order)),
+    "crowds": ((5, Client.ask_together),),
     "lists": ((3, Client.transact),),
     "bank": ((2, Client.transfer), (1, Client.read_balances)),
     "expiry": ((3, Client.expire),),

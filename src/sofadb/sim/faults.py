@@ -232,9 +232,12 @@ class Faults:
         return [name for name in self.names if self.cluster.machines[name].acceptor in latest]
 
     def _can_do_without(self, lost: NodeId) -> bool:
-        """Whether the others can go on though this one's disk is lost for ever."""
-        others = (name for name in self.names if name != lost)
-        return self.cluster.watch.ledger.is_enough(self.acceptors(others))
+        """Whether the others can go on though this one's disk is lost for ever, also without those who have been asked to go."""
+        ledger, stay = self.cluster.watch.ledger, self._stay()
+        others = self.acceptors(name for name in self.names if name != lost)
+        able = self.acceptors(name for name in stay if name != lost) & {*ledger.latest.acceptors}
+        is_anybody_leaving = len(stay) < len(ledger.latest.acceptors)
+        return ledger.is_enough(others) and (not is_anybody_leaving or 2 * len(able) > len(stay))
 
     # The course of things
 

@@ -83,6 +83,8 @@ WITHOUT_CHANGES = 0.2
 """So many worlds have none of these."""
 WITH_QUEUES = 0.25
 """In so many worlds somebody waits for elements."""
+WITH_CROWDS = 0.2
+"""In so many worlds many ask the same at the same time."""
 CLOCKS = ("clock set", "clock strobe", "clock rate")
 """These strike one node at a time: no clock that is ahead is then the lower one in the middle of a quorum's."""
 
@@ -191,7 +193,8 @@ def draw(seed: int) -> Plan:
 
 def _more_workloads(seed: int) -> list[str]:
     """Drawn for themselves, as changes are."""
-    return ["queues"] if random.Random(f"sofadb/{seed}/queues").random() < WITH_QUEUES else []
+    likely = {"queues": WITH_QUEUES, "crowds": WITH_CROWDS}
+    return [name for name, part in likely.items() if random.Random(f"sofadb/{seed}/{name}").random() < part]
 
 
 def _strikes(chance: random.Random, mood: str, nodes: int, rough_s: float) -> Iterator[Strike]:

@@ -27,6 +27,7 @@ from sofadb.database.replies import Reply
 from sofadb.database.roster import Roster
 from sofadb.database.runs import Group, Transaction, Turn, apply
 from sofadb.database.values import List
+from sofadb.database.wire import Columns, Shape
 from sofadb.node import frames, live
 from sofadb.node import node as node_module
 from sofadb.node.driver import Driver
@@ -57,6 +58,7 @@ from sofadb.paxos.sequence import Sequence
 from sofadb.paxos.sessions import Sessions
 from sofadb.paxos.values import Configuration, Entry, Value
 from sofadb.server.connection import Connection
+from sofadb.server.short_way import Crowd, Gathered
 from sofadb.server.work import Work
 from sofadb.storage import segment, snapshot
 from sofadb.storage.files import StorageError
@@ -986,6 +988,30 @@ def reads_do_not_wait_for_writes_before_them(patch: Patch) -> None:
             original(self, run)
 
     patch(Connection, "_begin", begin)
+
+
+@_sabotage
+def replies_of_a_crowd_go_to_the_next(patch: Patch) -> None:
+    """Of many clients that are answered together each gets the reply of the one before it."""
+    original = Gathered._execute_crowd
+
+    def execute_crowd(self: Gathered, crowd: Crowd, database: Database) -> None:
+        crowd.connections = crowd.connections[1:] + crowd.connections[:1]
+        original(self, crowd, database)
+
+    patch(Gathered, "_execute_crowd", execute_crowd)
+
+
+@_sabotage
+def what_is_as_long_is_cut_in_the_same_places(patch: Patch) -> None:
+    """Of requests that are as long as known ones it is not proved that they have words of the same lengths."""
+
+    def columns(self: Shape, data: bytes) -> Columns:
+        fields = self._cut_up(data)
+        count = len(data) // self.size
+        return [[self.name] * count, *[fields[cut] for cut in self._columns]]
+
+    patch(Shape, "columns", columns)
 
 
 @_sabotage

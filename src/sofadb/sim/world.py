@@ -246,6 +246,9 @@ class World:
             node = chance.choice(self.core or self.faults.names)
             return self.cluster.machines[node].address, CLIENT_PORT
 
+        if "crowds" in self.plan.workloads:  # What many send at the same time comes at the same time.
+            for node in self.plan.names:
+                self.cluster.network.link(name, node).latency_s = (chance.uniform(*self.plan.latency_s),) * 2
         think_s = self.plan.rough_s / self.plan.requests
         return Client(number, loop, chance, self.records, self.plan.workloads, where, think_s)
 

@@ -139,3 +139,77 @@ def test_a_read_waits_for_a_state_that_is_behind_what_it_was_granted() -> None:
         began = stage.now
         assert stage.ask(behind, "GET", "x") == "2"
         assert stage.now - began > 0.9, "it had to learn that first"
+
+
+ROUND_TRIP_S = 0.04
+"""Most of a heartbeat's pause, and far more than whoever asks few acceptors waits for these before it asks all."""
+HOP_S = (ROUND_TRIP_S / 2 - 0.001, ROUND_TRIP_S / 2)
+
+
+@pytest.mark.parametrize("at", ["the leader", "a follower"])
+def test_where_answers_take_long_a_read_takes_no_longer_than_these(at: str) -> None:
+    """A client's way to its node, and the question's to a quorum: at a follower the question to the leader, too."""
+    with Stage(latency_s=HOP_S) as stage:
+        asked = stage.leader if at == "the leader" else stage.others(stage.leader)[0]
+        round_trips = 2 if at == "the leader" else 3
+        talk = stage.connect(asked)
+        assert talk.ask("SET", "x", 1) == "OK"
+        for _ in range(30):
+            began = stage.now
+            assert talk.ask("GET", "x") == "1"
+            assert stage.now - began < (round_trips + 0.5) * ROUND_TRIP_S
+
+
+@pytest.mark.parametrize("latency_s", [(0.0001, 0.001), HOP_S])
+def test_that_one_of_two_others_is_gone_delays_reads_once(latency_s: tuple[float, float]) -> None:
+    """Whichever the leader asked: the other answers from then on, while readers and writers go on."""
+    with Stage(latency_s=latency_s) as stage:
+        leader = stage.leader
+        readers, writer = [stage.connect(leader) for _ in range(5)], stage.connect(leader)
+        number, waits = 0, []
+        for victim in stage.others(leader):
+            for step in range(60):
+                if step == 10:
+                    stage.cluster.kill(victim)
+                if writer.is_answered:
+                    number += 1
+                    writer.say(("SET", "x", number))
+                began = stage.now
+                for reader in readers:
+                    reader.say(("GET", "x"))
+                for reader in readers:
+                    assert number - 1 <= int(reader.hear() or 0) <= number
+                waits.append(stage.now - began)
+            stage.start(victim)
+            stage.until_settled()
+        usual, round_trip_s = sorted(waits)[len(waits) // 2], 2 * latency_s[1]
+        assert usual < 3 * round_trip_s + 0.004, (
+            "their own, a round under way, the next, and what they were held for"
+        )
+        assert sum(wait > usual + 0.03 for wait in waits) <= 4
+        assert max(waits) < usual + 0.1
+        writer.hear()
+
+
+@pytest.mark.parametrize("nodes", [3, 5])
+def test_reads_at_followers_who_are_not_asked_wait_for_no_heartbeat_while_others_write(nodes: int) -> None:
+    """What is chosen meanwhile comes to them with the next accept request, or with the grant: nobody has to ask for it."""
+    with Stage(nodes, latency_s=(0.0001, 0.001)) as stage:
+        talks = {name: stage.connect(name) for name in stage.names}
+        writers = {name: stage.connect(name) for name in stage.names}
+        written = dict.fromkeys(stage.names, 0)
+        for step in range(200):
+            for name, writer in writers.items():
+                if writer.is_answered and step % 3 != 2:
+                    written[name] += 1
+                    writer.say(("SET", name, written[name]))
+            known = {name: written[name] - (not writer.is_answered) for name, writer in writers.items()}
+            began = stage.now
+            for talk in talks.values():
+                talk.say(("MGET", *stage.names))
+            for talk in talks.values():
+                read = {name: int(value or 0) for name, value in zip(stage.names, talk.hear(), strict=True)}
+                assert all(known[name] <= read[name] <= written[name] for name in stage.names)
+            assert stage.now - began < 0.02
+        for writer in writers.values():
+            writer.hear()

@@ -128,7 +128,7 @@ SofaDB's figure divided by the other's; with it what is aimed at.
 
 {table(figures, FOLLOWER_ROWS)}
 
-What follows was measured part by part, at different times, and partly on another machine than the table: compare within a part.
+What follows was measured part by part, on a machine that is itself now faster and now slower: compare within a part.
 
 {"".join(sweep_section(figures, sweep) for sweep in SWEEPS)}## How it is measured
 

@@ -232,12 +232,16 @@ class Faults:
         return [name for name in self.names if self.cluster.machines[name].acceptor in latest]
 
     def _can_do_without(self, lost: NodeId) -> bool:
-        """Whether the others can go on though this one's disk is lost for ever, also without those who have been asked to go."""
+        """Whether the others can go on though this one's disk is lost for ever, now and when those have gone who are asked to.
+
+        And, if it is about to join, when it has.
+        """
         ledger, stay = self.cluster.watch.ledger, self._stay()
+        latest = ledger.latest.acceptors
         others = self.acceptors(name for name in self.names if name != lost)
-        able = self.acceptors(name for name in stay if name != lost) & {*ledger.latest.acceptors}
-        is_anybody_leaving = len(stay) < len(ledger.latest.acceptors)
-        return ledger.is_enough(others) and (not is_anybody_leaving or 2 * len(able) > len(stay))
+        able = self.acceptors(name for name in stay if name != lost) & {*latest}
+        size = len(stay) + (lost not in map(plain_name, latest))
+        return ledger.is_enough(others) and (size == len(latest) or 2 * len(able) > size)
 
     # The course of things
 

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install up test verify fix docs bench bench-quick bench-pairs bench-faults bench-snapshots bench-image bench-large chaos soak
+.PHONY: help install up test verify fix docs bench bench-quick bench-pairs bench-bound bench-faults bench-snapshots bench-image bench-large chaos soak
 .PHONY: seeds spec compat clean
 .PHONY: compiled test-core test-hunt test-inside test-sim test-server test-system
 
@@ -85,6 +85,9 @@ bench-quick: install .venv/bench ## The same in three minutes: the main table on
 
 bench-pairs: install .venv/bench ## Measure two builds beside each other (BENCH='old=../before new=.')
 	$(BIN)/python -m benchmarks.pairs $(BENCH)
+
+bench-bound: install .venv/bench ## Measure what a sketch in Python makes here that knows no failure, beside SofaDB, ZooKeeper and Redis
+	$(BIN)/python -m benchmarks.bound $(BENCH)
 
 bench-faults: install ## Measure what a node that is dead, paused or slow costs the clients of the others (needs strace)
 	PYTHONPATH=tests $(BIN)/python benchmarks/faults.py --page docs/faults.md

@@ -206,9 +206,18 @@ class SimulatedDisk:
         inode.stable[offset] = inode.latest[offset]
 
     def forget_unfinished(self) -> None:
-        """Files that hold nothing yet are gone: spare segments, and snapshots that were not finished."""
+        """Files that hold nothing yet are gone: spare segments, reserves and snapshots that were not finished."""
+        unfinished = {
+            name for name, inode in self.latest.items() if inode.dirty or self.stable.get(name) is not inode
+        }
         for names in (self.latest, self.stable):
-            unused = [name for name in names if name.startswith("spare-") or name.endswith((".new", ".part"))]
+            unused = [
+                name
+                for name in names
+                if name.startswith("spare-")
+                or name.endswith((".new", ".part"))
+                or (name.startswith("reserve-") and name in unfinished)
+            ]
             for name in unused:
                 del names[name]
 

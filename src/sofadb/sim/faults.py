@@ -1423,6 +1423,7 @@ class Faults:
         name = self._new_machine()
         if not (yield from self._ask_members("REPLACE", old, name, self.cluster.members[name])):
             self.retired.add(name)
+            self._leaving.discard(old)
             yield 0.1
             yield from self.member_replaced(strike)
             return

@@ -119,10 +119,10 @@ class Leader:
         self.writes: list[tuple[Client, bytes]] = []
         self.reads: list[tuple[Client, bytes]] = []
         self.batch: list[tuple[Client, bytes]] = []
-        """What is under way, written under the latest number; and ..."""
+        """What is under way; and ..."""
         self.round: list[tuple[Client, bytes]] = []
         """... who reads when the latest round is answered."""
-        self.round_number = 0
+        self.batch_number = self.round_number = 0
         self.is_due = False
         self.turns = self.seen = 0
 
@@ -133,9 +133,10 @@ class Leader:
             self.loop.call_soon(self._flush)
 
     def hear(self) -> None:
-        self.is_due = True
         self.turns = self.seen = 0
-        self.loop.call_soon(self._flush)
+        if not self.is_due:
+            self.is_due = True
+            self.loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         if self.turns < QUIET_TURNS:
@@ -148,6 +149,7 @@ class Leader:
         if self.writes and not self.batch:
             self.batch, self.writes, self.votes = self.writes, [], 0
             self.number += 1
+            self.batch_number = self.number
             number, data = self.number, b"".join([each for _, each in self.batch])
             for follower in self.followers:
                 follower.writelines([FRAME.pack(len(data), number), data])
@@ -165,7 +167,9 @@ class Leader:
             for client, data in answered:
                 client.transport.write(b"".join(self.state.get(data)))
             self.hear()
-        elif self.batch and number != self.round_number:
+        elif (
+            self.batch and number == self.batch_number
+        ):  # The third vote for the one before comes later, and is none for this.
             self.votes += 1
             if self.votes == QUORUM:
                 done, self.batch = self.batch, []

@@ -4,9 +4,9 @@ that is written as this one is, but minds what happens to real ones.
     python benchmarks/peers/sketch_node.py PORT FILE                    follows whoever connects
     python benchmarks/peers/sketch_node.py PORT FILE PORT PORT          leads these two, and takes requests at its port
 
-One batch at a time: all that clients wrote while the one before was under way, and what those write at once who are answered. It
-goes to the followers and to the disk, and is executed when two of the three have it there; reads wait until a follower has
-answered a round that began later.
+One batch at a time: all that clients wrote while the one before was under way, and what those write at once who are answered.
+(Others on the machine, who may be these, have the processor meanwhile.) It goes to the followers and to the disk, and is executed
+when two of the three have it there; reads wait until a follower has answered a round that began later.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ FRAME = Struct(">IQ")  # bytes that follow, number of the batch; of a round of r
 NUMBER = Struct(">Q")
 FILE_BYTES, PAGE_BYTES = 64 << 20, 4096
 QUORUM = 2
-QUIET_TURNS = 3
-"""Those who were answered are heard until so many turns of the event loop brought nothing."""
+QUIET_TURNS = 6
+"""Those who were answered are heard until all of them have asked, or so many turns of the event loop brought nothing."""
 
 
 def opened(path: str) -> int:
@@ -124,7 +124,7 @@ class Leader:
         """... who reads when the latest round is answered."""
         self.batch_number = self.round_number = 0
         self.is_due = False
-        self.turns = self.seen = 0
+        self.turns = self.seen = self.awaited = 0
 
     def soon(self) -> None:
         if not self.is_due:
@@ -132,8 +132,9 @@ class Leader:
             self.turns = QUIET_TURNS
             self.loop.call_soon(self._flush)
 
-    def hear(self) -> None:
+    def hear(self, answered: int) -> None:
         self.turns = self.seen = 0
+        self.awaited = len(self.writes) + len(self.reads) + answered
         if not self.is_due:
             self.is_due = True
             self.loop.call_soon(self._flush)
@@ -143,8 +144,10 @@ class Leader:
             asked = len(self.writes) + len(self.reads)
             self.turns = self.turns + 1 if asked == self.seen else 0
             self.seen = asked
-            self.loop.call_soon(self._flush)
-            return
+            if asked < self.awaited:
+                os.sched_yield()
+                self.loop.call_soon(self._flush)
+                return
         self.is_due = False
         if self.writes and not self.batch:
             self.batch, self.writes, self.votes = self.writes, [], 0
@@ -166,7 +169,7 @@ class Leader:
             answered, self.round = self.round, []
             for client, data in answered:
                 client.transport.write(b"".join(self.state.get(data)))
-            self.hear()
+            self.hear(len(answered))
         elif (
             self.batch and number == self.batch_number
         ):  # The third vote for the one before comes later, and is none for this.
@@ -176,7 +179,7 @@ class Leader:
                 self.state.set(b"".join([each for _, each in done]))
                 for client, data in done:
                     client.transport.write(b"+OK\r\n" * (len(data) // client.size))
-                self.hear()
+                self.hear(len(done))
 
 
 class Client(asyncio.Protocol):

@@ -15,15 +15,14 @@ from sofadb.database.table import Route, lookup
 from sofadb.node.driver import Driver
 from sofadb.node.node import (
     APART_MS,
-    ENOUGH_READS_BYTES,
-    ENOUGH_WRITES_BYTES,
     HEAR_MS,
     LARGE_BATCH_BYTES,
     NO_REPLICAS,
     OVERLOADED,
-    QUIET_TURNS,
+    READERS,
     SUBMISSION_BYTES_MAX,
     UNCERTAIN,
+    WRITERS,
     Node,
 )
 from sofadb.paxos import Abandon, Deliver, Entry, Event, Instance, Moment, MoveTime, Read, Serve, Submit
@@ -55,9 +54,18 @@ class Station:
     def __init__(self) -> None:
         self.soon: list[Callable[[], None]] = []
         self.later: list[tuple[float, Callable[[], None]]] = []
-        self.node = Node(self.soon.append, lambda seconds, call: self.later.append((seconds, call)))
+        self.others_ran = 0
+        self.node = Node(
+            self.soon.append,
+            lambda seconds, call: self.later.append((seconds, call)),
+            lambda: self.driver.now,
+            self.let_others_run,
+        )
         self.driver = FakeDriver()
         self.node.driver = cast(Driver, self.driver)
+
+    def let_others_run(self) -> None:
+        self.others_ran += 1
 
     def turn(self) -> None:
         callbacks, self.soon[:] = self.soon[:], []
@@ -66,7 +74,7 @@ class Station:
 
     def quiet_turns(self) -> None:
         """As many as it takes until those who were answered are not waited for any more, and what waits is handed on."""
-        for _ in range(QUIET_TURNS + 1):
+        for _ in range(WRITERS.quiet_turns + 1):
             self.turn()
 
     def deliver(self, instance: int, *entries: tuple[int | None, bytes], time: int = 0) -> None:
@@ -79,16 +87,17 @@ class Asked:
     """Commands of one connection, and what became of them: each time the replies, or the error."""
 
     def __init__(self, *commands: str) -> None:
-        calls, raw = [], b""
+        calls, raw, written = [], b"", b""
         for command in commands:
             words = [word.encode() for word in command.split()]
             found = lookup(words[0])
             assert found is not None
             calls.append((found.function, words))
-            if found.route is Route.WRITE:
-                raw += b"*%d\r\n" % len(words)
-                raw += b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
-        self.run = Run(0, calls, raw)
+            request = b"*%d\r\n" % len(words)
+            request += b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+            raw += request
+            written += request if found.route is Route.WRITE else b""
+        self.run = Run(0, calls, written)
         self.size = len(raw)
         self.outcomes: list[list[Reply] | str] = []
 
@@ -181,9 +190,9 @@ def test_while_a_batch_is_under_way_writes_are_gathered_and_go_as_one_when_it_is
     del flights[1]
     station.deliver(1, (submission.token, submission.payload))
     station.turn()  # Those who were answered are heard ...
-    station.node.submit(late := Asked("SET late x"))
-    station.quiet_turns()
     assert len(station.driver.submissions()) == 1
+    station.node.submit(late := Asked("SET later x"))
+    station.turn()
     station.turn()  # ... and then all of it goes.
     _, second = station.driver.submissions()
     assert second.payload == b"".join(work.encode() for work in (*others, late))
@@ -218,24 +227,75 @@ def test_the_first_who_asks_after_a_batch_waits_for_the_others_who_were_answered
     station.turn()
     (submission,) = station.driver.submissions()
     station.deliver(1, (submission.token, submission.payload))
-    for work in works:
+    for work in works[:2]:
         station.node.submit(work)
+        station.turn()
+    for _ in range(WRITERS.quiet_turns - 1):
         station.turn()
     assert len(station.driver.submissions()) == 1
     station.quiet_turns()
     _, second = station.driver.submissions()
-    assert second.payload == b"".join(work.encode() for work in works)
+    assert second.payload == b"".join(work.encode() for work in works[:2])
+
+
+def test_when_all_who_were_answered_have_asked_again_nobody_is_waited_for() -> None:
+    station = Station()
+    flights = leading(station)
+    works = [Asked(f"SET key:{number} x") for number in range(3)]
+    for work in works:
+        station.node.submit(work)
+    station.turn()
+    (submission,) = station.driver.submissions()
+    flights[1] = flight()
+    station.node.submit(early := Asked("SET early x"))
+    station.turn()
+    station.deliver(1, (submission.token, submission.payload))
+    for work in works:
+        assert len(station.driver.submissions()) == 1
+        station.node.submit(work)
+        station.turn()
+    station.turn()
+    _, second = station.driver.submissions()
+    assert second.payload == b"".join(work.encode() for work in (early, *works))
+
+
+def test_where_none_of_ours_was_answered_nobody_is_waited_for() -> None:
+    station = Station()
+    flights = leading(station)
+    flights[1] = flight()
+    station.node.submit(Asked("SET ours x"))
+    station.turn()
+    assert station.driver.submissions() == []
+    station.deliver(1, (None, Asked("SET theirs x").encode()))
+    station.turn()
+    station.turn()
+    assert len(station.driver.submissions()) == 1
+
+
+def test_while_those_who_were_answered_are_waited_for_others_may_have_the_processor() -> None:
+    """They may be the very ones that are waited for."""
+    station = Station()
+    leading(station)
+    station.node.submit(Asked("SET a x"))
+    station.turn()
+    assert station.others_ran == 0
+    (submission,) = station.driver.submissions()
+    station.deliver(1, (submission.token, submission.payload))
+    for _ in range(2 * WRITERS.quiet_turns):
+        station.turn()
+    assert station.others_ran == WRITERS.quiet_turns - 1
 
 
 @pytest.mark.parametrize(
     ("value_bytes", "turn_ms", "turns"),
-    [(1, HEAR_MS / 8, 8), (1, 10.0, 1), (ENOUGH_WRITES_BYTES // 4, 0.0, 4)],
+    [(1, HEAR_MS / 8, 8), (1, 10.0, 1), (WRITERS.enough_bytes // 4, 0.0, 4)],
 )
 def test_who_was_answered_is_not_waited_for_without_end(value_bytes: int, turn_ms: float, turns: int) -> None:
     """However much comes in, and however long each turn takes: for some time, or until enough waits."""
     station = Station()
     flights = leading(station)
-    station.node.submit(Asked("SET a x"))
+    station.node.submit(first := Asked("SET a x"))
+    first.size = LARGE_BATCH_BYTES
     station.turn()
     (submission,) = station.driver.submissions()
     flights[1] = flight()
@@ -333,22 +393,22 @@ def test_while_reads_are_under_way_others_are_gathered_and_go_as_one_when_these_
 def test_the_first_who_reads_after_a_round_waits_for_the_others_who_were_answered() -> None:
     station = Station()
     leading(station)
-    works = [Asked(f"GET key:{number}") for number in range(4)]
-    station.node.read(works[0])
+    works = [Asked(f"GET key:{number}") for number in range(3)]
+    for work in works:
+        station.node.read(work)
     station.turn()
     (first,) = station.driver.events
     assert isinstance(first, Read)
     station.node.serve(Serve((first.token,), 0))
-    for work in works[1:]:
-        work.size = 20
+    for work in works:
+        assert station.driver.events == [first]
         station.node.read(work)
         station.turn()
-    assert station.driver.events == [first]
-    station.quiet_turns()
+    station.turn()
     _, second = station.driver.events
     assert isinstance(second, Read)
     station.node.serve(Serve((second.token,), 0))
-    assert [len(work.outcomes) for work in works] == [1] * 4
+    assert [len(work.outcomes) for work in works] == [2] * 3
     station.quiet_turns()
     assert station.soon == []
 
@@ -357,14 +417,15 @@ def test_the_first_who_reads_after_a_round_waits_for_the_others_who_were_answere
 def test_readers_are_not_waited_for_when_enough_waits(count: int) -> None:
     station = Station()
     leading(station)
-    station.node.read(Asked("GET a"))
+    station.node.read(answered := Asked("GET a"))
+    answered.size = 2 * READERS.enough_bytes
     station.turn()
     (first,) = station.driver.events
     assert isinstance(first, Read)
     station.node.serve(Serve((first.token,), 0))
     for _ in range(count):
         work = Asked("GET a")
-        work.size = ENOUGH_READS_BYTES // 2
+        work.size = READERS.enough_bytes // 2
         station.node.read(work)
     station.turn()
     station.turn()

@@ -51,6 +51,10 @@ class Host(Protocol):
         """What both clocks say, and a fresh random number."""
         ...
 
+    def let_others_run(self) -> None:
+        """If somebody else on the machine wants this processor, have them go first."""
+        ...
+
     def new_salt(self) -> int:
         """Something that no client can know (64 bits)."""
         ...
@@ -116,6 +120,9 @@ class LiveHost:
     def moment(self) -> Moment:
         now = time.clock_gettime(time.CLOCK_BOOTTIME) * 1000
         return Moment(now, int(time.time() * 1000), self.chance.random())
+
+    def let_others_run(self) -> None:
+        os.sched_yield()
 
     def new_salt(self) -> int:
         return int.from_bytes(os.urandom(8), "big")

@@ -522,7 +522,7 @@ async def _start_in(
     journal = host.open_journal(opened, note)
     loop = asyncio.get_running_loop()
     world = LiveWorld(host, loop, journal)
-    node = Node(loop.call_soon, loop.call_later, identity.members)
+    node = Node(loop.call_soon, loop.call_later, host.now, host.let_others_run, identity.members)
     configuration = Configuration(tuple(sorted(identity.members)))
     addresses = identity.contacts or identity.members
     own_address = advertised(peer_listen, addresses[identity.acceptor])

@@ -13,7 +13,7 @@ The node knows nothing of protocols and sockets; work is an object that it encod
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sofadb.database.database import Database
 from sofadb.database.replies import ReplyError
@@ -36,10 +36,9 @@ APART_MS = 4.0
 """So long after reads, or a batch, were handed on, others are, although those are under way ..."""
 LARGE_BATCH_BYTES = 256 << 10
 """... and a batch at once, if the one under way is as large as this."""
-QUIET_TURNS, HEAR_MS = 3, 2.0
-"""A leader waits for those who were answered until so many turns of its event loop brought nothing, for so long at most, ..."""
-ENOUGH_WRITES_BYTES, ENOUGH_READS_BYTES = 64 << 10, 8 << 10
-"""... and until so much waits."""
+HEARD_PART, HEAR_MS = 0.97, 2.0
+"""A leader waits for those who were answered until so much of what they had asked is asked anew, for so long at most; or until it
+has become quiet (`Patience`)."""
 LOOK_S_MIN = 0.001
 """No timer is shorter: one that is a hair early would be set again and again."""
 SUBMISSION_BYTES_MAX = 1 << 20
@@ -63,13 +62,32 @@ class Work(Protocol):
         """It is not done, or nobody knows."""
 
 
+class Patience(NamedTuple):
+    """With those who were answered."""
+
+    quiet_turns: int
+    """They are not waited for any more when so many turns of the event loop brought nothing, ..."""
+    large_bytes: int
+    """... nor, where as much as this was answered or waits, ..."""
+    enough_bytes: int
+    """... as soon as this much waits."""
+
+
+WRITERS, READERS = Patience(6, LARGE_BATCH_BYTES, 64 << 10), Patience(3, 8 << 10, 8 << 10)
+
+
 class _Hearing:
-    """Waits a moment for those who were answered, so that what they ask next goes along with what waits already."""
+    """Waits a moment for those who were answered, so that what they ask next goes along with what waits already.
+
+    Meanwhile others on this machine have its processor, who may be the very ones that are waited for.
+    """
 
     __slots__ = (
+        "_awaited_bytes",
         "_call_soon",
-        "_enough_bytes",
+        "_let_others_run",
         "_now",
+        "_patience",
         "_quiet_turns",
         "_seen_bytes",
         "_then",
@@ -82,25 +100,31 @@ class _Hearing:
         self,
         call_soon: Callable[[Callable[[], None]], object],
         now: Callable[[], float],
+        let_others_run: Callable[[], None],
         works: Callable[[], list[Work]],
-        enough_bytes: int,
+        patience: Patience,
         then: Callable[[], None],
     ) -> None:
         """`now` is the monotonic clock (milliseconds); `works` are those that wait; `then` is called when that is over."""
         self._call_soon = call_soon
         self._now = now
+        self._let_others_run = let_others_run
         self._works = works
-        self._enough_bytes = enough_bytes
+        self._patience = patience
         self._then = then
         self.is_on = False
+        self._awaited_bytes = 0.0
         self._seen_bytes = self._quiet_turns = 0
         self._until = 0.0
 
-    def begin(self) -> None:
-        """Something is done, and whoever was answered may ask again."""
+    def begin(self, answered_bytes: int) -> None:
+        """Something is done, and those whose requests, of so many bytes, were answered may ask again."""
         if not self.is_on:
             self.is_on = True
             self._seen_bytes, self._quiet_turns = self._waiting_bytes(), 0
+            self._awaited_bytes = self._seen_bytes + HEARD_PART * answered_bytes
+            if max(self._seen_bytes, answered_bytes) >= self._patience.large_bytes:
+                self._awaited_bytes = self._patience.enough_bytes
             self._until = self._now() + HEAR_MS
             self._call_soon(self._look)
 
@@ -108,14 +132,17 @@ class _Hearing:
         size = self._waiting_bytes()
         self._quiet_turns = self._quiet_turns + 1 if size == self._seen_bytes else 0
         self._seen_bytes = size
-        if self._quiet_turns < QUIET_TURNS and size < self._enough_bytes and self._now() < self._until:
+        is_quiet = self._quiet_turns >= self._patience.quiet_turns
+        if not is_quiet and size < self._awaited_bytes and self._now() < self._until:
+            self._let_others_run()
             self._call_soon(self._look)
         else:
             self.is_on = False
             self._then()
 
     def _waiting_bytes(self) -> int:
-        return sum(work.size for work in self._works())
+        works = self._works()
+        return sum([work.size for work in works]) if works else 0
 
 
 class Node:
@@ -125,9 +152,12 @@ class Node:
         self,
         call_soon: Callable[[Callable[[], None]], object],
         call_later: Callable[[float, Callable[[], None]], object],
+        now: Callable[[], float],
+        let_others_run: Callable[[], None],
         members: dict[NodeId, str] | None = None,
     ) -> None:
-        """`call_soon` and `call_later` are an event loop's; `members` those whom the cluster began with: names and addresses."""
+        """`call_soon` and `call_later` are an event loop's, `now` (milliseconds) and `let_others_run` a `Host`'s; `members` are
+        those whom the cluster began with: names and addresses."""
         self.database = Database(members)
         self.driver: Driver
         self.applied = 0
@@ -147,6 +177,7 @@ class Node:
         self._call_soon = call_soon
         self._flush_is_due = False
         self._call_later = call_later
+        self._now = now
         self._is_holding = self._is_released = self._is_timed = False
         """Whether writes wait until a batch is done; whether it is done, and those who were answered were heard; whether a timer
         is set."""
@@ -154,11 +185,9 @@ class Node:
         """Whether a timer is set for reads that wait."""
         self._writes: list[Work] = []
         self._reads: list[Work] = []
-        self._writers = _Hearing(
-            call_soon, self._now, lambda: self._writes, ENOUGH_WRITES_BYTES, self._release
-        )
+        self._writers = _Hearing(call_soon, now, let_others_run, lambda: self._writes, WRITERS, self._release)
         self._readers = _Hearing(
-            call_soon, self._now, lambda: self._reads, ENOUGH_READS_BYTES, self._release_reads
+            call_soon, now, let_others_run, lambda: self._reads, READERS, self._release_reads
         )
         self._token = 0
         self._waiting: dict[int, list[Work]] = {}
@@ -193,9 +222,6 @@ class Node:
     def keep_lead(self) -> None:
         """Do not hand over after all."""
         self.driver.handle(KeepLead())
-
-    def _now(self) -> float:
-        return self.driver.world.moment().now
 
     @property
     def _leads(self) -> bool:
@@ -326,31 +352,33 @@ class Node:
         """Apply what was chosen; work that waits here for it is executed in its place, with its replies."""
         database = self.database
         database.begin(deliver.instance, deliver.time)
-        is_answered = False
+        answered_bytes = 0
         for token, entry in deliver.entries:
             works = None if token is None else self._waiting.pop(token, None)
             if works is None:
                 apply(database, entry.payload)
             else:
-                is_answered = True
                 for work in works:
+                    answered_bytes += work.size
                     work.execute(database)
         if (configuration := deliver.configuration) is not None:
             database.shared.roster.settle(configuration.acceptors, configuration.learners)
         self.applied = deliver.instance
         for call in self.on_applied:
             call()
-        if self._is_holding or (is_answered and self._leads):
-            self._writers.begin()
+        if self._is_holding or (answered_bytes and self._leads):
+            self._writers.begin(answered_bytes)
 
     def serve(self, serve: Serve) -> None:
         """These reads see everything they must see now."""
         self.database.clock = max(self.database.time, serve.stamp)
+        answered_bytes = 0
         for token in serve.tokens:
             for work in self._waiting.pop(token):
+                answered_bytes += work.size
                 work.execute(self.database)
         if self._leads:
-            self._readers.begin()
+            self._readers.begin(answered_bytes)
 
     def abandon(self, abandon: Abandon) -> None:
         """Nobody need wait any longer."""

@@ -40,7 +40,9 @@ class ReadBack:
         configuration = Configuration(tuple(sorted(identity.members)))
         # In no life of its node (they are counted from 1): nothing in the log is an entry that somebody here waits for.
         self.replica = Replica(identity.acceptor, 0, configuration, Tuning().settings())
-        self.node = Node(lambda call: None, lambda seconds, call: None, identity.members)
+        self.node = Node(
+            lambda call: None, lambda seconds, call: None, lambda: 0.0, lambda: None, identity.members
+        )
 
     def begin_from(self, foundation: Foundation, database: Database) -> None:
         """Here a snapshot ends."""

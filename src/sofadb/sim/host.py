@@ -155,6 +155,9 @@ class SimulatedHost:
     def moment(self) -> Moment:
         return Moment(self.now(), self.clock(), self.chance.random())
 
+    def let_others_run(self) -> None:
+        pass
+
     def disk_delay_s(self) -> float:
         """How long the disk takes for what it is asked now."""
         stalled = max(0.0, self.stalled_until - self.loop.simulation.now)

@@ -77,7 +77,6 @@ def measure(options: argparse.Namespace, figures: Figures) -> None:
     """Raises `WrongPlace`."""
     refuse_memory(options.dir)
     figures.about["machine"] = machine(options.dir)
-    figures.about["command"] = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
     run = Run(
         figures,
         options.dir,
@@ -92,6 +91,8 @@ def measure(options: argparse.Namespace, figures: Figures) -> None:
         profiles=options.profiles.resolve(),
     )
     parts = ["table"] if options.quick else options.part
+    command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+    figures.about["commands"] = figures.about.get("commands", {}) | dict.fromkeys(parts, command)
     if not options.resume:
         figures.forget(parts, options.only)
     for part in parts:

@@ -26,7 +26,7 @@ class Figures:
 
     path: Path | None = None
     about: dict[str, Any] = field(default_factory=dict)
-    """The machine, the versions of the systems, what is missing and why, the command."""
+    """The machine, the versions of the systems, what is missing and why, the command that measured each part last."""
     measured: list[dict[str, Any]] = field(default_factory=list)
     """One measurement each: part, row, system, round, values."""
 

@@ -108,13 +108,24 @@ def systems(figures: Figures) -> str:
     return "\n".join(lines)
 
 
+def commands(figures: Figures) -> str:
+    """What was run, and which parts that measured, if it was not all of them."""
+    told: dict[str, list[str]] = {}
+    for part, command in figures.about["commands"].items():
+        told.setdefault(command, []).append(part)
+    if len(told) == 1:
+        return f"Written by `{next(iter(told))}`."
+    lines = [f"- `{command}`: {', '.join(parts)}" for command, parts in told.items()]
+    return "\n".join(["Written by several runs, perhaps of several builds:", "", *lines])
+
+
 def page(figures: Figures) -> str:
     """The whole of it."""
     machine = ", ".join(f"{name} {value}" for name, value in figures.about["machine"].items())
     plot = f"![Requests a second]({TABLE_PLOT})\n\n" if has_rates(figures) else ""
     return f"""# SofaDB beside others
 
-Written by `{figures.about["command"]}`.
+{commands(figures)}
 
 Three nodes each (but Redis), with defaults, all on one machine together with the load: {machine}.
 Values of 256 bytes. Requests a second, or milliseconds: the median, and the least and the most of all rounds. A ratio is

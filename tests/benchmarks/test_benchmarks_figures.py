@@ -65,7 +65,8 @@ def test_where_syncs_cost_nothing_nothing_is_measured() -> None:
 
 def filled(tmp_path: Path) -> Figures:
     figures = Figures(
-        tmp_path / "page" / "figures.json", {"machine": {"processors": "2"}, "command": "make bench"}
+        tmp_path / "page" / "figures.json",
+        {"machine": {"processors": "2"}, "commands": {"table": "make bench"}},
     )
     for number, rate in enumerate((30_000, 20_000, 25_000)):
         figures.add(TABLE, "set-50", "sofadb", number, {"rate": rate})
@@ -84,6 +85,13 @@ def test_a_plot_is_shown_only_if_there_is_one(tmp_path: Path) -> None:
     assert "](table.svg)" not in page(figures)
     assert "](offered-p99.svg)" in page(figures)
     assert "| etcd | 500 | 1.0 ms | – | 3.0 ms | – | – |" in page(figures)
+
+
+def test_the_page_tells_which_run_measured_what(tmp_path: Path) -> None:
+    figures = filled(tmp_path)
+    assert "Written by `make bench`.\n" in page(figures)
+    figures.about["commands"] = {"table": "make again", "offered": "make bench", "sizes": "make bench"}
+    assert "- `make again`: table\n- `make bench`: offered, sizes\n" in page(figures)
 
 
 def test_figures_outlive_the_run(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ class Patience(NamedTuple):
 
 
 WRITERS, READERS = Patience(6, LARGE_BATCH_BYTES, 64 << 10), Patience(3, 8 << 10, 8 << 10)
+"""A round of readers costs so little that to wait longer for more of them costs as much."""
 
 
 class _Hearing:
